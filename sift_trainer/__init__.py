@@ -1,0 +1,1 @@
+"""SIFT for the Hugging Face Trainer (Das et al., ICML 2024)."""
