@@ -1,0 +1,219 @@
+"""Command line over YAML over defaults, and what is refused."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from transformers import SchedulerType
+
+from sift_trainer.config import ConfigError, load_yaml, parse_config
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@dataclass
+class Model:
+    width: int = field(default=8, metadata={"help": "Units per layer."})
+    kind: Literal["wide", "deep"] = "wide"
+
+
+@dataclass
+class Training:
+    rate: float = 0.5
+    steps: int = 10
+    folder: str = "runs"
+    limit: int | None = None
+    cosine: bool = False
+    schedule: SchedulerType | str = "linear"
+    report: None | str | list[str] = None  # noqa: RUF036 - written as transformers writes it
+    extra: dict | str | None = None
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.rate < 0:
+            raise ValueError(f"rate={self.rate} must be 0 or more, such as 0.5")
+
+
+KINDS = (Model, Training)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "config.yaml") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def parse(*argv: str):
+    return parse_config(KINDS, argv)
+
+
+def refused(*argv: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        parse(*argv)
+    return str(error.value)
+
+
+def test_without_anything_the_dataclass_defaults_hold():
+    (model, training), runs = parse()
+    assert (model, training) == (Model(), Training())
+    assert list(runs) == ["run"]
+
+
+def test_each_place_wins_over_the_ones_below_it(write):
+    """Five fields' worth of places: flag > runs entry > file > base > default."""
+    write("width: 1\nrate: 1\nsteps: 1\nfolder: base\n", "base.yaml")
+    path = write("base: base.yaml\nrate: 2\nsteps: 2\nwidth: 2\nruns: {a: {steps: 3, width: 3}}\n")
+    (_, plain), runs = parse("--config", path, "--width", "4")
+    model, training = runs["a"]
+    assert (model.kind, training.folder, training.rate) == ("wide", "base", 2.0)
+    assert (training.steps, model.width) == (3, 4)
+    assert plain.steps == 2
+
+
+def test_a_flag_wins_even_with_the_value_of_the_default(write):
+    path = write("steps: 99\ncosine: true\n")
+    (_, training), _ = parse("--config", path, "--steps", "10", "--cosine", "false")
+    assert training.steps == 10
+    assert training.cosine is False
+
+
+def test_a_base_is_found_beside_the_file_that_names_it(write, tmp_path):
+    (tmp_path / "below").mkdir()
+    write("width: 3\n", "bottom.yaml")
+    write("base: ../bottom.yaml\nrate: 1\n", "below/middle.yaml")
+    path = write("base: below/middle.yaml\nsteps: 5\n", "top.yaml")
+    assert load_yaml(path) == {"width": 3, "rate": 1, "steps": 5}
+
+
+def test_a_cycle_of_bases_is_refused(write):
+    path = write("base: b.yaml\n", "a.yaml")
+    write("base: a.yaml\n", "b.yaml")
+    assert "a.yaml -> b.yaml -> " in refused("--config", path)
+
+
+def test_the_runs_of_the_upper_file_replace_those_of_its_base(write):
+    write("runs: {old: {width: 1}}\n", "base.yaml")
+    path = write("base: base.yaml\nruns: {new: , other: {width: 2}}\n")
+    _, runs = parse("--config", path)
+    assert {name: model.width for name, (model, _) in runs.items()} == {"new": 8, "other": 2}
+
+
+def test_one_run_named_after_the_file_when_it_lists_none(write):
+    assert list(parse("--config", write("width: 3\n", "loss_exit1.yaml")).runs) == ["loss_exit1"]
+
+
+def test_runs_can_be_picked_on_the_command_line(write):
+    path = write("runs: {a: , b: , c: }\n")
+    assert list(parse("--config", path, "--runs", "c", "a").runs) == ["a", "c"]
+    assert "there is a, b, c" in refused("--config", path, "--runs", "d")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("rate: 1e-4", 1e-4),  # YAML 1.1 reads a string
+        ("rate: 1.0e-4", 1e-4),
+        ("rate: 2", 2.0),
+        ("steps: 1e3", 1000),
+        ("steps: 1.0e3", 1000),
+        ("limit: 7", 7),
+        ("limit: null", None),
+        ("schedule: cosine", "cosine"),
+        ("report: [a, b]", ["a", "b"]),
+        ("report: a", "a"),
+        ("extra: {a: {b: 1}}", {"a": {"b": 1}}),
+        ("names: [x]", ["x"]),
+        ("cosine: yes", True),
+    ],
+)
+def test_a_value_becomes_its_fields_type(write, text, value):
+    (_, training), _ = parse("--config", write(text))
+    got = getattr(training, text.split(":")[0])
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate: quick", "rate='quick' is no float; write for example 1.0e-4"),
+        ("steps: 1.5", "steps=1.5 is no int; write for example 2"),
+        ("steps: .inf", "steps=inf is no int"),
+        ("steps: true", "steps=True has the type bool; write int"),
+        ("folder: no", "folder=False has the type bool; write str (in quotes"),
+        ("cosine: 1", "cosine=1 has the type int; write bool"),
+        ("kind: flat", "kind='flat' has the type str; write 'wide' or 'deep'"),
+        ("names: x", "names='x' has the type str; write list"),
+        ("rate: -1", "rate=-1.0 must be 0 or more, such as 0.5"),
+        ("- 1", "holds a list; write lines of 'key: value'"),
+        ("a: [", "is not valid YAML"),
+        ("folder: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        ("base: [a]", "base=['a'] is not a file name"),
+        ("base: gone.yaml", "the 'base' of config.yaml, is not a file"),
+        ("runs: [a]", "runs=['a']; write lines of"),
+        ("runs: {../a: {}}", "'../a', which cannot become a folder"),
+        ("runs: {no: {}}", "False, which cannot become a folder"),
+        ("runs: {a: 3}", "runs.a=3 is no mapping"),
+        ("runs: {a: {rate: -1}}", "run 'a': rate=-1.0 must be 0 or more"),
+        ("runs: {a: {widht: 1}}", "runs.a: unknown key 'widht'; did you mean 'width'?"),
+        ("runs: {a: {runs: {}}}", "runs.a: unknown key 'runs'"),
+        ("run: {}", "unknown key 'run'; did you mean 'runs'?"),
+    ],
+)
+def test_what_a_file_may_not_hold(write, text, message):
+    path = write(text)
+    answer = refused("--config", path)
+    assert message in answer
+    assert "config.yaml" in answer or "run 'a'" in answer
+
+
+def test_an_unknown_key_names_the_file_that_has_it(write):
+    write("stepz: 1\n", "base.yaml")
+    answer = refused("--config", write("base: base.yaml\n"))
+    assert "base.yaml: unknown key 'stepz'; did you mean 'steps'?" in answer
+
+
+@pytest.mark.parametrize("text", ["rate: 1\nrate: 2\n", "runs:\n  a: {width: 1, width: 2}\n"])
+def test_a_key_written_twice_is_refused(write, text):
+    assert "is written twice, again on line 2" in refused("--config", write(text))
+
+
+def test_yaml_merge_keys_are_no_duplicates(write):
+    text = "runs:\n  a: &a {width: 1}\n  b:\n    <<: *a\n    width: 2\n    rate: 1\n"
+    _, runs = parse("--config", write(text))
+    assert (runs["b"][0].width, runs["b"][1].rate) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--widht", "3"), "unknown argument '--widht'; did you mean '--width'?"),
+        (("--widht=3",), "unknown argument '--widht'; did you mean '--width'?"),
+        (("--wid", "3"), "unknown argument '--wid'"),  # no guessing from a beginning
+        (("--zzzzzzzz",), "see --help"),
+        (("stray",), "unknown argument 'stray'"),
+        (("--steps", "many"), "argument --steps: invalid int value: 'many'"),
+        (("--kind", "flat"), "invalid choice: 'flat'"),
+        (("--rate", "-1"), "rate=-1.0 must be 0 or more, such as 0.5"),
+        (("--config", "gone.yaml"), "gone.yaml is not a file"),
+    ],
+)
+def test_what_the_command_line_may_not_hold(argv, message):
+    assert message in refused(*argv)
+
+
+def test_help_shows_the_values_of_the_file(write, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--config", write("width: 77\n"), "--help")
+    assert end.value.code == 0
+    assert "(default: 77)" in capsys.readouterr().out
+
+
+def test_paths_may_be_path_objects(write):
+    assert load_yaml(Path(write("width: 3\n"))) == {"width": 3}
