@@ -1,1 +1,22 @@
 """SIFT for the Hugging Face Trainer (Das et al., ICML 2024)."""
+
+from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
+from sift_trainer.callback import SiftCallback
+from sift_trainer.early_exit import early_exit, register_exit
+from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
+from sift_trainer.selection import select_top_k
+from sift_trainer.trainer import SiftMixin, SiftTrainer
+
+__all__ = [
+    "SiftArguments",
+    "SiftCallback",
+    "SiftMixin",
+    "SiftTrainer",
+    "SiftTrainingArguments",
+    "early_exit",
+    "per_sample_entropy",
+    "per_sample_loss",
+    "register_criterion",
+    "register_exit",
+    "select_top_k",
+]

@@ -1,0 +1,120 @@
+"""The ``sift_*`` fields and their validation."""
+
+from dataclasses import dataclass, field, fields
+
+from transformers import TrainingArguments
+
+from sift_trainer.scoring import CRITERIA
+
+
+@dataclass
+class SiftArguments:
+    """What to sift by, how much, and when. A plain dataclass, to be mixed into any arguments:
+
+    ``@dataclass class MyArguments(SiftArguments, Seq2SeqTrainingArguments): ...``
+
+    Raises:
+        ValueError: at construction, naming the field, its value and what it accepts.
+    """
+
+    sift_criterion: str = field(
+        default="loss",
+        metadata={"help": "loss, entropy, random (a control), or the name of a registered one."},
+    )
+    sift_exit_layer: int = field(
+        default=1,
+        metadata={"help": "Block after which the head is applied, 1..L; -1 = L, exact scores."},
+    )
+    sift_keep_ratio: float = field(
+        default=0.5,
+        metadata={"help": "Share of the candidates that is trained on; 1.0 = plain Trainer."},
+    )
+    sift_warmup_steps: float = field(
+        default=0.025,
+        metadata={"help": "Steps before sifting begins; below 1, a share of all steps."},
+    )
+    sift_cooldown_steps: float = field(
+        default=0.0,
+        metadata={"help": "Last steps without sifting; below 1, a share of all steps."},
+    )
+    sift_interval: int = field(default=1, metadata={"help": "Sift every n-th step."})
+    sift_token_fraction: float = field(
+        default=1.0,
+        metadata={"help": "Share of a sample's labelled positions that the score uses."},
+    )
+    sift_masked_only_head: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Only labelled positions pass the vocabulary head, in training and in scoring, "
+            "and the exit block: the same results for less. By default on where the model allows "
+            "it, except at sift_keep_ratio=1.0, which is the plain Trainer to the last bit."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        # A cooperative chain: mixed into TrainingArguments the next class has a __post_init__ of
+        # its own, standing alone it has none.
+        following = getattr(super(), "__post_init__", None)
+        if following is not None:
+            following()
+        self._check_criterion()
+        self._check_shares()
+        self._check_steps()
+
+    def _check_criterion(self) -> None:
+        if self.sift_criterion not in CRITERIA:
+            raise ValueError(
+                f"sift_criterion={self.sift_criterion!r} is unknown; choose one of "
+                f"{sorted(CRITERIA)} or register it with register_criterion"
+            )
+        if self.sift_exit_layer < 1 and self.sift_exit_layer != -1:
+            raise ValueError(
+                f"sift_exit_layer={self.sift_exit_layer} must be 1 or more, "
+                "or -1 for the last block; 1 is the paper's cheapest"
+            )
+
+    def _check_shares(self) -> None:
+        for name in ("sift_keep_ratio", "sift_token_fraction"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}={value} must be in (0, 1], such as 0.5")
+
+    def _check_steps(self) -> None:
+        if self.sift_interval < 1:
+            raise ValueError(f"sift_interval={self.sift_interval} must be 1 or more, such as 1")
+        for name in ("sift_warmup_steps", "sift_cooldown_steps"):
+            value = getattr(self, name)
+            if not value >= 0 or (value >= 1 and value != int(value)):
+                raise ValueError(
+                    f"{name}={value} must be a number of steps (0, 1, 2, ...) or a share of all "
+                    "steps in [0, 1), such as 0.025"
+                )
+        share = self.sift_warmup_steps + self.sift_cooldown_steps
+        if self.sift_warmup_steps < 1 and self.sift_cooldown_steps < 1 and share >= 1:
+            raise ValueError(
+                f"sift_warmup_steps={self.sift_warmup_steps} and sift_cooldown_steps="
+                f"{self.sift_cooldown_steps} leave no step to sift; their sum must be below 1"
+            )
+
+
+@dataclass
+class SiftTrainingArguments(SiftArguments, TrainingArguments):
+    """`transformers.TrainingArguments` with the ``sift_*`` fields."""
+
+
+def sift_arguments(args: TrainingArguments) -> SiftArguments:
+    """The sift fields of ``args``, or the defaults for arguments that have none."""
+    return args if isinstance(args, SiftArguments) else SiftArguments()
+
+
+def wants_masked_only_head(sift: SiftArguments) -> bool:
+    """`sift_masked_only_head` with its default resolved."""
+    if sift.sift_masked_only_head is None:
+        return sift.sift_keep_ratio < 1
+    return sift.sift_masked_only_head
+
+
+def sift_settings(args: TrainingArguments) -> dict[str, str | int | float | bool | None]:
+    """Name and value of every ``sift_*`` field, as a checkpoint records them."""
+    sift = sift_arguments(args)
+    return {field.name: getattr(sift, field.name) for field in fields(SiftArguments)}

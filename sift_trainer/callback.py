@@ -1,0 +1,212 @@
+"""What the steps measured becomes log lines, checkpoint state and a closing table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+from transformers.utils import logging
+
+from sift_trainer.arguments import sift_settings
+from sift_trainer.scoring import UNLABELLED
+from sift_trainer.selection import is_nonfinite
+from sift_trainer.timing import PHASES, StepTimer
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one micro-batch was narrowed to.
+
+    Attributes:
+        rows: ``(k,)`` indices of the kept rows, ascending.
+        candidates: number of rows that were drawn, B.
+        scores: ``(B,)`` scores by which they were chosen; None where nothing was sifted.
+    """
+
+    rows: Tensor
+    candidates: int
+    scores: Tensor | None = None
+
+
+class SiftCallback(TrainerCallback, ExportableState):
+    """Times the phases of a step and counts samples; added to every `SiftTrainer`.
+
+    Each log line carries, since the last one, ``sift/{data,sampling,forward,backward,optimizer}_
+    seconds``, ``sift/overhead`` = sampling / (forward + backward) and the mean score of kept and
+    dropped candidates (``sift/kept_score``, ``sift/dropped_score``); since the start of training,
+    resumed runs included, ``sift/*_hours``, ``sift/candidates``, ``sift/backprop_samples`` and
+    ``sift/nonfinite_scores``. Samples are counted over all processes, times and scores are those of
+    the logging process. Backward includes gradient communication.
+    """
+
+    saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
+
+    def __init__(self) -> None:
+        self._settings: dict[str, Any] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all measurements."""
+        self.timer = StepTimer()
+        self.candidates = 0
+        self.backprop_samples = 0
+        self.nonfinite_scores = 0
+        self._nonfinite: Tensor | None = None  # on the device until the next log line
+        self._scores: Tensor | None = None  # sum kept, number kept, sum dropped, number dropped
+        self._warned = False
+
+    # ---- what the trainer reports ----
+
+    def record(self, selection: Selection, world_size: int) -> None:
+        """Count one micro-batch; nothing here waits for the device."""
+        self.candidates += selection.candidates * world_size
+        self.backprop_samples += len(selection.rows) * world_size
+        if selection.scores is None:
+            return
+        scores = selection.scores
+        kept = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, selection.rows, True)
+        bad = is_nonfinite(scores)
+        counted = ~bad & (scores > UNLABELLED)
+        values = scores.where(counted, 0).double()
+        sums = [
+            part
+            for mask in (kept & counted, ~kept & counted)
+            for part in ((values * mask).sum(), mask.sum().double())
+        ]
+        self._scores = torch.stack(sums) + (0 if self._scores is None else self._scores)
+        self._nonfinite = bad.sum() + (0 if self._nonfinite is None else self._nonfinite)
+
+    def metrics(self) -> dict[str, float]:
+        """The log entries of this interval, and the totals; reads the device."""
+        seconds = self.timer.interval()
+        computed = seconds["forward"] + seconds["backward"]
+        metrics = {f"sift/{phase}_seconds": seconds[phase] for phase in PHASES}
+        metrics |= self.totals()
+        metrics["sift/overhead"] = seconds["sampling"] / computed if computed else 0.0
+        if self._scores is not None:
+            kept, num_kept, dropped, num_dropped = self._scores.tolist()
+            if num_kept:
+                metrics["sift/kept_score"] = kept / num_kept
+            if num_dropped:
+                metrics["sift/dropped_score"] = dropped / num_dropped
+            self._scores = None
+        return metrics
+
+    def totals(self) -> dict[str, float]:
+        """Since the start of training: hours per phase and numbers of samples."""
+        self._drain()
+        metrics: dict[str, float] = {
+            f"sift/{phase}_hours": self.timer.totals[phase] / 3600 for phase in PHASES
+        }
+        metrics["sift/candidates"] = self.candidates
+        metrics["sift/backprop_samples"] = self.backprop_samples
+        metrics["sift/nonfinite_scores"] = self.nonfinite_scores
+        return metrics
+
+    def _drain(self) -> None:
+        self.timer.drain()
+        if self._nonfinite is not None:
+            self.nonfinite_scores += int(self._nonfinite)
+            self._nonfinite = None
+        if self.nonfinite_scores and not self._warned:
+            self._warned = True
+            logger.warning(
+                f"{self.nonfinite_scores} sample scores were not finite; such samples rank last. "
+                "The count goes on in sift/nonfinite_scores"
+            )
+
+    # ---- checkpoint state ----
+
+    def state(self) -> dict[str, Any]:
+        self._drain()
+        return {
+            "args": {},
+            "attributes": {
+                "saved": {
+                    "settings": self._settings,
+                    "seconds": dict(self.timer.totals),
+                    "candidates": self.candidates,
+                    "backprop_samples": self.backprop_samples,
+                    "nonfinite_scores": self.nonfinite_scores,
+                }
+            },
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.timer.totals.update(saved["seconds"])
+        self.candidates = saved["candidates"]
+        self.backprop_samples = saved["backprop_samples"]
+        self.nonfinite_scores = saved["nonfinite_scores"]
+        for name, value in self._settings.items():
+            before = saved["settings"].get(name, value)
+            if before != value:
+                logger.warning(
+                    f"resuming with {name}={value!r}, but the checkpoint was trained with "
+                    f"{before!r}: from here on the run differs from the one that was interrupted"
+                )
+
+    # ---- events ----
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self.reset()
+        self._settings = sift_settings(args)
+        self.timer.device = args.device
+        name = type(self).__name__
+        if state.global_step and name in state.stateful_callbacks:
+            self._restore(state.stateful_callbacks[name]["attributes"]["saved"])
+        # A checkpoint of a plain Trainer has no entry, and saving expects one.
+        state.stateful_callbacks.setdefault(name, self.state())
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self.timer.start("optimizer")
+
+    def on_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self.timer.stop("optimizer")
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            print(self.table())
+
+    def table(self) -> str:
+        """Where the time since the start of training went."""
+        self._drain()
+        seconds = self.timer.totals
+        whole = sum(seconds.values()) or 1.0
+        lines = [f"{'phase':<12}{'seconds':>12}{'share':>8}"]
+        lines += [
+            f"{phase:<12}{seconds[phase]:>12.1f}{seconds[phase] / whole:>8.1%}" for phase in PHASES
+        ]
+        computed = seconds["forward"] + seconds["backward"]
+        lines.append(
+            f"sampling / (forward + backward) = {seconds['sampling'] / (computed or 1.0):.3f}; "
+            f"{self.backprop_samples} of {self.candidates} candidates trained on"
+        )
+        return "\n".join(lines)

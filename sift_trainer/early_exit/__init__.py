@@ -1,0 +1,75 @@
+"""Running a model only up to block k, with its own head on top (section 6 of the paper)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from sift_trainer.early_exit.adapter import ExitAdapter, check_exit
+from sift_trainer.early_exit.blocks import BlockStackExit, find_blocks
+from sift_trainer.early_exit.masked_lm import MaskedLMExit
+
+__all__ = ["ExitAdapter", "early_exit", "exit_adapter", "register_exit"]
+
+_REGISTERED: dict[type[nn.Module], type[ExitAdapter] | str] = {}
+
+
+def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str) -> None:
+    """Say how models of ``model_class`` (and its subclasses) leave early.
+
+    Args:
+        model_class: an ``nn.Module`` class.
+        adapter: the dotted path of the ``nn.ModuleList`` of blocks, which must all map hidden
+            states of one shape to the same shape, or an `ExitAdapter` subclass.
+
+    Example::
+
+        register_exit(MyNet, "encoder.blocks")
+    """
+    _REGISTERED[model_class] = adapter
+
+
+def exit_adapter(model: nn.Module) -> ExitAdapter:
+    """The adapter that fits ``model``: a registered one, else by structure.
+
+    Raises:
+        ValueError: if there is none; names the model, what was looked for and `register_exit`.
+    """
+    for model_class in type(model).__mro__:
+        if model_class in _REGISTERED:
+            return _registered(model, _REGISTERED[model_class])
+    blocks = find_blocks(model)
+    if MaskedLMExit.fits(model, blocks):
+        return MaskedLMExit(model, blocks)
+    return BlockStackExit(model, blocks)
+
+
+def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapter:
+    if not isinstance(adapter, str):
+        return adapter(model)
+    blocks = model.get_submodule(adapter)
+    if not isinstance(blocks, nn.ModuleList):
+        raise ValueError(
+            f"register_exit({type(model).__name__}, {adapter!r}): that is a "
+            f"{type(blocks).__name__}; give the path of an nn.ModuleList"
+        )
+    return BlockStackExit(model, blocks)
+
+
+@contextmanager
+def early_exit(model: nn.Module, k: int) -> Iterator[None]:
+    """Within the context, ``model(...)`` runs its first ``k`` blocks, then final norm and head.
+
+    Equal to the head applied to ``output_hidden_states[k]`` (section 6). The model is restored on
+    leaving, also after an exception.
+
+    Args:
+        model: a Transformers model, or one with a registered adapter; not wrapped or compiled.
+        k: 1..L, or -1 for L (the whole model).
+
+    Raises:
+        ValueError: if no adapter fits the model, or it is not that deep.
+    """
+    adapter = exit_adapter(model)
+    with adapter.at(check_exit(k, adapter.depth, type(model).__name__)):
+        yield

@@ -1,0 +1,78 @@
+"""What scoring asks of a model: leave after block k and apply the model's own head."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+class ExitAdapter(ABC):
+    """How one architecture leaves early. One instance serves one model.
+
+    Subclass it and call `register_exit(MyModel, MyAdapter)` for an architecture that is not found
+    by structure. ``model`` is the bare module: not compiled, not wrapped for distribution.
+    """
+
+    gathers_positions: ClassVar[bool] = False
+    """Whether `at` takes ``positions`` and returns logits (1, N, C) at those positions only."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Number of blocks L; exits are 1..L."""
+
+    @abstractmethod
+    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+        """While active, calling the model runs blocks 1..k, then its final norm and head.
+
+        Args:
+            k: exit block, 1..L.
+            positions: ``(N,)`` flat indices into (batch x length), only if `gathers_positions`.
+        """
+
+    def logits(self, outputs: Any) -> Tensor:
+        """The predictions in what the model returned."""
+        return logits_of(outputs, type(self.model).__name__)
+
+
+def logits_of(outputs: Any, name: str) -> Tensor:
+    """``outputs['logits']``, or the first tensor in ``outputs`` that is no loss.
+
+    Raises:
+        ValueError: if there is none; ``name`` is the model's.
+    """
+    logits: Any = outputs
+    if isinstance(outputs, Mapping):
+        named = {key: value for key, value in outputs.items() if key != "loss"}
+        logits = named.get("logits", next(iter(named.values()), None))
+    elif isinstance(outputs, (tuple, list)):
+        logits = next(
+            (value for value in outputs if isinstance(value, Tensor) and value.dim()), None
+        )
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"{name} returned no logits to score; return a mapping with 'logits', or override "
+            "ExitAdapter.logits"
+        )
+    return logits
+
+
+def check_exit(k: int, depth: int, name: str) -> int:
+    """``k`` as a block number in 1..depth, with -1 for the last.
+
+    Raises:
+        ValueError: if the model is not that deep.
+    """
+    if k == -1:
+        return depth
+    if not 1 <= k <= depth:
+        raise ValueError(
+            f"exit layer {k} is not in {name}: it has {depth} blocks, "
+            f"so use 1..{depth}, or -1 for the last"
+        )
+    return k

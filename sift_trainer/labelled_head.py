@@ -1,0 +1,64 @@
+"""The vocabulary head on labelled positions only, in training and in scoring.
+
+Most positions of a masked-language-model batch have no label, yet pass the projection to the
+vocabulary, the most expensive product of a small model. A hook in front of the output embeddings
+gathers the labelled positions, and the labels are gathered alike, so the model's own loss sees the
+same predictions and labels without the ones it ignores.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sift_trainer.positions import IGNORE_INDEX, ScoredPositions
+
+
+class LabelledHead:
+    """Gathers positions in front of a model's output embeddings while `at` is active."""
+
+    def __init__(self, output_embeddings: nn.Module) -> None:
+        self.positions: Tensor | None = None
+        # Registered once rather than for each pass: torch.compile does not notice later hooks.
+        output_embeddings.register_forward_pre_hook(self._gather)
+
+    @staticmethod
+    def of(model: nn.Module) -> "LabelledHead | None":
+        """The gathered head of a Transformers model; None where there are no output embeddings,
+        and for encoder-decoders, whose labels are also their inputs."""
+        config = getattr(model, "config", None)
+        if config is None or getattr(config, "is_encoder_decoder", False):
+            return None
+        output_embeddings = model.get_output_embeddings()  # type: ignore[operator]
+        return None if output_embeddings is None else LabelledHead(output_embeddings)
+
+    @contextmanager
+    def at(self, positions: Tensor | None) -> Iterator[None]:
+        """Within the context logits are (1, N, V) at flat ``positions`` (N,); None: all."""
+        self.positions = positions
+        try:
+            yield
+        finally:
+            self.positions = None
+
+    def _gather(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if self.positions is None:
+            return None
+        hidden = inputs[0]
+        gathered = hidden.flatten(0, -2).index_select(0, self.positions)
+        return (gathered.unsqueeze(0), *inputs[1:])
+
+
+def gathered_labels(positions: ScoredPositions, shifted: bool) -> tuple[Tensor, Tensor]:
+    """Flat positions (M,) and labels (1, M) that give the model's own loss its N predictions.
+
+    A causal model's loss drops the first label and the last prediction. So a label that is ignored
+    goes in front and one prediction, the last again, behind: M = N + 1; otherwise M = N.
+    """
+    if not shifted or not len(positions.flat):
+        return positions.flat, positions.targets.unsqueeze(0)
+    flat = torch.cat([positions.flat, positions.flat[-1:]])
+    ignored = positions.targets.new_full((1,), IGNORE_INDEX)
+    return flat, torch.cat([ignored, positions.targets]).unsqueeze(0)

@@ -1,0 +1,80 @@
+"""What a model does with its labels, found out by asking it on a few rows of the first batch.
+
+`transformers.Trainer` trusts a signature: a forward with ``**kwargs`` is taken to divide its loss
+by ``num_items_in_batch``. BERT's heads accept the count and ignore it, and their loss and gradient
+come out too large by accumulation steps times processes (transformers issue 47688). So the model is
+called twice with different counts, and is believed only if its loss changes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sift_trainer.early_exit.adapter import logits_of
+from sift_trainer.labelled_head import LabelledHead, gathered_labels
+from sift_trainer.positions import label_counts, scored_positions
+
+Forward = Callable[..., Any]
+
+
+def probe_rows(labels: Tensor, rows: int = 2) -> Tensor:
+    """The ``rows`` rows of ``labels`` with the most labels."""
+    return label_counts(labels).topk(min(rows, len(labels))).indices
+
+
+def loss_of(outputs: Any) -> Tensor | None:
+    """The loss in what a model returned, as the Trainer reads it."""
+    if isinstance(outputs, Tensor):
+        return None
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+    return loss if isinstance(loss, Tensor) and loss.dim() == 0 else None
+
+
+def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
+    """Whether the model's loss depends on ``num_items_in_batch``.
+
+    Also true where the model returns no loss: then there is nothing to mend.
+    """
+    count = label_counts(batch["labels"]).sum().clamp(min=1)
+    once = loss_of(forward(**batch, num_items_in_batch=count))
+    twice = loss_of(forward(**batch, num_items_in_batch=2 * count))
+    if once is None or twice is None:
+        return True
+    return not torch.allclose(once, twice, rtol=1e-3)
+
+
+def why_not_gathered(
+    forward: Forward,
+    batch: Mapping[str, Any],
+    head: LabelledHead,
+    aligned_labels: Tensor,
+    shifted: bool,
+) -> str | None:
+    """Why a model cannot take the labelled-only head; None if it can.
+
+    Its logits at the labelled positions, and its loss, must be those of the dense head.
+    """
+    positions = scored_positions(aligned_labels)
+    if not len(positions.flat):
+        return "the first batch has no labelled position to try it on"
+    flat, labels = gathered_labels(positions, shifted)
+    dense = forward(**batch)
+    try:
+        with head.at(flat):
+            sparse = forward(**{**batch, "labels": labels})
+        expected = logits_of(dense, "the model").flatten(0, -2)[flat].float()
+        found = logits_of(sparse, "the model").flatten(0, -2).float()
+        # Rounding differs with the rows in a product; a misplaced row differs by far more.
+        same = bool((expected - found).abs().max() <= 0.05 * expected.std() + 1e-6)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    losses = loss_of(dense), loss_of(sparse)
+    if not same:
+        return "its logits at the labelled positions differ from the dense head's"
+    if losses[0] is None or losses[1] is None:
+        return "it returns no loss of its own"
+    if not torch.allclose(losses[0], losses[1], rtol=1e-2):
+        return f"its loss differs from the dense head's ({losses[1]:.6g} for {losses[0]:.6g})"
+    return None

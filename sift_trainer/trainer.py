@@ -1,0 +1,222 @@
+"""The one training step: draw candidates, score them, keep the hard ones, train on those."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from sift_trainer.arguments import SiftArguments, sift_arguments
+from sift_trainer.batch import Batch, has_rows, num_rows, take_rows
+from sift_trainer.callback import Selection, SiftCallback
+from sift_trainer.loss_contract import probe_rows
+from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
+from sift_trainer.sifter import Sifter
+from sift_trainer.validation import check_first_batch, check_setup, check_steps
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+
+class SiftMixin(_Base):
+    """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
+
+    A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
+    with the model's own first layers and head, and trains on the ``per_device_train_batch_size``
+    with the largest scores (section 7.1 of the paper).
+
+    Attributes:
+        selections: what the micro-batches of the current step were narrowed to.
+
+    Raises:
+        ValueError: at construction, for settings that do not fit the model, data or launch; at the
+            first batch, before any update, for batches that cannot be sifted.
+        TypeError: when the class is made, if `SiftMixin` comes after `Trainer` in its bases.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if Trainer in order and order.index(Trainer) < order.index(SiftMixin):
+            raise TypeError(
+                f"{cls.__name__}: SiftMixin must come before the trainer it extends, "
+                f"as in class {cls.__name__}(SiftMixin, Trainer)"
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.selections: list[Selection] = []
+        self._window: list[Batch] = []
+        self._sifter: Sifter | None = None
+        self._sifted_model: nn.Module | None = None
+        self._num_items: Tensor | int | None = None
+        self._in_training_step = False
+        self.model_accepts_loss_kwargs: bool
+        self._detached_callback = SiftCallback()
+        super().__init__(*args, **kwargs)
+        if self.sift_callback is self._detached_callback:
+            self.add_callback(SiftCallback())
+        check_setup(self)
+
+    @property
+    def sift(self) -> SiftArguments:
+        """The sift fields of the arguments, or their defaults."""
+        return sift_arguments(self.args)
+
+    @property
+    def sift_callback(self) -> SiftCallback:
+        """The callback that measures. Looked up anew, as a restored checkpoint replaces it; one
+        that nobody reads if the user has removed it."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, SiftCallback):
+                return callback
+        return self._detached_callback
+
+    # ---- the step ----
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Narrow the window's batches, in place, to the rows to train on; train on this one."""
+        if not any(inputs is batch for batch in self._window):
+            self._window = [inputs]  # a caller with batches of its own
+        if inputs is self._window[0]:
+            # The weights do not change until the last micro-batch of the window, so all are
+            # scored here and the labels that are trained on can be counted beforehand.
+            self._sift_window(model, num_items_in_batch)
+        assert self._sifter is not None
+        if num_items_in_batch is not None:
+            num_items_in_batch = self._num_items
+        self._in_training_step = True
+        try:
+            with self._sifter.labelled_only(inputs) as labelled:
+                return super().training_step(model, labelled, num_items_in_batch)
+        finally:
+            self._in_training_step = False
+            self.sift_callback.timer.stop("backward")
+
+    def _sift_window(self, model: nn.Module, num_items: Tensor | int | None) -> None:
+        if model is not self._sifted_model:
+            self._meet(model, self._window[0])
+        assert self._sifter is not None
+        self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
+        for batch, selection in zip(self._window, self.selections, strict=True):
+            if len(selection.rows) < selection.candidates:
+                batch.update(take_rows(batch, selection.rows))
+            self.sift_callback.record(selection, self.args.world_size)
+        self._num_items = None
+        if num_items is not None and self._sifter.divides_by_count:
+            counted = [self._sifter.countable(batch) for batch in self._window]
+            # The Trainer's own count (private in Transformers), for its gathering over processes.
+            self._num_items = self._get_num_items_in_batch(counted, self.args.device)
+
+    def _select(self, batch: Batch, index: int) -> Selection:
+        """Which rows of the window's batch number ``index`` to train on."""
+        assert self._sifter is not None
+        sift, state = self.sift, self.state
+        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else _first_length(batch)
+        kept = num_kept(rows, sift.sift_keep_ratio)
+        schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
+        if kept == rows or not should_sift(state.global_step, state.max_steps, *schedule):
+            return Selection(torch.arange(kept), rows)
+        with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
+            inputs = self._prepare_inputs(batch)
+            scores = self._sifter.score(inputs, self._generator(index))
+            return Selection(select_top_k(scores, kept), rows, scores)
+
+    def _generator(self, index: int) -> torch.Generator:
+        """A generator of the step's own: nothing to save, and the same after a resume."""
+        place = (self.args.seed, self.state.global_step, index, self.args.process_index)
+        seed = int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest(), "big") >> 1
+        return torch.Generator().manual_seed(seed)
+
+    def _meet(self, model: nn.Module, batch: Batch) -> None:
+        """Learn what the model does with its labels, once per training run."""
+        check_steps(self.sift, self.state.max_steps)
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if self.sift.sift_keep_ratio < 1:
+            check_first_batch(batch, num_rows(batch), self._candidates(), self.sift)
+        if self._sifter is None or self._sifter.model is not bare:
+            forward = model if self.is_fsdp_enabled else bare
+            if self.is_deepspeed_enabled:
+                forward = bare.forward  # past the engine, which traces whole passes
+            self._sifter = Sifter(bare, forward, self.sift, list(self.label_names))
+        if "labels" in batch and has_rows(batch):
+            inputs = self._prepare_inputs(take_rows(batch, probe_rows(batch["labels"])))
+            with self.accelerator.autocast():
+                self._sifter.examine(inputs, self.model_accepts_loss_kwargs, self._own_loss())
+        if not self._sifter.divides_by_count:
+            self.model_accepts_loss_kwargs = False
+        self._sifted_model = model
+
+    def _own_loss(self) -> str | None:
+        """Why the loss is not the model's own; None if it is."""
+        if type(self).compute_loss is not Trainer.compute_loss:
+            return f"{type(self).__name__} overrides compute_loss"
+        if self.compute_loss_func is not None:
+            return "compute_loss_func is set"
+        return "label_smoothing_factor is set" if self.label_smoother is not None else None
+
+    # ---- around the step ----
+
+    def _candidates(self) -> int:
+        """Rows that one process draws for a micro-batch."""
+        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
+        shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
+        return drawn // self.args.world_size if shared else drawn
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Training batches are of candidates. Private in Transformers: the public
+        `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
+        if kwargs.get("is_training"):
+            kwargs["batch_size"] = num_candidates(kwargs["batch_size"], self.sift.sift_keep_ratio)
+        return super()._get_dataloader(*args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor | int | None]:
+        """The batches of an accumulation window, remembered until they are scored together."""
+        with self.sift_callback.timer.span("data"):
+            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._window = batches
+        return batches, num_items
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        """Time the forward; what follows it in a training step is the backward."""
+        stack: ExitStack = super().compute_loss_context_manager()
+        if self._in_training_step:
+            stack.enter_context(self._forward_then_backward())
+        return stack
+
+    @contextmanager
+    def _forward_then_backward(self) -> Iterator[None]:
+        timer = self.sift_callback.timer
+        with timer.span("forward"):
+            yield
+        timer.start("backward")
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
+        if "loss" in logs:
+            logs.update(self.sift_callback.metrics())
+        elif "train_runtime" in logs:
+            logs.update(self.sift_callback.totals())
+        super().log(logs, *args, **kwargs)
+
+
+class SiftTrainer(SiftMixin, Trainer):
+    """`transformers.Trainer` that sifts; takes everything that `Trainer` takes."""
+
+
+def _first_length(batch: Mapping[str, Any]) -> int:
+    """Rows of a batch that is trained on as it is, whatever its fields."""
+    return next(
+        (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
+    )

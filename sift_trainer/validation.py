@@ -1,0 +1,93 @@
+"""What cannot work is refused here: at construction, or at the first batch before any update."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.early_exit import exit_adapter
+from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.scoring import CRITERIA
+from sift_trainer.selection import num_candidates, steps_of
+
+if TYPE_CHECKING:
+    from sift_trainer.trainer import SiftMixin
+
+
+def check_setup(trainer: "SiftMixin") -> None:
+    """Refuse at construction what a run could not do, or would do wrongly."""
+    sift, args = trainer.sift, trainer.args
+    if sift.sift_keep_ratio == 1:
+        return
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"one process drives {args.n_gpu} GPUs (nn.DataParallel), which splits a batch after "
+            "it was sifted; start one process per GPU with `accelerate launch`, or show it one "
+            "with CUDA_VISIBLE_DEVICES=0"
+        )
+    batch_size = trainer._train_batch_size
+    if num_candidates(batch_size, sift.sift_keep_ratio) == batch_size:
+        raise ValueError(
+            f"sift_keep_ratio={sift.sift_keep_ratio} with per_device_train_batch_size={batch_size} "
+            "draws no candidate more than it trains on; use a larger batch or a smaller ratio"
+        )
+    if args.train_sampling_strategy == "batch_rebalance":
+        raise ValueError(
+            "train_sampling_strategy='batch_rebalance' fixes the batches itself and cannot draw "
+            "more candidates; use 'random' or 'group_by_length'"
+        )
+    if args.world_size > 1 and not args.accelerator_config.even_batches:
+        raise ValueError(
+            "accelerator_config.even_batches=False lets processes draw different numbers of rows, "
+            "but all must keep the same number; use even_batches=True"
+        )
+    if CRITERIA[sift.sift_criterion] is not None:
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+        check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
+    total = _total_steps(trainer)
+    if total is not None:
+        check_steps(sift, total)
+
+
+def check_steps(sift: SiftArguments, total: int) -> None:
+    """Refuse a warm-up and cool-down that leave no step of ``total`` to sift."""
+    if sift.sift_keep_ratio == 1:
+        return
+    warmup = steps_of(sift.sift_warmup_steps, total)
+    cooldown = steps_of(sift.sift_cooldown_steps, total)
+    if warmup + cooldown >= total:
+        raise ValueError(
+            f"sift_warmup_steps={sift.sift_warmup_steps} and sift_cooldown_steps="
+            f"{sift.sift_cooldown_steps} are {warmup} + {cooldown} steps of a run of {total}, so "
+            "no step would sift; their sum must be below the run, such as 0.025 and 0"
+        )
+
+
+def _total_steps(trainer: "SiftMixin") -> int | None:
+    """Optimisation steps of the run, as far as it is known before the data is touched."""
+    args, data = trainer.args, trainer.train_dataset
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    if data is None or not hasattr(data, "__len__"):
+        return None
+    batch = num_candidates(trainer._train_batch_size, trainer.sift.sift_keep_ratio)
+    loader = DataLoader(data, batch * args.world_size, drop_last=args.dataloader_drop_last)
+    return int(trainer.set_initial_training_values(args, loader)[-1])
+
+
+def check_first_batch(
+    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments
+) -> None:
+    """Refuse, before any update, a batch that cannot be scored or whose samples share a row."""
+    if rows == 1 and expected > 1:
+        raise ValueError(
+            f"the first batch has 1 row where {expected} candidates were drawn: the collator packs "
+            "or flattens samples into one row, and sifting selects rows; use one sample per row"
+        )
+    needs_labels = sift.sift_criterion not in ("entropy", "random")
+    if needs_labels and "labels" not in batch:
+        raise ValueError(
+            f"sift_criterion={sift.sift_criterion!r} needs 'labels' in the batch, which has "
+            f"{sorted(batch)}; add them in the collator, or use sift_criterion='entropy'"
+        )
