@@ -1,0 +1,219 @@
+"""Masked-language-model batches: dynamic masking for training, fixed masks for evaluation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from sift_trainer.data.sentence_pairs import MIN_LENGTH
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+def mask_tokens(
+    input_ids: Tensor,
+    special_mask: Tensor,
+    *,
+    mask_id: int,
+    replacement_ids: Tensor,
+    probability: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Masks tokens as BERT does (Devlin et al., 2019, section 3.1) and returns what to predict.
+
+    Every token outside `special_mask` is chosen with `probability`; of the chosen ones 80% become
+    `mask_id`, 10% a random one of `replacement_ids`, 10% stay. A row in which none was chosen gets
+    one: the token with the lowest draw, so that every row with a maskable token has a label.
+
+    Args:
+        input_ids: int64, (batch, length).
+        special_mask: bool, (batch, length): never chosen.
+        replacement_ids: int64, (n,): what a random token is drawn from, uniformly.
+        generator: source of randomness, on the device of `input_ids`; ``None`` is torch's global
+            one. How much is drawn depends on the shape only.
+
+    Returns:
+        ``(masked_ids, labels)``, both int64 (batch, length); labels are -100 where nothing was
+        chosen. `input_ids` is left as it is.
+    """
+    shape, device = input_ids.shape, input_ids.device
+    draw = torch.rand(shape, generator=generator, device=device)
+    fate = torch.rand(shape, generator=generator, device=device)
+    random_ids = replacement_ids[
+        torch.randint(len(replacement_ids), shape, generator=generator, device=device)
+    ]
+    draw = draw.masked_fill(special_mask, 2.0)  # above every probability
+    chosen = draw < probability
+    lowest = draw.argmin(dim=1, keepdim=True)
+    chosen |= torch.zeros_like(chosen).scatter_(1, lowest, True) & ~special_mask
+    labels = input_ids.masked_fill(~chosen, IGNORED)
+    masked = input_ids.masked_fill(chosen & (fate < 0.8), mask_id)
+    masked = torch.where(chosen & (fate >= 0.9), random_ids, masked)
+    return masked, labels
+
+
+@dataclass
+class PairCollator:
+    """Pads rows of `PairDataset` and masks them anew in every batch (dynamic masking).
+
+    A batch has `input_ids`, `attention_mask`, `token_type_ids`, `labels` (-100 where nothing is
+    predicted), all int64 (batch, length), and `next_sentence_label`, int64 (batch,). The last and
+    `token_type_ids` are left out where the rows do not have them.
+
+    With ``seed=None`` masks come from torch's global generator. That is not exact when a run
+    resumes amid an epoch: the Trainer restores the generator only after the first batches are
+    collated. With a `seed` the masks are a function of the seed and of the rows that make up the
+    batch, hence the same in a resumed run, in any dataloader worker and on any rank. A row
+    is still masked differently in every epoch, since shuffling gives it other neighbours; where the
+    order is fixed or a batch is one row, leave `seed` unset.
+
+    Args:
+        tokenizer: gives the ids of padding, mask and special tokens.
+        max_length: pad to this many tokens; ``None`` pads to the longest row of the batch.
+        mask_probability: share of the tokens to predict.
+        seed: see above.
+
+    Raises:
+        ValueError: a field is out of its range, or the tokenizer has no mask or padding token.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    max_length: int | None = None
+    mask_probability: float = 0.15
+    seed: int | None = None
+    _is_special: Tensor = field(init=False, repr=False)
+    _replacement_ids: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_probability < 1:
+            raise ValueError(
+                f"mask_probability={self.mask_probability}: must be between 0 and 1, such as 0.15"
+            )
+        if self.max_length is not None and self.max_length < MIN_LENGTH:
+            raise ValueError(
+                f"max_length={self.max_length}: must be at least {MIN_LENGTH}, such as 128, or None"
+            )
+        for name in ("mask_token", "pad_token"):
+            if getattr(self.tokenizer, name) is None:
+                raise ValueError(f"tokenizer.{name}=None: masking needs one, such as '[MASK]'")
+        self._is_special = torch.zeros(len(self.tokenizer), dtype=torch.bool)
+        self._is_special[self.tokenizer.all_special_ids] = True
+        self._replacement_ids = (~self._is_special).nonzero().squeeze(1)
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Pads and masks one batch of rows.
+
+        Raises:
+            ValueError: a row is longer than `max_length`.
+        """
+        batch = self.pad(features)
+        return self.mask(batch, self._generator(batch["input_ids"]))
+
+    def pad(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch before masking: everything that `__call__` gives but `labels`."""
+        longest = max(len(feature["input_ids"]) for feature in features)
+        if self.max_length is not None and longest > self.max_length:
+            raise ValueError(
+                f"max_length={self.max_length}: a row has {longest} tokens; "
+                f"use max_length={longest} or prepare shorter pairs"
+            )
+        length = self.max_length or longest
+        batch = {
+            "input_ids": _stack(features, "input_ids", length, int(self.tokenizer.pad_token_id)),
+            "attention_mask": _stack(
+                [{"ones": [1] * len(feature["input_ids"])} for feature in features],
+                "ones",
+                length,
+                0,
+            ),
+        }
+        if "token_type_ids" in features[0]:
+            batch["token_type_ids"] = _stack(features, "token_type_ids", length, 0)
+        if "next_sentence_label" in features[0]:
+            batch["next_sentence_label"] = torch.tensor(
+                [int(feature["next_sentence_label"]) for feature in features]
+            )
+        return batch
+
+    def mask(
+        self, batch: dict[str, Tensor], generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """A padded batch with its `input_ids` masked and `labels` added."""
+        input_ids, labels = mask_tokens(
+            batch["input_ids"],
+            self._is_special[batch["input_ids"]] | (batch["attention_mask"] == 0),
+            mask_id=int(self.tokenizer.mask_token_id),
+            replacement_ids=self._replacement_ids,
+            probability=self.mask_probability,
+            generator=generator,
+        )
+        return {**batch, "input_ids": input_ids, "labels": labels}
+
+    def _generator(self, input_ids: Tensor) -> torch.Generator | None:
+        if self.seed is None:
+            return None
+        key = str(self.seed).encode()
+        digest = blake2b(input_ids.numpy().tobytes(), digest_size=7, key=key).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def _stack(features: Sequence[Mapping[str, Any]], name: str, length: int, padding: int) -> Tensor:
+    rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
+    # A last row of full length makes pad_sequence pad to it.
+    rows.append(torch.full((length,), padding, dtype=torch.int64))
+    return pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]
+
+
+class MaskedRows(Dataset[dict[str, Tensor]]):
+    """Rows that are padded and masked already: `default_data_collator` batches them.
+
+    Args:
+        columns: tensors of equal first dimension; row i is the i-th entry of each, as int64.
+    """
+
+    def __init__(self, columns: dict[str, Tensor]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["input_ids"])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        row = range(len(self))[index]
+        return {name: column[row].long() for name, column in self.columns.items()}
+
+
+def fixed_masks(
+    dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int, rows_at_once: int = 1024
+) -> MaskedRows:
+    """Masks every row of `dataset` once, for evaluations that can be compared with one another.
+
+    The masks depend on `seed`, the rows and `collator`'s settings, never on its own `seed`, the
+    batch size of the evaluation, the process or what was drawn before.
+
+    Args:
+        dataset: sized; its rows are those of `PairDataset`.
+        collator: with `max_length` set, since all rows must have the same length.
+
+    Raises:
+        ValueError: `collator.max_length` is None, or the dataset is empty.
+    """
+    if collator.max_length is None:
+        raise ValueError("collator.max_length=None: fixed rows need one length, such as 128")
+    size = len(dataset)  # type: ignore[arg-type]
+    if not size:
+        raise ValueError("dataset: it has no rows; masks need at least one")
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, size, rows_at_once):
+        rows = [dataset[index] for index in range(start, min(start + rows_at_once, size))]
+        masked = collator.mask(collator.pad(rows), generator)
+        parts.append({name: column.to(torch.int32) for name, column in masked.items()})
+    return MaskedRows({name: torch.cat([part[name] for part in parts]) for name in parts[0]})

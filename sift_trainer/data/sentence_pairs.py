@@ -1,0 +1,239 @@
+"""Next-sentence pairs, as in the data preparation of BERT (Devlin et al., 2019, appendix A.2)."""
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+Sentence = Sequence[int]
+SPECIAL_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
+MIN_LENGTH = 8
+
+
+class Pair(NamedTuple):
+    """Two segments of token ids without special tokens; `is_random`: B is from another document."""
+
+    first: list[int]
+    second: list[int]
+    is_random: bool
+
+
+def sentences(document: str) -> list[str]:
+    """The sentences of an English text, stripped, without empty ones.
+
+    Raises:
+        ImportError: sentencex is not installed.
+    """
+    try:
+        from sentencex import segment
+    except ImportError as error:
+        raise ImportError(
+            'splitting into sentences needs sentencex: pip install "sift-trainer[data]"'
+        ) from error
+    stripped = (sentence.strip() for sentence in segment("en", document))
+    return [sentence for sentence in stripped if sentence]
+
+
+def sentence_pairs(
+    documents: Sequence[Sequence[Sentence]],
+    max_length: int,
+    short_fraction: float = 0.1,
+    random_next_fraction: float = 0.5,
+    *,
+    generator: np.random.Generator,
+) -> Iterator[Pair]:
+    """Packs the sentences of every document into pairs of segments for next-sentence prediction.
+
+    Consecutive sentences fill a chunk up to ``max_length - 3`` tokens, or up to a shorter random
+    target in `short_fraction` of the documents. A chunk is cut into A and B at a random sentence
+    border. With probability `random_next_fraction`, and always if it has only one sentence, B is
+    read from a random place of another document instead, and the sentences that B would have had
+    are packed again. The longer segment then loses tokens at its front or back until both fit.
+    Chunks of one sentence make the share of random pairs larger than `random_next_fraction`.
+
+    Args:
+        documents: documents of sentences of token ids. Empty sentences are skipped.
+        max_length: tokens of a finished row, the three special ones included.
+        generator: the only source of randomness: the same state gives the same pairs.
+
+    Raises:
+        ValueError: `max_length` is below 8, a fraction is outside [0, 1], or fewer than two
+            documents have any token, so that no other document can give a random B.
+    """
+    if max_length < MIN_LENGTH:
+        raise ValueError(f"max_length={max_length}: must be at least {MIN_LENGTH}, such as 128")
+    for name, value in (
+        ("short_fraction", short_fraction),
+        ("random_next_fraction", random_next_fraction),
+    ):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}: must be in [0, 1], such as 0.5")
+    kept = [[sentence for sentence in document if len(sentence)] for document in documents]
+    kept = [document for document in kept if document]
+    if len(kept) < 2:
+        raise ValueError(
+            f"documents: {len(kept)} of them with text; random pairs need at least 2 documents"
+        )
+    longest = max_length - SPECIAL_PER_PAIR
+    return _pack(kept, longest, short_fraction, random_next_fraction, generator)
+
+
+def _pack(
+    documents: list[list[Sentence]],
+    longest: int,
+    short_fraction: float,
+    random_next_fraction: float,
+    generator: np.random.Generator,
+) -> Iterator[Pair]:
+    for index, document in enumerate(documents):
+        is_short = generator.random() < short_fraction
+        target = int(generator.integers(2, longest + 1)) if is_short else longest
+        start = 0
+        while start < len(document):
+            stop = _chunk_end(document, start, target)
+            border = stop if stop - start == 1 else int(generator.integers(start + 1, stop))
+            first = _join(document[start:border])
+            is_random = border == stop or generator.random() < random_next_fraction
+            if is_random:
+                other = documents[_other_index(len(documents), index, generator)]
+                begin = int(generator.integers(len(other)))
+                end = _chunk_end(other, begin, target - len(first))
+                second = _join(other[begin:end])
+                start = border  # B's own sentences are put back
+            else:
+                second = _join(document[border:stop])
+                start = stop
+            yield Pair(*_truncate(first, second, longest, generator), is_random)
+
+
+def _chunk_end(document: list[Sentence], start: int, target: int) -> int:
+    """End of the shortest run of sentences from `start` with `target` tokens; at least one."""
+    length, stop = len(document[start]), start + 1
+    while length < target and stop < len(document):
+        length += len(document[stop])
+        stop += 1
+    return stop
+
+
+def _join(run: list[Sentence]) -> list[int]:
+    return list(chain.from_iterable(run))
+
+
+def _other_index(count: int, index: int, generator: np.random.Generator) -> int:
+    """A random document that is never `index`: draw among the others and step over it."""
+    drawn = int(generator.integers(count - 1))
+    return drawn + (drawn >= index)
+
+
+def _truncate(
+    first: list[int], second: list[int], longest: int, generator: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    """Takes tokens off the longer segment, each from a random end, until both fit in `longest`.
+
+    BERT's loop takes one token at a time, the second segment's where both are equally long. How
+    many each segment loses follows from the lengths, and how many of those come off the front is
+    binomial.
+    """
+    excess = len(first) + len(second) - longest
+    if excess <= 0:
+        return first, second
+    difference = len(first) - len(second)
+    levelling = min(excess, abs(difference))
+    rest = excess - levelling
+    from_first = rest // 2 + (levelling if difference > 0 else 0)
+    return _shorten(first, from_first, generator), _shorten(second, excess - from_first, generator)
+
+
+def _shorten(segment: list[int], count: int, generator: np.random.Generator) -> list[int]:
+    if not count:
+        return segment
+    front = int(generator.binomial(count, 0.5))
+    return segment[front : len(segment) - (count - front)]
+
+
+class PairDataset(Dataset[dict[str, Any]]):
+    """Pairs in flat arrays; a row is ``[CLS] A [SEP] B [SEP]``, unpadded, as Python lists.
+
+    ``dataset[i]`` has `input_ids` and `token_type_ids` (0 up to and with the first ``[SEP]``, then
+    1) of equal length, and `next_sentence_label`: 0 if B follows A, 1 if B is random.
+
+    Args:
+        tokens: ids of all rows one after another, special ones included; uint16, or int32 for
+            vocabularies above 65,535.
+        offsets: int64, one more than rows; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
+        first_lengths: int32 per row, the length of ``[CLS] A [SEP]``.
+        is_random: bool per row.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray[Any, Any],
+        offsets: np.ndarray[Any, Any],
+        first_lengths: np.ndarray[Any, Any],
+        is_random: np.ndarray[Any, Any],
+    ) -> None:
+        self.tokens = tokens
+        self.offsets = offsets
+        self.first_lengths = first_lengths
+        self.is_random = is_random
+
+    @classmethod
+    def from_pairs(
+        cls, pairs: Iterable[Pair], *, cls_id: int, sep_id: int, vocab_size: int
+    ) -> "PairDataset":
+        """Stores all `pairs`, with the special tokens put in; takes 2 bytes per token (or 4)."""
+        tokens = array("H" if vocab_size <= 2**16 else "i")
+        lengths, first_lengths, is_random = array("i"), array("i"), array("b")
+        for pair in pairs:
+            row = [cls_id, *pair.first, sep_id, *pair.second, sep_id]
+            tokens.extend(row)
+            lengths.append(len(row))
+            first_lengths.append(len(pair.first) + 2)
+            is_random.append(pair.is_random)
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        return cls(
+            np.array(tokens), offsets, np.array(first_lengths), np.array(is_random, dtype=bool)
+        )
+
+    def __len__(self) -> int:
+        return len(self.first_lengths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = range(len(self))[index]  # negative indices, and IndexError beyond the end
+        input_ids = self.tokens[self.offsets[row] : self.offsets[row + 1]].tolist()
+        first = int(self.first_lengths[row])
+        return {
+            "input_ids": input_ids,
+            "token_type_ids": [0] * first + [1] * (len(input_ids) - first),
+            "next_sentence_label": int(self.is_random[row]),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one uncompressed ``.npz``; a reader sees the whole file or none."""
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with unfinished.open("wb") as file:
+                np.savez(
+                    file,
+                    tokens=self.tokens,
+                    offsets=self.offsets,
+                    first_lengths=self.first_lengths,
+                    is_random=self.is_random,
+                )
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "PairDataset":
+        """Reads what `save` wrote, into memory and without pickle."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(
+                arrays["tokens"], arrays["offsets"], arrays["first_lengths"], arrays["is_random"]
+            )
