@@ -6,6 +6,7 @@ the tests and the benchmarks can pretrain on real text without a network.
 """
 
 import ast
+import gc
 import multiprocessing
 import os
 import platform
@@ -31,9 +32,9 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Import names, in the order in which their documents are listed, after the standard library.
 _PACKAGES = """
-    accelerate anyio click datasets evaluate fsspec fontTools huggingface_hub jinja2 joblib matplotlib
-    mpmath mypy narwhals networkx numpy PIL packaging pandas pydantic rich scipy setuptools sklearn
-    sympy tensorboard tokenizers torch transformers werkzeug
+    accelerate anyio click datasets evaluate fsspec fontTools huggingface_hub jinja2 joblib
+    matplotlib mpmath mypy narwhals networkx numpy PIL packaging pandas pydantic rich scipy
+    setuptools sklearn sympy tensorboard tokenizers torch transformers werkzeug
 """
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where the names differ
 _SKIPPED_FOLDERS = """
@@ -150,7 +151,8 @@ def _documents_of(files: list[Path], progress: bool, processes: int) -> Iterator
             return
         # Forked children parse text only; spawned ones would import torch first.
         method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        with multiprocessing.get_context(method).Pool(processes) as pool:
+        # A syntax tree has no cycles, and looking for them takes two thirds of the time.
+        with multiprocessing.get_context(method).Pool(processes, initializer=gc.disable) as pool:
             for found in pool.imap(_read, files, chunksize=32):
                 yield from found
                 bar.update()
@@ -182,9 +184,19 @@ def _read(path: Path) -> list[str]:
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return []
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, holders))
+    docstrings = (ast.get_docstring(node) for node in _holders(tree))
     return [prose(docstring) for docstring in docstrings if docstring]
+
+
+def _holders(
+    node: ast.AST,
+) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """What may have a docstring, in source order, without walking through expressions."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield from _holders(child)
 
 
 def _without_repeats(documents: Iterable[str]) -> Iterator[str]:

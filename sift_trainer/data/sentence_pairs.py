@@ -26,6 +26,8 @@ class Pair(NamedTuple):
 def sentences(document: str) -> list[str]:
     """The sentences of an English text, stripped, without empty ones.
 
+    A border without white space, which sentencex sees in ``torch.nn.Linear``, is none.
+
     Raises:
         ImportError: sentencex is not installed.
     """
@@ -35,7 +37,13 @@ def sentences(document: str) -> list[str]:
         raise ImportError(
             'splitting into sentences needs sentencex: pip install "sift-trainer[data]"'
         ) from error
-    stripped = (sentence.strip() for sentence in segment("en", document))
+    found: list[str] = []
+    for part in segment("en", document):
+        if found and not found[-1][-1].isspace():
+            found[-1] += part
+        elif part:
+            found.append(part)
+    stripped = (sentence.strip() for sentence in found)
     return [sentence for sentence in stripped if sentence]
 
 
