@@ -1,0 +1,37 @@
+"""Start a script as several real processes on the CPU."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
+    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo.
+
+    Raises:
+        AssertionError: if the launch fails; carries the end of its output.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--nproc_per_node", str(processes), "--master_port", str(port)),
+        *("-m", script.removesuffix(".py").replace("/", ".")),
+        *map(str, arguments),
+    ]
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
