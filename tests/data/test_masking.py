@@ -1,0 +1,255 @@
+"""Masking in numbers: shares within four standard deviations of the binomial, labels exactly."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    BertTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
+
+from sift_trainer.data.corpus import SPECIAL_TOKENS
+from sift_trainer.data.masking import PairCollator, fixed_masks, mask_tokens
+from sift_trainer.data.sentence_pairs import Pair, PairDataset
+
+torch.set_num_threads(1)  # two threads only wait for each other on rows this small
+
+PAD, UNK, CLS, SEP, MASK = range(5)
+VOCAB = 100
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCAB - 5))]
+    return BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+
+
+@pytest.fixture(scope="module")
+def dataset() -> PairDataset:
+    generator = np.random.default_rng(0)
+    pairs = [
+        Pair(*(generator.integers(5, VOCAB, size=n).tolist() for n in lengths), bool(i % 2))
+        for i, lengths in enumerate(generator.integers(3, 14, size=(64, 2)))
+    ]
+    return PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=VOCAB)
+
+
+def _rows(dataset: PairDataset, start: int = 0, stop: int = 16) -> list[dict[str, Any]]:
+    return [dataset[i] for i in range(start, stop)]
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def _within(count: int, total: int, share: float) -> bool:
+    return bool(abs(count - total * share) < 4 * (total * share * (1 - share)) ** 0.5)
+
+
+def test_shares_of_mask_random_and_kept() -> None:
+    ids = torch.full((200, 500), 7)
+    special = torch.zeros_like(ids, dtype=torch.bool)
+    special[:, ::5] = True
+    masked, labels = mask_tokens(
+        ids,
+        special,
+        mask_id=MASK,
+        replacement_ids=torch.arange(1000, 2000),
+        generator=torch.Generator().manual_seed(0),
+    )
+    chosen = labels != -100
+    n, total = int(chosen.sum()), 200 * 400
+    assert _within(n, total, 0.15)
+    assert not (chosen & special).any()
+    assert torch.equal(labels[chosen], ids[chosen])
+    assert torch.equal(masked[~chosen], ids[~chosen])
+    assert _within(int((masked == MASK).sum()), n, 0.8)
+    drawn = masked[masked >= 1000]
+    assert _within(len(drawn), n, 0.1)
+    assert _within(int((masked[chosen] == 7).sum()), n, 0.1)
+    assert len(drawn) + int((masked == MASK).sum()) + int((masked[chosen] == 7).sum()) == n
+    assert drawn.unique().numel() > 600  # 1,200 draws of 1,000 ids meet 70% of them
+    assert (ids == 7).all()
+
+
+def test_every_row_with_a_maskable_token_has_a_label() -> None:
+    ids = torch.arange(12).reshape(3, 4) + 10
+    special = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1]]).bool()
+    for seed in range(50):
+        _, labels = mask_tokens(
+            ids,
+            special,
+            mask_id=MASK,
+            replacement_ids=torch.arange(5, 9),
+            probability=1e-6,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        assert (labels != -100).sum(1).tolist() == [1, 1, 0]
+        assert labels[1, 2] == 16
+
+
+def test_forced_label_is_anywhere_in_the_row() -> None:
+    ids = torch.full((400, 4), 7)
+    _, labels = mask_tokens(
+        ids,
+        ids == 0,
+        mask_id=MASK,
+        replacement_ids=torch.tensor([8]),
+        probability=1e-6,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert all(_within(int(count), 400, 0.25) for count in (labels != -100).sum(0))
+
+
+def test_batch_is_the_rows_padded_with_specials_untouched(
+    tokenizer: Any, dataset: PairDataset
+) -> None:
+    rows = _rows(dataset)
+    batch = PairCollator(tokenizer, max_length=32, seed=0)(rows)
+    assert set(batch) == {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+        "labels",
+        "next_sentence_label",
+    }
+    original = torch.where(batch["labels"] != -100, batch["labels"], batch["input_ids"])
+    for i, row in enumerate(rows):
+        n = len(row["input_ids"])
+        assert original[i].tolist() == row["input_ids"] + [PAD] * (32 - n)
+        assert batch["token_type_ids"][i].tolist() == row["token_type_ids"] + [0] * (32 - n)
+        assert batch["attention_mask"][i].tolist() == [1] * n + [0] * (32 - n)
+        assert batch["next_sentence_label"][i] == row["next_sentence_label"]
+    assert (batch["labels"][original < 5] == -100).all()
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+    replaced = batch["input_ids"][(batch["labels"] != -100) & (batch["input_ids"] != MASK)]
+    assert (replaced >= 5).all()
+
+
+def test_without_max_length_the_longest_row_decides(tokenizer: Any, dataset: PairDataset) -> None:
+    rows = _rows(dataset)
+    batch = PairCollator(tokenizer)(rows)
+    assert batch["input_ids"].shape == (16, max(len(row["input_ids"]) for row in rows))
+
+
+def test_rows_without_pair_columns_give_a_masked_lm_batch(tokenizer: Any) -> None:
+    batch = PairCollator(tokenizer)([{"input_ids": [CLS, 9, SEP]}, {"input_ids": [CLS, SEP]}])
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_without_seed_masks_follow_the_global_generator(
+    tokenizer: Any, dataset: PairDataset
+) -> None:
+    collator, rows = PairCollator(tokenizer), _rows(dataset)
+    torch.manual_seed(5)
+    first, second = collator(rows), collator(rows)
+    torch.manual_seed(5)
+    assert _equal(collator(rows), first)
+    assert not _equal(first, second)
+
+
+def test_with_seed_masks_follow_the_batch_and_leave_the_global_generator_alone(
+    tokenizer: Any, dataset: PairDataset
+) -> None:
+    collator, rows = PairCollator(tokenizer, max_length=32, seed=1), _rows(dataset)
+    state = torch.get_rng_state()
+    first = collator(rows)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert _equal(PairCollator(tokenizer, max_length=32, seed=1)(rows), first)
+    assert not _equal(replace(collator, seed=2)(rows), first)
+    neighbours = collator([*rows[:-1], dataset[40]])  # another epoch's batch
+    assert not torch.equal(neighbours["labels"][:-1], first["labels"][:-1])
+
+
+def test_fixed_masks_are_fixed_and_batch_for_a_model(tokenizer: Any, dataset: PairDataset) -> None:
+    collator = PairCollator(tokenizer, max_length=32)
+    torch.manual_seed(0)
+    rows = fixed_masks(dataset, collator, seed=3)
+    torch.manual_seed(1)
+    again = fixed_masks(dataset, replace(collator, seed=9), seed=3)
+    assert len(rows) == len(dataset)
+    whole = default_data_collator([rows[i] for i in range(len(rows))])
+    assert _equal(whole, default_data_collator([again[i] for i in range(len(again))]))
+    other = fixed_masks(dataset, collator, seed=4)
+    assert not torch.equal(other.columns["labels"], rows.columns["labels"])
+    assert whole["input_ids"].shape == (64, 32)
+    assert whole["next_sentence_label"].tolist() == [i % 2 for i in range(64)]
+    maskable = int(((whole["attention_mask"] == 1).sum(1) - 3).sum())
+    assert _within(int((whole["labels"] != -100).sum()), maskable, 0.15)
+    with pytest.raises(IndexError):
+        rows[64]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask_probability": 0}, "mask_probability=0"),
+        ({"mask_probability": 1.0}, "mask_probability=1.0"),
+        ({"max_length": 7}, "max_length=7"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    tokenizer: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        PairCollator(tokenizer, **settings)
+
+
+def test_what_does_not_fit_is_refused(tokenizer: Any, dataset: PairDataset) -> None:
+    with pytest.raises(ValueError, match="use max_length=12"):
+        PairCollator(tokenizer, max_length=8)([{"input_ids": [9] * 12}])
+    with pytest.raises(ValueError, match=r"collator\.max_length=None"):
+        fixed_masks(dataset, PairCollator(tokenizer), seed=0)
+    with pytest.raises(ValueError, match=r"tokenizer\.mask_token=None"):
+        PairCollator(BertTokenizerFast(vocab={"[PAD]": 0, "[UNK]": 1}, mask_token=None))
+
+
+def test_masks_are_the_same_after_resuming_amid_an_epoch(
+    tokenizer: Any, dataset: PairDataset, tmp_path: Path
+) -> None:
+    seen: list[list[Tensor]] = []
+
+    class Recorder(PairCollator):
+        def __call__(self, features: Any) -> dict[str, Tensor]:
+            batch = super().__call__(features)
+            seen[-1].append(batch["labels"])
+            return batch
+
+    def train(resume: str | None) -> Tensor:
+        seen.append([])
+        torch.manual_seed(0)
+        shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        config = BertConfig(vocab_size=VOCAB, intermediate_size=8, **shape)
+        trainer = Trainer(
+            BertForPreTraining(config),
+            TrainingArguments(
+                str(tmp_path),
+                max_steps=10,  # of 8 steps per epoch
+                save_steps=5,
+                per_device_train_batch_size=8,
+                use_cpu=True,
+                report_to=[],
+                disable_tqdm=True,
+                logging_strategy="no",
+            ),
+            train_dataset=dataset,
+            data_collator=Recorder(tokenizer, max_length=32, seed=7),
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+    whole = train(None)
+    resumed = train(str(tmp_path / "checkpoint-5"))
+    assert torch.equal(whole, resumed)
+    assert all(torch.equal(a, b) for a, b in zip(seen[0][5:10], seen[1][:5], strict=True))
+    masked_rows = {tuple(row.tolist()) for batch in seen[0][:8] for row in batch}
+    assert not masked_rows & {tuple(row.tolist()) for batch in seen[0][8:] for row in batch}

@@ -1,0 +1,203 @@
+"""Pairs are what BERT's preparation makes: every claim is checked on ids that tell where they are.
+
+Token ``1000 * d + t`` is token t of document d, so a segment says where it was taken from.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sift_trainer.data import sentence_pairs as module
+from sift_trainer.data.sentence_pairs import Pair, PairDataset, sentence_pairs, sentences
+
+CLS, SEP = 60_001, 60_002
+
+
+def _documents(count: int = 50, seed: int = 0) -> list[list[list[int]]]:
+    generator = np.random.default_rng(seed)
+    documents = []
+    for d in range(count):
+        borders = np.cumsum(generator.integers(1, 25, size=generator.integers(2, 20)))
+        edges = pairwise([0, *borders.tolist()])
+        documents.append([list(range(1000 * d + a, 1000 * d + b)) for a, b in edges])
+    return documents
+
+
+def _pairs(documents: list[list[list[int]]], max_length: int = 64, **kwargs: float) -> list[Pair]:
+    generator = np.random.default_rng(1)
+    return list(sentence_pairs(documents, max_length, generator=generator, **kwargs))
+
+
+def test_sentences_are_stripped_and_names_with_dots_stay_whole() -> None:
+    text = "Dr. Smith  went home. He uses torch.nn.Linear there!\n\nA new paragraph.  \n\n"
+    assert sentences(text) == [
+        "Dr. Smith  went home.",
+        "He uses torch.nn.Linear there!",
+        "A new paragraph.",
+    ]
+    assert sentences(" \n\n ") == []
+
+
+def test_segments_are_runs_of_one_document_and_fit() -> None:
+    for pair in _pairs(_documents()):
+        assert 2 <= len(pair.first) + len(pair.second) <= 61
+        for segment in (pair.first, pair.second):
+            assert segment
+            assert segment == list(range(segment[0], segment[0] + len(segment)))
+            assert segment[0] // 1000 == segment[-1] // 1000
+
+
+def test_label_says_whether_b_follows_a() -> None:
+    pairs = _pairs(_documents(), max_length=1000, short_fraction=0)  # nothing is truncated
+    kinds = {True: 0, False: 0}
+    for pair in pairs:
+        kinds[pair.is_random] += 1
+        same_document = pair.first[0] // 1000 == pair.second[0] // 1000
+        assert same_document is not pair.is_random
+        if not pair.is_random:
+            assert pair.second[0] == pair.first[-1] + 1
+    assert min(kinds.values()) > 10
+
+
+def test_truncated_b_still_comes_after_a_in_the_document() -> None:
+    for pair in _pairs(_documents(), max_length=16):
+        if not pair.is_random:
+            assert pair.first[-1] < pair.second[0]
+            assert pair.first[0] // 1000 == pair.second[0] // 1000
+
+
+def test_no_sentence_is_lost_and_put_back_ones_are_used_once() -> None:
+    documents = _documents()
+    used = [
+        token
+        for pair in _pairs(documents, max_length=1000, short_fraction=0)
+        for token in (pair.first if pair.is_random else pair.first + pair.second)
+    ]
+    assert used == [t for document in documents for sentence in document for t in sentence]
+
+
+@pytest.mark.parametrize("wanted", [0.0, 0.5, 1.0])
+def test_share_of_random_pairs(wanted: float) -> None:
+    # Long documents: chunks of one sentence, which must be random, are rare.
+    documents = [[[1000 * d + s] for s in range(900)] for d in range(20)]
+    labels = [pair.is_random for pair in _pairs(documents, random_next_fraction=wanted)]
+    forced = len(documents)  # a last chunk of one sentence, at most one per document
+    deviation = 4 * (len(labels) * wanted * (1 - wanted)) ** 0.5
+    assert abs(sum(labels) - wanted * len(labels)) <= deviation + forced
+
+
+def test_document_of_one_sentence_gives_one_random_pair() -> None:
+    documents = [[[1000 * d + t for t in range(5)]] for d in range(10)]
+    pairs = _pairs(documents, random_next_fraction=0.0)
+    assert [pair.first for pair in pairs] == [document[0] for document in documents]
+    assert all(pair.is_random for pair in pairs)
+    assert all(pair.first != pair.second for pair in pairs)
+
+
+def test_short_targets_give_shorter_rows() -> None:
+    documents = [[[1000 * d + s] for s in range(900)] for d in range(100)]
+    full, short = (
+        [
+            len(p.first) + len(p.second)
+            for p in _pairs(documents, short_fraction=f, random_next_fraction=0)
+        ]
+        for f in (0.0, 1.0)
+    )
+    assert np.mean(np.array(full) == 61) > 0.9
+    assert len(short) > 1.3 * len(full)
+
+
+def test_same_generator_state_same_pairs() -> None:
+    assert _pairs(_documents()) == _pairs(_documents())
+
+
+def _truncate_token_by_token(a: int, b: int, longest: int) -> tuple[int, int]:
+    while a + b > longest:
+        a, b = (a - 1, b) if a > b else (a, b - 1)
+    return a, b
+
+
+def test_truncation_takes_what_the_loop_over_tokens_takes_from_both_ends() -> None:
+    generator = np.random.default_rng(0)
+    for a in range(1, 30):
+        for b in range(1, 30):
+            first, second = module._truncate(list(range(a)), list(range(b)), 13, generator)
+            assert (len(first), len(second)) == _truncate_token_by_token(a, b, 13)
+    fronts = [module._truncate(list(range(60)), [0], 21, generator)[0][0] for _ in range(400)]
+    # 40 tokens go, each from the front with probability 1/2: mean 20, deviation sqrt(10).
+    assert abs(np.mean(fronts) - 20) < 4 * (10 / 400) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("documents", "kwargs", "message"),
+    [
+        (_documents(3), {"max_length": 7}, "max_length=7"),
+        (_documents(3), {"short_fraction": 1.5}, "short_fraction=1.5"),
+        (_documents(3), {"random_next_fraction": -1}, "random_next_fraction=-1"),
+        (_documents(1), {}, "at least 2 documents"),
+        ([[[1, 2]], [[]], []], {}, "1 of them"),
+        ([], {}, "0 of them"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_pair(
+    documents: list[list[list[int]]], kwargs: dict[str, float], message: str
+) -> None:
+    arguments = {"max_length": 64, **kwargs}
+    with pytest.raises(ValueError, match=message):
+        sentence_pairs(documents, generator=np.random.default_rng(0), **arguments)
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.int32)])
+def test_dataset_rows_and_storage(vocab_size: int, dtype: type, tmp_path: Path) -> None:
+    pairs = [Pair([7, 8], [9], False), Pair([10], [11, 12, 13], True)]
+    dataset = PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=vocab_size)
+    assert dataset.tokens.dtype == dtype
+    rows = [
+        {
+            "input_ids": [CLS, 7, 8, SEP, 9, SEP],
+            "token_type_ids": [0, 0, 0, 0, 1, 1],
+            "next_sentence_label": 0,
+        },
+        {
+            "input_ids": [CLS, 10, SEP, 11, 12, 13, SEP],
+            "token_type_ids": [0, 0, 0, 1, 1, 1, 1],
+            "next_sentence_label": 1,
+        },
+    ]
+    assert [dataset[0], dataset[1]] == rows
+    assert dataset[-1] == rows[1]
+    assert len(dataset) == 2
+    with pytest.raises(IndexError):
+        dataset[2]
+    dataset.save(tmp_path / "pairs.npz")
+    again = PairDataset.load(tmp_path / "pairs.npz")
+    assert [again[0], again[1]] == rows
+    assert again.tokens.dtype == dtype
+
+
+def test_failed_save_leaves_the_file_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pairs.npz"
+    pairs = _pairs(_documents())
+    dataset = PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=60_003)
+    dataset.save(path)
+    before = path.read_bytes()
+
+    def half(file: object, **_: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="disk full"):
+        dataset.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_dataset_of_no_pairs_is_empty(tmp_path: Path) -> None:
+    dataset = PairDataset.from_pairs([], cls_id=CLS, sep_id=SEP, vocab_size=60_003)
+    dataset.save(tmp_path / "pairs.npz")
+    assert len(PairDataset.load(tmp_path / "pairs.npz")) == 0
