@@ -23,9 +23,8 @@ class ConfigError(ValueError):
 class Config(NamedTuple):
     """What `parse_config` returns.
 
-    `instances` holds one object per dataclass, without any run's overrides. `runs` maps the name
-    of each run to such a tuple with its overrides applied; a file without `runs:` gives one run,
-    named after the file.
+    `instances` holds one object per dataclass, without any run's overrides; `runs` maps each run's
+    name to such a tuple with them. A file without `runs:` gives one run, named after the file.
     """
 
     instances: tuple[Any, ...]

@@ -14,6 +14,19 @@ _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
+def require_matplotlib() -> None:
+    """Raise `ImportError` where the figure could not be drawn: better before a training than after.
+
+    The message names the extra to install.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'the figure needs matplotlib: pip install "sift-trainer[report]"'
+        ) from error
+
+
 def plot_accuracy(runs: Sequence[Run], path: str | Path) -> Path:
     """Write a PNG with two panels and return its path.
 
@@ -24,13 +37,9 @@ def plot_accuracy(runs: Sequence[Run], path: str | Path) -> Path:
 
     Raises `ImportError` that names the extra where matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'the figure needs matplotlib: pip install "sift-trainer[report]"'
-        ) from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")  # no pyplot, hence no global state
     FigureCanvasAgg(figure)

@@ -6,12 +6,16 @@ Seconds are the sum of the measured phases, so evaluation and checkpointing neve
 """
 
 import json
+import os
+import platform
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sift_trainer.timing import PHASES
 
@@ -153,6 +157,35 @@ def table(runs: Iterable[Run], reference: str = "vanilla") -> str:
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (head, rules, *(_cells(run, base) for run in runs))
     )
+
+
+def write_report(folder: str | Path, runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
+    """Write `table.md` and `results.json`, with `settings` and the machine; return the table."""
+    text = table(runs)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    result = {"machine": machine, **settings, "runs": [asdict(run) for run in runs]}
+    write_json(Path(folder) / "results.json", result)
+    write_text(Path(folder) / "table.md", text + "\n")
+    return text
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an indented JSON file, all of it or nothing."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write all of the file or nothing, also when the process is stopped meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def _cells(run: Run, base: Run | None) -> list[str]:

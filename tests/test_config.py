@@ -1,6 +1,5 @@
 """Command line over YAML over defaults, and what is refused."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,8 +8,6 @@ import pytest
 from transformers import SchedulerType
 
 from sift_trainer.config import ConfigError, load_yaml, parse_config
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @dataclass

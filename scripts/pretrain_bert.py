@@ -1,0 +1,12 @@
+"""Pretrain BERT: scripts/pretrain_bert.py --config configs/quickstart.yaml [--field value ...]"""
+
+import sys
+
+from sift_trainer.config import ConfigError
+from sift_trainer.pretraining import main
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

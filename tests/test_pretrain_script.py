@@ -1,0 +1,187 @@
+"""The pretraining of several runs: in this process on a toy corpus, and the script as it ships."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sift_trainer.config import ConfigError
+from sift_trainer.pretraining import default_cache_dir, main
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+
+WORDS = ["able", "ash", "bit", "cup", "dawn", "ebb", "fig", "gust", "hush", "ink", "jot", "kin"]
+STEPS, BATCH = 6, 4
+TINY = {
+    "max_steps": STEPS,
+    "per_device_train_batch_size": BATCH,
+    "eval_steps": 3,
+    "logging_steps": 3,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "validation_samples": 32,
+    "sift_warmup_steps": 2,
+    "sift_cooldown_steps": 1,
+}
+
+
+def flags(**values):
+    return [str(part) for key, value in values.items() for part in (f"--{key}", value)]
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Flags for the quickstart on a corpus of random words."""
+    words = random.Random(0).choices(WORDS, k=9000)
+    documents = [
+        " ".join(" ".join(words[i : i + 6]).capitalize() + "." for i in range(start, start + 90, 6))
+        for start in range(0, 9000, 90)
+    ]
+    monkeypatch.setattr(
+        "sift_trainer.data.documentation.documentation", lambda _progress: documents
+    )
+    cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
+    return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def history(folder):
+    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
+
+
+def check_outputs(folder):
+    """What three tiny runs must have left behind."""
+    spent = {run["name"]: run["points"][-1]["spent"] for run in results(folder)["runs"]}
+    assert list(spent) == ["vanilla", "loss", "entropy"]
+    for name, totals in spent.items():
+        assert totals["step"] == STEPS
+        assert totals["backprop_samples"] == STEPS * BATCH
+        assert totals["candidates"] == STEPS * BATCH * (1 if name == "vanilla" else 2)
+        assert (totals["seconds"]["sampling"] > 0) == (name != "vanilla")
+        assert results(folder / name)["run"]["name"] == name
+        assert list((folder / name).rglob("events.out.tfevents.*"))
+    assert (folder / f"{folder.name}.png").stat().st_size > 20_000
+    assert "| vanilla | " in (folder / "table.md").read_text()
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".results")]
+
+
+def test_three_runs_of_the_quickstart(toy, tmp_path, capsys):
+    folder = tmp_path / "out"
+    main([*toy, "--output_dir", str(folder)])
+    check_outputs(folder)
+    out, bars = capsys.readouterr()
+    assert (folder / "table.md").read_text() in out
+    assert "'loss':" not in out + bars  # no dict per log line
+    assert "sifting=+" in bars
+    evaluated = [line["step"] for line in history(folder / "loss") if "eval_mlm_accuracy" in line]
+    assert evaluated == [3, 6]
+
+
+def test_a_run_alone_gives_what_it_gives_among_others(toy, tmp_path):
+    """The order of data, masks and initialization depend on the seed, not on the runs before."""
+    main([*toy, "--output_dir", str(tmp_path / "all")])
+    main([*toy, "--output_dir", str(tmp_path / "one"), "--runs", "entropy"])
+    losses = [
+        [
+            line["eval_loss"]
+            for line in history(tmp_path / folder / "entropy")
+            if "eval_loss" in line
+        ]
+        for folder in ("all", "one")
+    ]
+    assert losses[0] == losses[1]
+    assert not (tmp_path / "one" / "vanilla").exists()
+
+
+def test_latest_resumes_every_run_where_it_stopped(toy, tmp_path):
+    toy = [*toy, *flags(runs="loss", save_strategy="steps", save_steps=3)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    main([*toy, "--output_dir", str(whole)])
+    # As if the run had been stopped after its first checkpoint.
+    (parts / "loss").mkdir(parents=True)
+    (whole / "loss" / "checkpoint-3").rename(parts / "loss" / "checkpoint-3")
+    main([*toy, "--output_dir", str(parts), "--resume_from_checkpoint", "latest"])
+    first, second = history(whole / "loss"), history(parts / "loss")
+    assert [line["step"] for line in first] == [line["step"] for line in second]
+    assert [line.get("eval_loss") for line in first] == [line.get("eval_loss") for line in second]
+    final = results(parts)["runs"][0]["points"][-1]
+    assert final["spent"]["candidates"] == STEPS * BATCH * 2
+
+
+def test_without_evaluation_steps_the_last_state_is_evaluated(toy, tmp_path):
+    (run,) = main([*toy, *flags(output_dir=tmp_path, runs="vanilla", eval_strategy="no")])
+    assert [point.spent.step for point in run.points] == [STEPS]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_length": 65}, "max_length=65 is above max_position_embeddings=64"),
+        ({"sift_exit_layer": 3}, "run 'loss': exit layer 3 .* use 1..2"),
+        ({"sift_warmup_steps": 6}, "run 'loss': sift_warmup_steps=6.*no step would sift"),
+        ({"hidden_size": 33}, "hidden_size=33 does not divide"),
+        ({"validation_samples": 0}, "validation_samples=0 must be 1 or more"),
+        ({"resume_from_checkpoint": "here"}, "resume_from_checkpoint='here' fits one of 3 runs"),
+    ],
+)
+def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values, message):
+    def touched(*_, **__):
+        raise AssertionError("the corpus was prepared")
+
+    monkeypatch.setattr("sift_trainer.pretraining.prepare_documentation", touched)
+    with pytest.raises(ConfigError, match=message):
+        main([*toy, "--output_dir", str(tmp_path), *flags(**values)])
+
+
+def test_runs_cannot_change_the_data(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"runs": {"short": {"max_length": 32}}}))
+    with pytest.raises(ConfigError, match="run 'short' changes the data"):
+        main(["--config", str(config), *flags(output_dir=tmp_path, use_cpu="true")])
+
+
+def test_the_cache_follows_xdg(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == str(tmp_path / "sift_trainer")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache_dir() == str(tmp_path / ".cache" / "sift_trainer")
+
+
+def launch(*argv):
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(ROOT / "configs" / "accelerate" / "cpu.yaml"), str(SCRIPT)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, *argv], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_script_as_it_ships(tmp_path):
+    """On the real corpus, which stays in the cache for the quickstart itself."""
+    folder = tmp_path / "out"
+    done = launch("--config", str(QUICKSTART), *flags(**TINY, output_dir=folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_outputs(folder)
+    assert (folder / "table.md").read_text() in done.stdout
+
+
+@pytest.mark.slow
+def test_the_script_names_a_wrong_flag_without_a_traceback(tmp_path):
+    done = launch("--config", str(QUICKSTART), *flags(output_dir=tmp_path, sift_exit_lyer=2))
+    assert done.returncode != 0
+    error = "error: command line: unknown argument '--sift_exit_lyer'"
+    assert f"{error}; did you mean '--sift_exit_layer'?" in done.stderr
