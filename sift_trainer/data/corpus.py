@@ -23,6 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from sift_trainer.data.prose import prose
 
 if TYPE_CHECKING:
@@ -70,7 +72,6 @@ def documentation(progress: bool = True, processes: int | None = None) -> list[s
 
     Raises:
         ValueError: `processes` is below 1.
-        ImportError: tqdm is not installed.
     """
     if processes is not None and processes < 1:
         raise ValueError(f"processes={processes}: must be at least 1, or None for one per core")
@@ -138,10 +139,6 @@ def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> "PreTra
 
 
 def _documents_of(files: list[Path], progress: bool, processes: int) -> Iterator[str]:
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError('progress bars need tqdm: pip install "sift-trainer[data]"') from error
     bar = tqdm(total=len(files), desc="reading docstrings", unit="file", disable=not progress)
     with bar:
         if processes == 1:

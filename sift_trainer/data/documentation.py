@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from sift_trainer.data.corpus import (
     documentation,
@@ -30,7 +31,7 @@ from sift_trainer.data.sentence_pairs import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_FORMAT = 1  # raise it when the same settings would give other arrays
+_FORMAT = 2  # raise it when the same settings would give other arrays
 _DOCUMENTS_AT_ONCE = 1000
 
 
@@ -91,11 +92,17 @@ def prepare_documentation(
 
 
 def _fingerprint(settings: dict[str, Any]) -> str:
+    try:
+        sentencex = version("sentencex")
+    except PackageNotFoundError as error:
+        raise ImportError(
+            'preparing a corpus needs sentencex: pip install "sift-trainer[data]"'
+        ) from error
     made_of = {
         "format": _FORMAT,
         "settings": settings,
         "packages": installed_packages(),
-        "sentencex": version("sentencex"),
+        "sentencex": sentencex,
     }
     text = json.dumps(made_of, sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
@@ -103,8 +110,6 @@ def _fingerprint(settings: dict[str, Any]) -> str:
 
 def _prepare(folder: Path, settings: dict[str, Any], progress: bool) -> None:
     """Writes the tokenizer, both datasets and the statistics into `folder`."""
-    from tqdm import tqdm
-
     began = time.perf_counter()
     documents = documentation(progress)
     splits = split_by_document(documents, settings["validation_documents_fraction"])
@@ -144,8 +149,6 @@ def _encode(
     documents: Sequence[str], tokenizer: "PreTrainedTokenizerFast", stage: str, progress: bool
 ) -> Iterator[list[list[int]]]:
     """Documents as sentences of token ids, many documents at a time so that all cores work."""
-    from tqdm import tqdm
-
     with tqdm(total=len(documents), desc=stage, unit="document", disable=not progress) as bar:
         for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
             batch = [sentences(text) for text in documents[start : start + _DOCUMENTS_AT_ONCE]]

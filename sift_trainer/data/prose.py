@@ -4,13 +4,14 @@ import re
 
 _FENCE = re.compile(r"```[^`\n]*\n.*?(?:```|\Z)|\{%.*?%\}|<[A-Za-z/!][^<>\n]*>", re.DOTALL)
 _ROLE = re.compile(r":[a-z:]+:`~?([^`<]*?)(?:\s*<[^`]*>)?`|\[([^\]]+)\]\([^)\s]*\)")
+_QUOTE = re.compile(r"^ *>(?!>) ?(?:\[!\w+\])?", re.MULTILINE)  # Markdown: "> [!TIP]"
 _FOOTNOTE = re.compile(r"\s*\[#?\w+\]_")
 _UNDERLINE = re.compile(r"^\s*([-=~^*#`+_.])\1{2,}\s*$")
 _CODE = re.compile(r"^\s*(?:>>>|\.\.\.(?:\s|$)|\$\s|In \[\d+\]|\.\. |[@#|+!%\\]|from \w|import \w)")
 _FIELD = re.compile(
     r"""^\s*(?:
         [\w*., `\[\]/-]+\s:\s.*                        # numpydoc: "x : array_like, shape (n,)"
-      | \w+\s?\([^()]*(?:\([^()]*\)[^()]*)*\)\s?:\s*$  # transformers: "x (`int`, *optional*):"
+      | \*{0,2}\w+\s?\([^()]*(?:\([^()]*\)[^()]*)*\)\s?:\s*$  # transformers: "x (`int`):"
       | [-\w.*]+\s?=\s?\S+                             # an assignment
       | (?:\w+\s)?\w+\s?:{1,2}\s*$                     # "Args:", "Keyword arguments:"
     )""",
@@ -37,7 +38,8 @@ def prose(docstring: str) -> str:
     Doctests, fenced and indented code, tables, headings, field lines such as ``x : int`` and
     reStructuredText or Markdown markup are dropped. May be empty.
     """
-    text = _FOOTNOTE.sub("", _ROLE.sub(r"\1\2", _FENCE.sub("\n\n", docstring)))
+    text = _ROLE.sub(r"\1\2", _QUOTE.sub("", _FENCE.sub("\n\n", docstring)))
+    text = _FOOTNOTE.sub("", text)
     blocks = _blocks(text.expandtabs().splitlines())
     joined = (" ".join(" ".join(block).replace("`", "").split()) for block in blocks)
     return "\n\n".join(paragraph for paragraph in joined if _is_english(paragraph))

@@ -131,8 +131,22 @@ def test_batch_is_the_rows_padded_with_specials_untouched(
         assert batch["next_sentence_label"][i] == row["next_sentence_label"]
     assert (batch["labels"][original < 5] == -100).all()
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
-    replaced = batch["input_ids"][(batch["labels"] != -100) & (batch["input_ids"] != MASK)]
-    assert (replaced >= 5).all()
+
+
+def test_special_tokens_are_never_drawn_as_replacements(
+    tokenizer: Any, dataset: PairDataset
+) -> None:
+    collator = PairCollator(tokenizer, mask_probability=0.9)
+    torch.manual_seed(0)
+    drawn = []
+    for _ in range(30):
+        batch = collator(_rows(dataset, 0, 64))
+        changed = (batch["labels"] != -100) & (batch["input_ids"] != batch["labels"])
+        drawn.append(batch["input_ids"][changed])
+    # [MASK] makes 80/90 of what is changed; were it drawn too, 1% of the rest would be it as well.
+    ids, counts = torch.cat(drawn).unique(return_counts=True)
+    assert set(ids.tolist()) == {MASK, *range(5, VOCAB)}
+    assert counts[0] / counts.sum() == pytest.approx(0.8 / (0.8 + 0.1 * 94 / 95), abs=0.01)
 
 
 def test_without_max_length_the_longest_row_decides(tokenizer: Any, dataset: PairDataset) -> None:

@@ -37,6 +37,11 @@ Args:
     model (`torch.nn.Module`, *optional*): The model that is moved to the device.
     names (`list[str]`):
         The names of the layers that are left where they are.
+    **kwargs (`dict`, *optional*):
+        What is handed on to the model as it is.
+
+> [!TIP]
+> This is a hint that is set in a box of its own.
 
 ```python
 the code of a fence that is to be dropped with the fence
@@ -62,6 +67,8 @@ def test_google_style_keeps_the_descriptions_alone() -> None:
         "Move the model to the device.",
         "The model that is moved to the device.",
         "The names of the layers that are left where they are.",
+        "What is handed on to the model as it is.",
+        "This is a hint that is set in a box of its own.",
         "The first item of the list is a sentence.",
         "The second item of the list is a sentence.",
     ]

@@ -3,6 +3,7 @@
 Token ``1000 * d + t`` is token t of document d, so a segment says where it was taken from.
 """
 
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def test_sentences_are_stripped_and_names_with_dots_stay_whole() -> None:
         "A new paragraph.",
     ]
     assert sentences(" \n\n ") == []
+
+
+def test_missing_sentencex_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencex", None)
+    with pytest.raises(ImportError, match=r"sift-trainer\[data\]"):
+        sentences("A sentence.")
 
 
 def test_segments_are_runs_of_one_document_and_fit() -> None:
@@ -78,12 +85,25 @@ def test_no_sentence_is_lost_and_put_back_ones_are_used_once() -> None:
     assert used == [t for document in documents for sentence in document for t in sentence]
 
 
+def test_random_b_fills_the_row_and_no_more() -> None:
+    # With sentences of one token every row can be filled exactly, so that A loses nothing.
+    documents = [[[1000 * d + s] for s in range(300)] for d in range(5)]
+    pairs = _pairs(documents, short_fraction=0, random_next_fraction=1.0)
+    assert [t for pair in pairs for t in pair.first] == [s[0] for d in documents for s in d]
+    at_the_end = [pair for pair in pairs if pair.second[-1] % 1000 == 299]
+    assert len(at_the_end) < len(pairs) / 2
+    assert all(len(p.first) + len(p.second) == 61 for p in pairs if p not in at_the_end)
+
+
 @pytest.mark.parametrize("wanted", [0.0, 0.5, 1.0])
 def test_share_of_random_pairs(wanted: float) -> None:
     # Long documents: chunks of one sentence, which must be random, are rare.
     documents = [[[1000 * d + s] for s in range(900)] for d in range(20)]
-    labels = [pair.is_random for pair in _pairs(documents, random_next_fraction=wanted)]
-    forced = len(documents)  # a last chunk of one sentence, at most one per document
+    labels = [
+        pair.is_random for pair in _pairs(documents, short_fraction=0, random_next_fraction=wanted)
+    ]
+    # With random pairs, sentences are put back and the last chunk may be a single one.
+    forced = len(documents) if wanted else 0
     deviation = 4 * (len(labels) * wanted * (1 - wanted)) ** 0.5
     assert abs(sum(labels) - wanted * len(labels)) <= deviation + forced
 
