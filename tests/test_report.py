@@ -112,22 +112,36 @@ def test_seconds_to_an_accuracy_are_read_off_the_curve():
     assert run.seconds_to(0.41) is None
 
 
-def test_the_table_compares_with_the_vanilla_run():
-    text = table([summarize("vanilla", VANILLA), summarize("loss", LOSS)])
-    head, rule, vanilla, loss = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
-    ]
-    assert len(head) == len(rule) == len(vanilla) == len(loss)
+def tables(*runs):
+    """The cells of both tables, without the rules under their heads."""
+    for part in table(runs).split("\n\n"):
+        lines = [line.strip("|").split("|") for line in part.splitlines()]
+        assert len({len(line) for line in lines}) == 1
+        head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+        yield head, *rows
+
+
+def test_the_tables_compare_with_the_vanilla_run():
+    reached, spent = tables(summarize("vanilla", VANILLA), summarize("loss", LOSS))
+    assert reached[0][1:4] == ["MLM accuracy", "vs vanilla", "NSP accuracy"]
+    assert reached[0][4:] == ["seconds", "vs vanilla", "reached vanilla's accuracy"]
+    # 13.5 s of 18 s.
+    assert reached[2] == ["loss", "0.4000", "+0.1000", "0.7000", "19.8", "1.10x", "after 0.75x"]
+    assert reached[1][1:] == ["0.3000", "+0.0000", "0.6000", "18.0", "1.00x", "after 1.00x"]
     phases = ["sampling", "forward", "backward", "optimizer", "data"]
-    assert head[7:] == [*phases, "backpropagated", "candidates"]
-    ours = ["loss", "0.4000", "+0.1000", "0.7000", "19.8", "1.10x", "0.75x"]
-    assert loss == [*ours, "1.8", "4.0", "8.0", "4.0", "2.0", "320", "640"]
-    assert vanilla[:7] == ["vanilla", "0.3000", "+0.0000", "0.6000", "18.0", "1.00x", "1.00x"]
+    samples = ["backpropagated", "candidates"]
+    assert spent[0] == ["run", *(f"{phase} (s)" for phase in phases), *samples]
+    assert spent[2] == ["loss", "1.8", "4.0", "8.0", "4.0", "2.0", "320", "640"]
 
 
-def test_the_table_without_a_reference_has_no_ratios():
-    row = table([summarize("loss", LOSS)]).splitlines()[-1]
-    assert row.startswith("| loss | 0.4000 | - | 0.7000 | 19.8 | - | - |")
+def test_a_run_that_stays_below_the_reference_never_reaches_it():
+    reached, _ = tables(summarize("vanilla", LOSS), summarize("loss", VANILLA))
+    assert reached[2][-1] == "never"
+
+
+def test_without_a_reference_there_are_no_ratios():
+    reached, _ = tables(summarize("loss", LOSS))
+    assert reached[1] == ["loss", "0.4000", "-", "0.7000", "19.8", "-", "-"]
 
 
 def test_a_run_is_read_from_its_trainer_state(tmp_path):
