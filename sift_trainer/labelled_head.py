@@ -12,8 +12,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from sift_trainer.positions import IGNORE_INDEX, ScoredPositions
+
+
+def output_embeddings_of(model: nn.Module) -> nn.Module | None:
+    """The module that projects to the vocabulary; None where a model has none, or says so in no
+    Transformers way (a module of the user's that calls its settings ``config``)."""
+    if not isinstance(getattr(model, "config", None), PreTrainedConfig):
+        return None
+    named = getattr(model, "get_output_embeddings", None)
+    return None if named is None else named()
 
 
 class LabelledHead:
@@ -28,20 +38,19 @@ class LabelledHead:
     def of(model: nn.Module) -> "LabelledHead | None":
         """The gathered head of a Transformers model; None where there are no output embeddings,
         and for encoder-decoders, whose labels are also their inputs."""
-        config = getattr(model, "config", None)
-        if config is None or getattr(config, "is_encoder_decoder", False):
+        output_embeddings = output_embeddings_of(model)
+        if output_embeddings is None or model.config.is_encoder_decoder:  # type: ignore[union-attr]
             return None
-        output_embeddings = model.get_output_embeddings()  # type: ignore[operator]
-        return None if output_embeddings is None else LabelledHead(output_embeddings)
+        return LabelledHead(output_embeddings)
 
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:
         """Within the context logits are (1, N, V) at flat ``positions`` (N,); None: all."""
-        self.positions = positions
+        before, self.positions = self.positions, positions
         try:
             yield
         finally:
-            self.positions = None
+            self.positions = before
 
     def _gather(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self.positions is None:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from sift_trainer.early_exit.adapter import ExitAdapter
 
@@ -54,13 +55,13 @@ class BlockStackExit(ExitAdapter):
 
     @contextmanager
     def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+        before = self.blocks.exit_at, self.blocks.exit_block
         self.blocks.exit_at = k
         self.blocks.exit_block = self.exit_block(k, positions)
         try:
             yield
         finally:
-            self.blocks.exit_at = None
-            self.blocks.exit_block = None
+            self.blocks.exit_at, self.blocks.exit_block = before
 
     def exit_block(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
         """What runs in place of block k; None for the block itself."""
@@ -75,11 +76,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
         ValueError: if there is none or there are several; names what was looked for.
     """
     depth = _configured_depth(model)
-    found = {
-        name: module
-        for name, module in _searched(model).named_modules()
-        if isinstance(module, nn.ModuleList) and depth and len(module) == depth and _alike(module)
-    }
+    found = _stacks(_searched(model), depth) if depth else {}
     if len(found) != 1:
         what = f"found {len(found)} ({', '.join(found)})" if found else "found none"
         raise ValueError(
@@ -91,24 +88,36 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
     return next(iter(found.values()))
 
 
+def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
+    """Lists of ``depth`` like blocks by name. Of nested ones the outer: a block of T5's decoder is
+    itself a list, of three parts."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{o}.") for o in found):
+            continue
+        if len(module._modules) == depth and _alike(module):  # whether truncated just now or not
+            found[name] = module
+    return found
+
+
 def _configured_depth(model: nn.Module) -> int | None:
-    config = getattr(model, "config", None)  # a plain nn.Module has none and needs register_exit
-    if config is None:
+    """How many blocks the configuration promises; None for what is no Transformers model."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, PreTrainedConfig):
         return None
-    if getattr(config, "is_encoder_decoder", False):
-        return getattr(config, "num_decoder_layers", None) or getattr(
-            config, "decoder_layers", config.num_hidden_layers
-        )
-    return getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not config.is_encoder_decoder:
+        return getattr(config.get_text_config(), "num_hidden_layers", None)
+    named = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
+    decoder = config.get_text_config(decoder=True)
+    return next(filter(None, named), getattr(decoder, "num_hidden_layers", None))
 
 
 def _searched(model: nn.Module) -> nn.Module:
     """Where to look: an encoder-decoder exits in its decoder."""
-    config = getattr(model, "config", None)
-    if config is not None and getattr(config, "is_encoder_decoder", False):
-        decoder: nn.Module = model.get_decoder()  # type: ignore[operator]
-        return decoder
-    return model
+    if not model.config.is_encoder_decoder:  # type: ignore[union-attr]
+        return model
+    decoder: nn.Module = model.get_decoder()  # type: ignore[operator]
+    return decoder
 
 
 def _alike(blocks: nn.ModuleList) -> bool:
@@ -116,6 +125,6 @@ def _alike(blocks: nn.ModuleList) -> bool:
     shapes: dict[str, Any] = {}
     return all(
         shapes.setdefault(name, parameter.shape) == parameter.shape
-        for block in blocks
+        for block in blocks.children()
         for name, parameter in block.named_parameters()
     ) and any(True for _ in blocks.parameters())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sift_trainer.early_exit.blocks import BlockStackExit
+from sift_trainer.labelled_head import output_embeddings_of
 
 _BERT_BLOCKS = {"BertLayer", "RobertaLayer", "ElectraLayer", "XLMRobertaLayer", "CamembertLayer"}
 _DENSE_MASKS = {"sdpa", "eager"}  # other implementations do not hand a mask tensor to the block
@@ -27,13 +28,18 @@ class MaskedLMExit(BlockStackExit):
     @staticmethod
     def fits(model: nn.Module, blocks: nn.ModuleList) -> bool:
         """Whether every block is one of the known classes (not a subclass, which may compute
-        something else; sharded blocks are such subclasses too) and the head is over tokens."""
-        config: Any = getattr(model, "config", None)
+        something else; sharded blocks are such subclasses too), the head is over tokens, and what
+        lies between is Transformers' own: a forward of the user's may mix positions."""
+        first: Any
+        first, *_ = blocks.children()
+        if not {type(block).__name__ for block in blocks.children()} <= _BERT_BLOCKS:
+            return False
+        attention = first.attention.self
         return (
-            {type(block).__name__ for block in blocks} <= _BERT_BLOCKS
-            and not config.is_decoder
-            and config._attn_implementation in _DENSE_MASKS
-            and model.get_output_embeddings() is not None  # type: ignore[operator]
+            not attention.is_decoder
+            and attention.config._attn_implementation in _DENSE_MASKS
+            and type(model).forward.__module__.startswith("transformers.")
+            and output_embeddings_of(model) is not None
         )
 
     def exit_block(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
@@ -81,10 +87,11 @@ def _attend(
     queries = query.new_zeros(batch, longest, width)
     queries[rows, slots] = query
     if mask is not None:
-        per_query = mask[:, 0].expand(batch, length, length)[rows, columns]
-        masks = mask.new_ones(batch, longest, length)  # padding may attend anywhere: it is dropped
+        per_query = mask.expand(batch, -1, length, length)[rows, :, columns]
+        # Padding may attend anywhere: it is dropped.
+        masks = mask.new_ones(batch, longest, mask.shape[1], length)
         masks[rows, slots] = per_query
-        mask = masks.unsqueeze(1)
+        mask = masks.transpose(1, 2)
 
     def split(states: Tensor) -> Tensor:
         return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
