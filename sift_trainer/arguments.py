@@ -1,5 +1,6 @@
 """The ``sift_*`` fields and their validation."""
 
+import math
 from dataclasses import dataclass, field, fields
 
 from transformers import TrainingArguments
@@ -57,9 +58,25 @@ class SiftArguments:
         following = getattr(super(), "__post_init__", None)
         if following is not None:
             following()
+        self._check_numbers()
         self._check_criterion()
         self._check_shares()
         self._check_steps()
+
+    def _check_numbers(self) -> None:
+        for name in ("sift_exit_layer", "sift_interval"):
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                raise ValueError(f"{name}={value!r} must be a whole number, such as 1")
+        for name in (
+            "sift_keep_ratio",
+            "sift_token_fraction",
+            "sift_warmup_steps",
+            "sift_cooldown_steps",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"{name}={value!r} must be a number, such as 0.5")
 
     def _check_criterion(self) -> None:
         if self.sift_criterion not in CRITERIA:
@@ -84,7 +101,7 @@ class SiftArguments:
             raise ValueError(f"sift_interval={self.sift_interval} must be 1 or more, such as 1")
         for name in ("sift_warmup_steps", "sift_cooldown_steps"):
             value = getattr(self, name)
-            if not value >= 0 or (value >= 1 and value != int(value)):
+            if not 0 <= value < math.inf or (value >= 1 and value != int(value)):
                 raise ValueError(
                     f"{name}={value} must be a number of steps (0, 1, 2, ...) or a share of all "
                     "steps in [0, 1), such as 0.025"

@@ -15,7 +15,12 @@ from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.loss_contract import probe_rows
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
 from sift_trainer.sifter import Sifter
-from sift_trainer.validation import check_first_batch, check_setup, check_steps
+from sift_trainer.validation import (
+    check_batch_size,
+    check_first_batch,
+    check_setup,
+    check_steps,
+)
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -176,6 +181,7 @@ class SiftMixin(_Base):
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
         if kwargs.get("is_training"):
+            check_batch_size(self.sift, kwargs["batch_size"])  # auto_find_batch_size may shrink it
             kwargs["batch_size"] = num_candidates(kwargs["batch_size"], self.sift.sift_keep_ratio)
         return super()._get_dataloader(*args, **kwargs)
 
@@ -204,7 +210,9 @@ class SiftMixin(_Base):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
-        if "loss" in logs:
+        if self.sift_callback is self._detached_callback:
+            pass
+        elif "loss" in logs:
             logs.update(self.sift_callback.metrics())
         elif "train_runtime" in logs:
             logs.update(self.sift_callback.totals())

@@ -26,12 +26,7 @@ def check_setup(trainer: "SiftMixin") -> None:
             "it was sifted; start one process per GPU with `accelerate launch`, or show it one "
             "with CUDA_VISIBLE_DEVICES=0"
         )
-    batch_size = trainer._train_batch_size
-    if num_candidates(batch_size, sift.sift_keep_ratio) == batch_size:
-        raise ValueError(
-            f"sift_keep_ratio={sift.sift_keep_ratio} with per_device_train_batch_size={batch_size} "
-            "draws no candidate more than it trains on; use a larger batch or a smaller ratio"
-        )
+    check_batch_size(sift, trainer._train_batch_size)
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
             "train_sampling_strategy='batch_rebalance' fixes the batches itself and cannot draw "
@@ -50,6 +45,18 @@ def check_setup(trainer: "SiftMixin") -> None:
         check_steps(sift, total)
 
 
+def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
+    """Refuse a batch so small that its candidates are no more than what is kept.
+
+    Also where ``auto_find_batch_size`` has made it so small.
+    """
+    if sift.sift_keep_ratio < 1 and num_candidates(batch_size, sift.sift_keep_ratio) == batch_size:
+        raise ValueError(
+            f"sift_keep_ratio={sift.sift_keep_ratio} with per_device_train_batch_size={batch_size} "
+            "draws no candidate more than it trains on; use a larger batch or a smaller ratio"
+        )
+
+
 def check_steps(sift: SiftArguments, total: int) -> None:
     """Refuse a warm-up and cool-down that leave no step of ``total`` to sift."""
     if sift.sift_keep_ratio == 1:
@@ -60,7 +67,7 @@ def check_steps(sift: SiftArguments, total: int) -> None:
         raise ValueError(
             f"sift_warmup_steps={sift.sift_warmup_steps} and sift_cooldown_steps="
             f"{sift.sift_cooldown_steps} are {warmup} + {cooldown} steps of a run of {total}, so "
-            "no step would sift; their sum must be below the run, such as 0.025 and 0"
+            "no step would sift; their sum must be below the run, such as 0 and 0"
         )
 
 

@@ -1,0 +1,123 @@
+"""The sift fields: their defaults, what they refuse, and mixing them into other arguments."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments, TrainingArguments
+
+from sift_trainer import SiftArguments, SiftTrainingArguments
+from sift_trainer.arguments import sift_arguments, sift_settings, wants_masked_only_head
+from tests.training import quick
+
+NAN, INFINITY = float("nan"), float("inf")
+
+PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of 800K steps before
+    "sift_criterion": "loss",
+    "sift_exit_layer": 1,
+    "sift_keep_ratio": 0.5,
+    "sift_warmup_steps": 20_000 / 800_000,
+    "sift_cooldown_steps": 0,
+    "sift_interval": 1,
+    "sift_token_fraction": 1.0,
+    "sift_masked_only_head": None,
+}
+
+REFUSED = [
+    *[("sift_keep_ratio", value, "(0, 1]") for value in (0, 1.5, -1, NAN, INFINITY)],
+    *[("sift_token_fraction", value, "(0, 1]") for value in (0, 1.1, -0.5, NAN)],
+    *[("sift_exit_layer", value, "1 or more, or -1") for value in (0, -2)],
+    *[("sift_exit_layer", value, "whole number") for value in (1.5, "1")],
+    *[("sift_interval", value, "1 or more") for value in (0, -1)],
+    *[("sift_interval", value, "whole number") for value in (2.5, NAN)],
+    *[
+        (f"sift_{name}_steps", value, "number of steps (0, 1, 2, ...) or a share")
+        for name in ("warmup", "cooldown")
+        for value in (-1, -0.1, 2.5, NAN, INFINITY)
+    ],
+    *[(name, "0.5", "must be a number") for name in ("sift_keep_ratio", "sift_warmup_steps")],
+    ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
+]
+
+
+def test_defaults_are_the_papers() -> None:
+    assert asdict(SiftArguments()) == PAPER
+
+
+@pytest.mark.parametrize(("name", "value", "accepted"), REFUSED)
+def test_refused(name: str, value: Any, accepted: str) -> None:
+    with pytest.raises(ValueError, match=name) as raised:
+        SiftArguments(**{name: value})
+    assert f"{name}={value!r}" in str(raised.value)
+    assert accepted in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sift_keep_ratio", 1),
+        ("sift_keep_ratio", 1e-3),
+        ("sift_exit_layer", -1),
+        ("sift_warmup_steps", 0),
+        ("sift_warmup_steps", 3.0),
+        ("sift_warmup_steps", 0.999),
+        ("sift_interval", 7),
+        ("sift_token_fraction", 1),
+    ],
+)
+def test_ends_of_the_ranges_are_accepted(name: str, value: Any) -> None:
+    assert getattr(SiftArguments(**{name: value}), name) == value
+
+
+def test_shares_that_leave_no_step_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sift_warmup_steps=0\.5 and sift_cooldown_steps=0\.5"):
+        SiftArguments(sift_warmup_steps=0.5, sift_cooldown_steps=0.5)
+    # Only the run's length can tell for a mixture of steps and shares.
+    SiftArguments(sift_warmup_steps=5, sift_cooldown_steps=0.5)
+
+
+def test_mixed_into_other_arguments_both_validate(tmp_path: Path) -> None:
+    @dataclass
+    class Mine(SiftArguments, Seq2SeqTrainingArguments):
+        extra: int = 3
+
+    mine = Mine(**quick(tmp_path), sift_keep_ratio=0.25, predict_with_generate=True)
+    assert (mine.sift_keep_ratio, mine.predict_with_generate, mine.extra) == (0.25, True, 3)
+    assert mine.device.type == "cpu"  # set up by the __post_init__ of TrainingArguments
+    with pytest.raises(ValueError, match="sift_keep_ratio=2"):
+        Mine(**quick(tmp_path), sift_keep_ratio=2)
+    with pytest.raises(ValueError, match=r"save_strategy|SaveStrategy"):
+        Mine(**quick(tmp_path, save_strategy="never"))
+
+
+def test_command_line(tmp_path: Path) -> None:
+    line = ["--output_dir", str(tmp_path), "--use_cpu", "True", "--sift_keep_ratio", "0.25"]
+    line += ["--sift_warmup_steps", "100", "--sift_masked_only_head", "False"]
+    (parsed,) = HfArgumentParser(SiftTrainingArguments).parse_args_into_dataclasses(line)
+    assert parsed.sift_keep_ratio == 0.25
+    assert parsed.sift_warmup_steps == 100
+    assert parsed.sift_masked_only_head is False
+
+
+def test_plain_arguments_get_the_defaults(tmp_path: Path) -> None:
+    plain = TrainingArguments(**quick(tmp_path))
+    assert asdict(sift_arguments(plain)) == PAPER
+    assert sift_settings(plain) == PAPER
+
+
+def test_settings_are_the_sift_fields_only(tmp_path: Path) -> None:
+    args = SiftTrainingArguments(**quick(tmp_path), sift_exit_layer=2)
+    assert sift_arguments(args) is args
+    assert sift_settings(args) == {**PAPER, "sift_exit_layer": 2}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "asked", "wanted"),
+    [(0.5, None, True), (1.0, None, False), (1.0, True, True), (0.5, False, False)],
+)
+def test_masked_only_head_is_off_for_the_plain_trainer(
+    ratio: float, asked: bool | None, wanted: bool
+) -> None:
+    args = SiftArguments(sift_keep_ratio=ratio, sift_masked_only_head=asked)
+    assert wants_masked_only_head(args) is wanted
