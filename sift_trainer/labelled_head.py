@@ -26,11 +26,16 @@ def output_embeddings_of(model: nn.Module) -> nn.Module | None:
     return None if named is None else named()
 
 
+# What each head gathers at the moment, by its id. It is no attribute, because torch.compile takes
+# the shape of a tensor that it reaches through a module's hook as fixed: it would compile anew for
+# every number of labels (test_compatibility.py, test_torch_compile).
+_POSITIONS: dict[int, Tensor] = {}
+
+
 class LabelledHead:
     """Gathers positions in front of a model's output embeddings while `at` is active."""
 
     def __init__(self, output_embeddings: nn.Module) -> None:
-        self.positions: Tensor | None = None
         # Registered once rather than for each pass: torch.compile does not notice later hooks.
         output_embeddings.register_forward_pre_hook(self._gather)
 
@@ -46,17 +51,30 @@ class LabelledHead:
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:
         """Within the context logits are (1, N, V) at flat ``positions`` (N,); None: all."""
-        before, self.positions = self.positions, positions
+        before = self.positions
+        self._set(positions)
         try:
             yield
         finally:
-            self.positions = before
+            self._set(before)
+
+    @property
+    def positions(self) -> Tensor | None:
+        """What is gathered at the moment; None: all."""
+        return _POSITIONS.get(id(self))
+
+    def _set(self, positions: Tensor | None) -> None:
+        if positions is None:
+            _POSITIONS.pop(id(self), None)
+        else:
+            _POSITIONS[id(self)] = positions
 
     def _gather(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if self.positions is None:
+        positions = self.positions
+        if positions is None:
             return None
         hidden = inputs[0]
-        gathered = hidden.flatten(0, -2).index_select(0, self.positions)
+        gathered = hidden.flatten(0, -2).index_select(0, positions)
         return (gathered.unsqueeze(0), *inputs[1:])
 
 
