@@ -1,0 +1,138 @@
+"""Imports run one way, as docs/architecture.md draws them."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"
+
+# Layer -> what of ours it may import. A folder is one layer.
+ALLOWED: dict[str, set[str]] = {
+    # leaves
+    "batch": set(),
+    "config": set(),
+    "data": {"data"},
+    "metrics": set(),
+    "positions": set(),
+    "selection": set(),
+    "theory": set(),
+    "timing": set(),
+    # score, keep
+    "scoring": {"positions"},
+    "arguments": {"scoring"},
+    "labelled_head": {"positions"},
+    "early_exit": {"early_exit", "labelled_head"},
+    "models": {"models", "early_exit"},
+    "loss_contract": {"early_exit", "labelled_head", "positions"},
+    "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring"},
+    "sifter": {"arguments", "labelled_head", "loss_contract", "positions", "scorer"},
+    # train
+    "callback": {"arguments", "scoring", "selection", "timing"},
+    "validation": {"arguments", "early_exit", "scoring", "selection"},
+    "trainer": {
+        "arguments",
+        "batch",
+        "callback",
+        "loss_contract",
+        "selection",
+        "sifter",
+        "validation",
+    },
+    "__init__": {"arguments", "callback", "early_exit", "scoring", "selection", "trainer"},
+    # from logs to tables
+    "report": {"timing"},
+    "plots": {"report"},
+}
+ON_TOP = {"cli", "pretraining", "probe"}  # what scripts call: these may import all of the above
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below, without what only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from executed(other)
+            continue
+        yield child
+        yield from executed(child)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Layers of ours that a file imports, in functions too."""
+    for node in executed(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import in line {node.lineno}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "sift_trainer":
+                layer = parts[1] if len(parts) > 1 else "__init__"
+                known = (PACKAGE / layer).is_dir() or (PACKAGE / f"{layer}.py").is_file()
+                yield layer if known else "__init__"  # a public name of the package
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_parser_sees_imports() -> None:
+    """In functions and of public names, but not those for type checkers."""
+    assert set(imported(PACKAGE / "callback.py")) == ALLOWED["callback"]
+    assert "trainer" not in set(imported(PACKAGE / "validation.py"))
+    assert "from sift_trainer.trainer import" in (PACKAGE / "validation.py").read_text()
+    assert "__init__" in set(imported(PACKAGE / "pretraining.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    layer = layer_of(path)
+    if layer in ON_TOP:
+        assert set(imported(path)) <= {*ALLOWED, layer}
+        return
+    assert layer in ALLOWED, f"{path.name} is in no layer: say above what it may import"
+    assert set(imported(path)) <= ALLOWED[layer]
+
+
+def test_no_circles_between_layers() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        layer = layer_of(path)
+        graph.setdefault(layer, set()).update(set(imported(path)) - {layer})
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_no_dumping_ground() -> None:
+    names = {part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+
+
+def test_import_brings_no_extras() -> None:
+    """Beyond what `transformers.Trainer` itself imports, only modules of ours are new."""
+    code = (
+        "import sys, json\n"
+        "from transformers import Trainer\n"
+        "before = set(sys.modules)\n"
+        "import sift_trainer\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    new = json.loads(run.stdout)
+    ours = {name.split(".")[1] for name in new if name.startswith("sift_trainer.")}
+    assert "trainer" in ours
+    assert not ours & {"data", "metrics", "plots", "pretraining", "report"}
+    foreign = {name.split(".")[0] for name in new} - set(sys.stdlib_module_names)
+    assert foreign <= {"sift_trainer", "transformers", "torch", "accelerate"}

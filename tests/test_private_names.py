@@ -1,0 +1,170 @@
+"""The private names of Transformers that this package uses still mean what it relies on.
+
+When one of these fails after an upgrade, the code that uses the name has to change, even if all
+else still passes.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BatchEncoding,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tests.training import Rows, bert, quick
+
+
+class Watching(Trainer):
+    """Notes the calls of `_get_dataloader`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        super().__init__(*args, **kwargs)
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((args, kwargs))
+        return super()._get_dataloader(*args, **kwargs)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Watching:
+    args = TrainingArguments(**quick(tmp_path, per_device_eval_batch_size=6))
+    return Watching(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(12))
+
+
+def test_get_dataloader_is_told_by_keyword_that_it_trains(trainer: Watching) -> None:
+    """`SiftMixin._get_dataloader` reads and replaces these two keywords, for training only."""
+    assert {"batch_size", "is_training"} <= set(
+        inspect.signature(Trainer._get_dataloader).parameters
+    )
+    loader = trainer.get_train_dataloader()
+    (((), keywords),) = trainer.calls
+    assert keywords["is_training"] is True
+    assert keywords["batch_size"] == 4
+    assert [len(batch["labels"]) for batch in loader] == [4] * 12
+
+    trainer.get_eval_dataloader()
+    trainer.get_test_dataloader(Rows(12))
+    for args, keywords in trainer.calls[1:]:
+        assert args == ()
+        assert not keywords.get("is_training")
+        assert keywords["batch_size"] == 6
+
+
+def test_train_batch_size_is_what_counts_the_rows_trained_on(trainer: Watching) -> None:
+    """It feeds the loader and the totals, so the candidates must not be written to it."""
+    trainer._train_batch_size = 3
+    trainer.get_train_dataloader()
+    assert trainer.calls[0][1]["batch_size"] == 3
+    assert trainer.get_total_train_batch_size(trainer.args) == 3
+
+
+def test_num_items_counts_labels_of_the_window(trainer: Watching) -> None:
+    """`SiftMixin` has the kept labels counted by it, for its gathering over processes."""
+    parameters = inspect.signature(Trainer._get_num_items_in_batch).parameters
+    assert list(parameters) == ["self", "batch_samples", "device"]
+    window = [
+        {"labels": torch.tensor([[1, -100, 2], [-100, -100, 3]])},
+        {"labels": torch.tensor([[4, 5, 6]])},
+    ]
+    assert trainer.model_accepts_loss_kwargs  # a public attribute, which turns the count on
+    assert trainer._get_num_items_in_batch(window, torch.device("cpu")) == 6
+    shifted = [{**batch, "shift_labels": batch["labels"][:, 1:]} for batch in window]
+    assert trainer._get_num_items_in_batch(shifted, torch.device("cpu")) == 4
+    trainer.model_accepts_loss_kwargs = False
+    assert trainer._get_num_items_in_batch(window, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_num_items_skips_the_first_label_of_some_causal_models(
+    causal: bool, tmp_path: Path
+) -> None:
+    """`Sifter.countable` ignores a causal model's first label; that must count it once at most."""
+    small = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2}
+    model: Any = bert()
+    if causal:
+        config = LlamaConfig(**small, num_attention_heads=2, intermediate_size=32)
+        model = AutoModelForCausalLM.from_config(config)
+    trainer = Trainer(model, TrainingArguments(**quick(tmp_path)))
+    labels = [{"labels": torch.tensor([[1, 2, 3], [-100, 5, 6]])}]
+    count = trainer._get_num_items_in_batch(labels, torch.device("cpu"))
+    assert count == (4 if causal else 5)
+    labels[0]["labels"][:, 0] = -100
+    assert trainer._get_num_items_in_batch(labels, torch.device("cpu")) == 4
+
+
+def test_prepare_inputs_moves_and_leaves_the_batch_alone(trainer: Watching) -> None:
+    batch = BatchEncoding({"input_ids": torch.ones(2, 3, dtype=torch.long), "name": "x"})
+    prepared = trainer._prepare_inputs(batch)
+    assert prepared is not batch
+    assert dict(prepared) == dict(batch)
+    assert prepared["input_ids"].device == trainer.args.device
+
+
+def test_training_step_takes_the_batch_that_get_batch_samples_gave(tmp_path: Path) -> None:
+    """The window is recognised by identity, and narrowed in place for what is counted later."""
+
+    class Order(Trainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.happened: list[Any] = []
+            super().__init__(*args, **kwargs)
+
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            self.window, count = super().get_batch_samples(*args, **kwargs)
+            self.happened.append("window")
+            return self.window, count
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self.happened.append(self.place(inputs))
+            return super().training_step(model, inputs, *args, **kwargs)
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            self.happened.append(f"counted {self.place(inputs)}")
+            return 0
+
+        def place(self, inputs: Any) -> int:
+            return next(i for i, batch in enumerate(self.window) if batch is inputs)
+
+    args = TrainingArguments(**quick(tmp_path, max_steps=2, gradient_accumulation_steps=2))
+    order = Order(bert(), args, train_dataset=Rows(48))
+    order.train()
+    assert order.happened == ["window", 0, "counted 0", 1, "counted 1"] * 2
+
+
+def test_loss_mapping_tells_who_shifts_labels() -> None:
+    """`shifts_labels` looks up a model's ``loss_type`` there, and its name among causal models."""
+    assert LOSS_MAPPING["ForCausalLM"] is ForCausalLMLoss
+    assert LOSS_MAPPING["ForMaskedLM"] is not ForCausalLMLoss
+    names = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    assert {"LlamaForCausalLM", "GPT2LMHeadModel", "BertLMHeadModel"} <= names
+    assert not names & {"BertForMaskedLM", "BertForPreTraining"}
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1))
+    assert gpt2.loss_type == "ForCausalLM" or type(gpt2).__name__ in names
+    assert bert().loss_type == "ForMaskedLM"
+
+
+def test_causal_loss_drops_first_label_and_last_prediction() -> None:
+    logits = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[3, 1, 2, -100], [5, -100, 4, 8]])
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, :-1].reshape(-1, 9), labels[:, 1:].reshape(-1)
+    )
+    torch.testing.assert_close(ForCausalLMLoss(logits, labels, 9), expected)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_attention_implementation_is_on_the_configuration(implementation: str) -> None:
+    """`MaskedLMExit.fits` reads it, as only these two hand a mask tensor to the block."""
+    model = bert(attn_implementation=implementation)
+    assert model.config._attn_implementation == implementation
