@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from sift_trainer.arguments import SiftArguments, wants_masked_only_head
+from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import ExitAdapter, exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.labelled_head import LabelledHead
@@ -21,23 +22,36 @@ from sift_trainer.positions import (
 )
 from sift_trainer.scoring import CRITERIA, score_positions
 
+_CAUSAL = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+# Causal by name, but their own loss compares prediction t with label t: labels come shifted.
+_LABELS_COME_SHIFTED = {
+    "BartForCausalLM", "BigBirdPegasusForCausalLM", "BlenderbotForCausalLM",
+    "BlenderbotSmallForCausalLM", "CpmAntForCausalLM", "MBartForCausalLM", "MarianForCausalLM",
+    "MvpForCausalLM", "PLBartForCausalLM", "PegasusForCausalLM", "ProphetNetForCausalLM",
+    "TrOCRForCausalLM", "WhisperForCausalLM", "XLMWithLMHeadModel", "XLNetLMHeadModel",
+}  # fmt: skip
+
 
 def shifts_labels(model: nn.Module) -> bool:
     """Whether the model's own loss compares position t with label t + 1 (causal models)."""
     config = getattr(model, "config", None)
     if config is None or getattr(config, "is_encoder_decoder", False):
         return False
-    loss = LOSS_MAPPING.get(getattr(model, "loss_type", None))
-    return (
-        loss is ForCausalLMLoss
-        or type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    )
+    # The outermost Transformers model, which adapters (PEFT) wrap; by its bases, as the loss that
+    # Transformers derives from the name of a subclass is lost if that says nothing.
+    own = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
+    names = {base.__name__ for base in type(own).__mro__}
+    if names & _LABELS_COME_SHIFTED:
+        return False
+    loss = LOSS_MAPPING.get(getattr(own, "loss_type", None))
+    return loss is ForCausalLMLoss or not names.isdisjoint(_CAUSAL)
 
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradient that leaves no trace: the mode of every submodule, the
-    buffers and the global random state are afterwards as they were, also after an exception."""
+    """Evaluation mode without gradient that leaves no trace: the mode of every submodule and the
+    global random state are afterwards as they were, also after an exception, and BatchNorm's
+    running statistics do not move."""
     training = [module for module in model.modules() if module.training]
     devices = {parameter.device for parameter in model.parameters()} - {torch.device("cpu")}
     kind = next(iter(devices)).type if devices else "cuda"
@@ -69,7 +83,6 @@ class Scorer:
         self.label_names = {*label_names, "labels"}
         self.shifted = shifts_labels(model)
         self.head = head
-        self.prunes = wants_masked_only_head(sift)
         self.adapter: ExitAdapter | None = None
         if self.criterion is not None:
             self.adapter = exit_adapter(model)
@@ -94,11 +107,11 @@ class Scorer:
             ValueError: for a batch that the criterion cannot score.
         """
         if self.criterion is None or self.adapter is None:
-            first = next(value for value in batch.values() if isinstance(value, Tensor))
-            return torch.rand(len(first), generator=generator).to(first.device)
+            rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
+            return torch.rand(len(rows), generator=generator).to(rows.device)
         labels = batch.get("labels")
         if labels is None:
-            return self._without_labels(forward, batch)
+            return self._without_labels(forward, batch, generator)
         labels = self.aligned(labels)
         positions = scored_positions(labels, self.token_fraction, generator)
         logits = self._logits(forward, batch, labels, positions)
@@ -126,12 +139,13 @@ class Scorer:
     ) -> Tensor:
         """Logits (N, C) at the scored positions."""
         assert self.adapter is not None
-        prune = self.prunes and self.adapter.gathers_positions and labels.dim() > 1
+        # A model that cannot take the labelled-only head cannot take the pruned exit before it.
+        prune = self.head is not None and self.adapter.gathers_positions and labels.dim() > 1
         flat = positions.flat if len(positions.flat) else None
         head = self.head.at(flat) if self.head is not None and not prune else nullcontext()
         with self.adapter.at(self.exit_layer, flat if prune else None), head:
             logits = self.adapter.logits(forward(**self._inputs(batch)))
-        if flat is not None and (prune or self.head is not None):
+        if flat is not None and self.head is not None:
             return logits.flatten(0, -2)
         if logits.shape[:-1] != labels.shape:
             raise ValueError(
@@ -140,7 +154,9 @@ class Scorer:
             )
         return logits.flatten(0, -2)[positions.flat]
 
-    def _without_labels(self, forward: Callable[..., Any], batch: Mapping[str, Any]) -> Tensor:
+    def _without_labels(
+        self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
+    ) -> Tensor:
         """Entropy needs no labels: the mean over all positions that are not padding."""
         assert self.adapter is not None
         assert self.criterion is not None
@@ -155,7 +171,7 @@ class Scorer:
         mask = batch.get("attention_mask")
         if mask is not None and mask.shape == everywhere.shape:
             everywhere = everywhere.masked_fill(mask == 0, IGNORE_INDEX)
-        positions = scored_positions(everywhere)
+        positions = scored_positions(everywhere, self.token_fraction, generator)
         return score_positions(self.criterion, logits.flatten(0, -2)[positions.flat], positions)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:

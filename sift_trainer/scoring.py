@@ -26,9 +26,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Shannon entropy of each predicted distribution, in nats: logits (N, C) -> (N,)."""
-    logits = logits.float()
-    log_partition = logits.logsumexp(dim=-1)
-    return log_partition - (torch.softmax(logits, dim=-1) * logits).sum(dim=-1)
+    # Not log-partition minus mean logit: that is NaN where a class has the logit -inf, and cancels.
+    return torch.special.entr(torch.softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 
 CRITERIA: dict[str, Criterion | None] = {

@@ -8,7 +8,8 @@ from torch import Tensor
 
 def steps_of(value: float, total_steps: int) -> int:
     """A number of steps as it is, or, below 1, that share of all steps (rounded up)."""
-    return math.ceil(value * total_steps) if value < 1 else int(value)
+    # 0.07 * 100 is 7.000000000000001 in floating point, and must not become 8.
+    return math.ceil(round(value * total_steps, 6)) if value < 1 else int(value)
 
 
 def should_sift(

@@ -155,6 +155,21 @@ def test_the_scores_are_the_same(
         assert scores[0][0] != scores[0][2]
 
 
+@pytest.mark.parametrize("gathered", [True, False])
+def test_a_model_without_the_labelled_head_is_not_pruned_either(gathered: bool) -> None:
+    """What keeps a model from taking its head at some positions, keeps it from pruning."""
+    family, seen = FAMILIES["bert-mlm"], []
+    model = family.build()
+    model.bert.encoder.layer[0].intermediate.register_forward_pre_hook(
+        lambda _, inputs: seen.append(tuple(inputs[0].shape))
+    )
+    head = LabelledHead.of(model) if gathered else None
+    scorer = Scorer(model, SiftArguments(sift_exit_layer=1), ["labels"], head)
+    with inference(model):
+        scorer(model, family.batch(labels=token_labels((3, 0, 1, 5))), torch.Generator())
+    assert seen == [(9, WIDTH) if gathered else (BATCH, LENGTH, WIDTH)]
+
+
 @pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
 def test_not_pruned_where_the_block_gets_no_mask_tensor(attention: str) -> None:
     model = FAMILIES["bert-mlm"].build()
