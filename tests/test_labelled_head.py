@@ -132,7 +132,12 @@ class Bare(nn.Module):
 
 
 class Configured(PlainNet):
+    """Uses names that Transformers uses, in its own sense."""
+
     config = {"num_layers": 3}  # noqa: RUF012
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.out
 
 
 def _encoder_decoder() -> nn.Module:

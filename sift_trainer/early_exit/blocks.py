@@ -107,9 +107,9 @@ def _configured_depth(model: nn.Module) -> int | None:
         return None
     if not config.is_encoder_decoder:
         return getattr(config.get_text_config(), "num_hidden_layers", None)
-    named = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
-    decoder = config.get_text_config(decoder=True)
-    return next(filter(None, named), getattr(decoder, "num_hidden_layers", None))
+    if getattr(config, "num_decoder_layers", None):  # T5's, which get_text_config overlooks
+        return int(config.num_decoder_layers)
+    return getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
 
 
 def _searched(model: nn.Module) -> nn.Module:

@@ -1,0 +1,101 @@
+"""Which predictions have a label, and random shares of them."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from sift_trainer.positions import label_counts, next_token_labels, scored_positions
+from tests.tiny import BATCH, LENGTH, token_labels
+
+
+def test_the_label_of_a_prediction_is_the_next_token() -> None:
+    labels = torch.tensor([[5, 6, 7], [-100, 8, -100]])
+    assert next_token_labels(labels).tolist() == [[6, 7, -100], [8, -100, -100]]
+    assert labels.tolist() == [[5, 6, 7], [-100, 8, -100]]
+    assert next_token_labels(torch.tensor([[5]])).tolist() == [[-100]]
+
+
+def test_positions_row_by_row() -> None:
+    labels = torch.tensor([[-100, 4, -100], [-100, -100, -100], [0, -100, 9]])
+    positions = scored_positions(labels)
+    assert positions.flat.tolist() == [1, 6, 8]
+    assert positions.rows.tolist() == [0, 2, 2]
+    assert positions.targets.tolist() == [4, 0, 9]
+    assert positions.num_rows == 3
+    assert label_counts(labels).tolist() == [1, 0, 2]
+
+
+def test_one_prediction_per_sample() -> None:
+    labels = torch.tensor([3, -100, 0])
+    positions = scored_positions(labels)
+    assert positions.flat.tolist() == [0, 2]
+    assert positions.rows.tolist() == [0, 2]
+    assert positions.targets.tolist() == [3, 0]
+    assert label_counts(labels).tolist() == [1, 0, 1]
+    assert scored_positions(labels, 0.1, torch.Generator()).flat.tolist() == [0, 2]
+
+
+def test_no_label_no_position() -> None:
+    positions = scored_positions(torch.full((2, 3), -100))
+    assert (len(positions.flat), len(positions.targets), positions.num_rows) == (0, 0, 2)
+
+
+def test_everything_is_taken_without_a_draw() -> None:
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    scored_positions(token_labels(), 1.0, generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def taken(labels: Tensor, fraction: float, seed: int) -> list[list[int]]:
+    """The taken columns of each row."""
+    positions = scored_positions(labels, fraction, torch.Generator().manual_seed(seed))
+    rows: list[list[int]] = [[] for _ in labels]
+    for row, flat in zip(positions.rows.tolist(), positions.flat.tolist(), strict=True):
+        assert flat // labels.shape[1] == row
+        rows[row].append(flat % labels.shape[1])
+    assert torch.equal(positions.targets, labels.flatten()[positions.flat])
+    return rows
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.25, 0.5, 0.75, 0.99])
+def test_a_share_of_each_row_rounded_and_at_least_one(fraction: float) -> None:
+    counts = (3, 0, 1, 11)
+    labels = token_labels(counts)
+    labelled = [{c for c in range(LENGTH) if labels[r, c] != -100} for r in range(BATCH)]
+    for seed in range(20):
+        rows = taken(labels, fraction, seed)
+        for columns, all_of_it, count in zip(rows, labelled, counts, strict=True):
+            assert len(columns) == (max(1, round(fraction * count)) if count else 0)
+            assert set(columns) <= all_of_it
+            assert columns == sorted(columns)
+
+
+def test_the_same_seed_takes_the_same_and_another_seed_another() -> None:
+    labels = token_labels((8, 8, 8, 8))
+    draws = [taken(labels, 0.5, seed) for seed in (3, 3, 4)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_global_random_state_is_neither_read_nor_changed() -> None:
+    labels = token_labels((8, 8, 8, 8))
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = taken(labels, 0.5, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert taken(labels, 0.5, 3) == first
+
+
+def test_every_subset_is_as_likely_as_every_other() -> None:
+    """Two of four labelled positions: six pairs, each 1/6 of 3,000 rows, give or take five standard
+    deviations of sqrt(3000 * 1/6 * 5/6) = 20.4."""
+    columns = [1, 4, 6, 9]
+    labels = torch.full((3000, LENGTH), -100)
+    labels[:, columns] = 7
+    rows = taken(labels, 0.5, 0)
+    counts = {pair: rows.count(list(pair)) for pair in itertools.combinations(columns, 2)}
+    assert sum(counts.values()) == 3000
+    assert all(abs(count - 500) < 102 for count in counts.values()), counts
