@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from sift_trainer.scorer import shifts_labels
+from sift_trainer.loss_contract import shifts_labels
 from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, text, token_labels
 
 CAUSAL = {"gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba"}
@@ -60,3 +60,18 @@ def test_decoders_whose_labels_come_shifted_are_not_shifted_again() -> None:
     values = [nll(outputs.logits[r, t].tolist(), int(labels[r, t])) for r, t in places]
     assert float(outputs.loss) == pytest.approx(sum(values) / len(values), rel=1e-5)
     assert not shifts_labels(model)
+
+
+class OwnForCausalLM(hf.GPT2PreTrainedModel):
+    """A model of one's own, whose name gives it the shifting loss of Transformers."""
+
+
+class OwnForMaskedLM(hf.GPT2PreTrainedModel):
+    """Likewise with the other loss."""
+
+
+def test_a_model_of_ones_own_shifts_if_its_loss_function_does() -> None:
+    config = FAMILIES["gpt2"].config()
+    assert OwnForCausalLM(config).loss_function.__name__ == "ForCausalLMLoss"
+    assert shifts_labels(OwnForCausalLM(config))
+    assert not shifts_labels(OwnForMaskedLM(config))
