@@ -261,7 +261,8 @@ def test_sequence_to_sequence(tmp_path: Path) -> None:
     assert torch.equal(kept.sort().values, selection.scores.sort().values[-4:])
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     assert sum(losses[-5:]) < sum(losses[:5]) - 1
-    generated = trainer.predict(Pairs()).predictions  # token ids by its own trainer, not logits
+    # By its own trainer: token ids, not logits.
+    generated = trainer.predict(Pairs(), max_new_tokens=4).predictions
     assert (generated.ndim, len(generated)) == (2, 24)
 
 

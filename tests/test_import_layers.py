@@ -31,7 +31,14 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"models", "early_exit"},
     "loss_contract": {"early_exit", "labelled_head", "positions"},
     "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring"},
-    "sifter": {"arguments", "labelled_head", "loss_contract", "positions", "scorer"},
+    "sifter": {
+        "arguments",
+        "early_exit",
+        "labelled_head",
+        "loss_contract",
+        "positions",
+        "scorer",
+    },
     # train
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "early_exit", "scoring", "selection"},

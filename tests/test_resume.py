@@ -42,10 +42,11 @@ CASES: dict[str, dict[str, Any]] = {
         "sift_token_fraction": 0.5,
         "sift_cooldown_steps": 2,
     },
-    "random, epoch boundary": {
-        "save_steps": 10,
-        "die_at": 12,
-        "max_steps": 14,
+    "random, accumulating, epoch boundary": {
+        "save_steps": 5,
+        "die_at": 7,
+        "max_steps": 9,
+        "gradient_accumulation_steps": 2,
         "sift_criterion": "random",
     },
     "restored callbacks": {
@@ -132,6 +133,13 @@ def test_the_resumed_part_really_sifts(case: str, reports: dict[str, tuple[Any, 
     active = [scores is not None for scores in resumed["scores"]]
     assert active == expected
     assert any(active)
+
+
+def test_random_scores_are_new_in_every_micro_batch(reports: dict[str, tuple[Any, Any]]) -> None:
+    """Their generator is seeded from the place in the run, so each place must count."""
+    whole, _ = reports["random, accumulating, epoch boundary"]
+    first = [scores[0] for scores in whole["scores"]]
+    assert len(set(first)) == len(first) == 9 * 2
 
 
 @pytest.mark.parametrize("case", CASES)
