@@ -124,6 +124,11 @@ def sift_arguments(args: TrainingArguments) -> SiftArguments:
     return args if isinstance(args, SiftArguments) else SiftArguments()
 
 
+def scores_with_model(sift: SiftArguments) -> bool:
+    """Whether there is a scoring pass at all: not at keep ratio 1, nor for the random control."""
+    return sift.sift_keep_ratio < 1 and CRITERIA[sift.sift_criterion] is not None
+
+
 def wants_masked_only_head(sift: SiftArguments) -> bool:
     """`sift_masked_only_head` with its default resolved."""
     if sift.sift_masked_only_head is None:

@@ -71,11 +71,11 @@ class SiftCallback(TrainerCallback, ExportableState):
         kept = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, selection.rows, True)
         bad = is_nonfinite(scores)
         counted = ~bad & (scores > UNLABELLED)
-        values = scores.where(counted, 0).double()
+        values = scores.where(counted, 0)
         sums = [
             part
             for mask in (kept & counted, ~kept & counted)
-            for part in ((values * mask).sum(), mask.sum().double())
+            for part in ((values * mask).sum(), mask.sum().float())
         ]
         self._scores = torch.stack(sums) + (0 if self._scores is None else self._scores)
         self._nonfinite = bad.sum() + (0 if self._nonfinite is None else self._nonfinite)

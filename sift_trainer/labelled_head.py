@@ -9,6 +9,7 @@ same predictions and labels without the ones it ignores.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ def output_embeddings_of(model: nn.Module) -> nn.Module | None:
 # every number of labels (test_compatibility.py, test_torch_compile).
 _POSITIONS: dict[int, Tensor] = {}
 
+# The head in front of each module: training a model again must not gather its positions twice.
+_HEADS: "WeakKeyDictionary[nn.Module, LabelledHead]" = WeakKeyDictionary()
+
 
 class LabelledHead:
     """Gathers positions in front of a model's output embeddings while `at` is active."""
@@ -46,7 +50,9 @@ class LabelledHead:
         output_embeddings = output_embeddings_of(model)
         if output_embeddings is None or model.config.is_encoder_decoder:  # type: ignore[union-attr]
             return None
-        return LabelledHead(output_embeddings)
+        if output_embeddings not in _HEADS:
+            _HEADS[output_embeddings] = LabelledHead(output_embeddings)
+        return _HEADS[output_embeddings]
 
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:

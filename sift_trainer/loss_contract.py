@@ -3,7 +3,8 @@
 `transformers.Trainer` trusts a signature: a forward with ``**kwargs`` is taken to divide its loss
 by ``num_items_in_batch``. BERT's heads accept the count and ignore it, and their loss and gradient
 come out too large by accumulation steps times processes (transformers issue 47688). So the model is
-called twice with different counts, and is believed only if its loss changes.
+called twice with different counts, and is believed only if its loss changes. In the same way it
+tells whether it shifts its labels, and whether its head can be given labelled positions only.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.positions import IGNORE_INDEX, label_counts, scored_positions
 
 Forward = Callable[..., Any]
+
+_REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
+"""How models answer to labels that they were not written for."""
 
 
 def probe_rows(labels: Tensor, rows: int = 2) -> Tensor:
@@ -43,6 +47,28 @@ def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
     if once is None or twice is None:
         return True
     return not torch.allclose(once, twice, rtol=1e-3)
+
+
+def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
+    """Whether the loss compares prediction t with label t + 1, as causal models do.
+
+    Then no prediction is compared with the first label, and a batch in which nothing else is
+    labelled has the loss of a batch without labels. False where the model returns no loss, or
+    refuses such labels.
+    """
+    labels = batch["labels"]
+    if labels.dim() < 2 or labels.is_floating_point():
+        return False
+    nothing = torch.full_like(labels, IGNORE_INDEX)
+    first = nothing.clone()
+    first[:, 0] = labels[labels != IGNORE_INDEX][0] if (labels != IGNORE_INDEX).any() else 0
+    try:
+        losses = [loss_of(forward(**{**batch, "labels": each})) for each in (nothing, first)]
+    except _REFUSALS:
+        return False
+    if losses[0] is None or losses[1] is None:
+        return False
+    return torch.allclose(losses[0], losses[1], equal_nan=True)
 
 
 def why_not_gathered(
@@ -74,7 +100,7 @@ def why_not_gathered(
         expected, found = expected.float(), logits_of(sparse, "the model").flatten(0, -2).float()
         # Rounding differs with the rows in a product; a misplaced row differs by far more.
         same = bool((expected - found).abs().max() <= 0.05 * expected.std() + 1e-6)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except _REFUSALS as error:
         return f"{type(error).__name__}: {error}"
     losses = loss_of(dense), loss_of(sparse)
     if not same:

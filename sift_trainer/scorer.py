@@ -1,14 +1,12 @@
 """One model's scoring pass: batch in, per-sample scores out."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import PreTrainedConfig
 
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import ExitAdapter, exit_adapter
@@ -22,29 +20,11 @@ from sift_trainer.positions import (
 )
 from sift_trainer.scoring import CRITERIA, score_positions
 
-_CAUSAL = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-# Causal by name, but their own loss compares prediction t with label t: labels come shifted.
-_LABELS_COME_SHIFTED = {
-    "BartForCausalLM", "BigBirdPegasusForCausalLM", "BlenderbotForCausalLM",
-    "BlenderbotSmallForCausalLM", "CpmAntForCausalLM", "MBartForCausalLM", "MarianForCausalLM",
-    "MvpForCausalLM", "PLBartForCausalLM", "PegasusForCausalLM", "ProphetNetForCausalLM",
-    "TrOCRForCausalLM", "WhisperForCausalLM", "XLMWithLMHeadModel", "XLNetLMHeadModel",
-}  # fmt: skip
 
-
-def shifts_labels(model: nn.Module) -> bool:
-    """Whether the model's own loss compares position t with label t + 1 (causal models)."""
+def labels_are_inputs(model: nn.Module) -> bool:
+    """Whether the model makes its decoder's inputs from the labels, as encoder-decoders do."""
     config = getattr(model, "config", None)
-    if config is None or getattr(config, "is_encoder_decoder", False):
-        return False
-    # The outermost Transformers model, which adapters (PEFT) wrap; by its bases, as the loss that
-    # Transformers derives from the name of a subclass is lost if that says nothing.
-    own = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
-    names = {base.__name__ for base in type(own).__mro__}
-    if names & _LABELS_COME_SHIFTED:
-        return False
-    loss = LOSS_MAPPING.get(getattr(own, "loss_type", None))
-    return loss is ForCausalLMLoss or not names.isdisjoint(_CAUSAL)
+    return isinstance(config, PreTrainedConfig) and bool(config.is_encoder_decoder)
 
 
 @contextmanager
@@ -67,6 +47,13 @@ def inference(model: nn.Module) -> Iterator[None]:
 class Scorer:
     """Scores batches with a model truncated to its first ``sift_exit_layer`` blocks.
 
+    Args:
+        model: the bare module.
+        sift: criterion, exit layer, token fraction.
+        label_names: the batch fields that hold labels.
+        head: its labelled-only head; None to pass all positions through exit block and head.
+        shifted: whether its predictions are compared with the next label.
+
     Raises:
         ValueError: at construction, if no early exit fits the model or it is not that deep.
     """
@@ -77,11 +64,12 @@ class Scorer:
         sift: SiftArguments,
         label_names: list[str],
         head: LabelledHead | None,
+        shifted: bool = False,
     ) -> None:
         self.criterion = CRITERIA[sift.sift_criterion]
         self.token_fraction = sift.sift_token_fraction
         self.label_names = {*label_names, "labels"}
-        self.shifted = shifts_labels(model)
+        self.shifted = shifted
         self.head = head
         self.adapter: ExitAdapter | None = None
         if self.criterion is not None:
@@ -89,8 +77,7 @@ class Scorer:
             self.exit_layer = check_exit(
                 sift.sift_exit_layer, self.adapter.depth, type(model).__name__
             )
-        config = getattr(model, "config", None)
-        self.labels_are_inputs = config is not None and getattr(config, "is_encoder_decoder", False)
+        self.labels_are_inputs = labels_are_inputs(model)
 
     def __call__(
         self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
@@ -116,10 +103,6 @@ class Scorer:
         positions = scored_positions(labels, self.token_fraction, generator)
         logits = self._logits(forward, batch, labels, positions)
         return score_positions(self.criterion, logits, positions)
-
-    def truncated(self, k: int) -> AbstractContextManager[None]:
-        """The model truncated to k blocks; whole where the criterion does not read it."""
-        return nullcontext() if self.adapter is None else self.adapter.at(k)
 
     def aligned(self, labels: Tensor) -> Tensor:
         """``labels`` aligned with the logits."""

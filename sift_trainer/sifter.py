@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from sift_trainer.arguments import SiftArguments, wants_masked_only_head
+from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
+from sift_trainer.early_exit import exit_adapter
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
-from sift_trainer.loss_contract import divides_by_count, why_not_gathered
+from sift_trainer.loss_contract import divides_by_count, shifts_labels, why_not_gathered
 from sift_trainer.positions import IGNORE_INDEX, next_token_labels, scored_positions
-from sift_trainer.scorer import Scorer, inference, shifts_labels
+from sift_trainer.scorer import Scorer, inference, labels_are_inputs
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +26,10 @@ class Sifter:
         forward: what to call for a pass without gradient (the model, or a wrapper's forward).
         sift: the sift fields.
         label_names: the batch fields that hold labels.
+        probe: a few rows of the first batch on the model's device, to ask the model on; None if
+            they have no ``labels``.
+        accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
+        own_loss: why the loss that is trained on is not the model's own; None if it is.
     """
 
     def __init__(
@@ -33,36 +38,39 @@ class Sifter:
         forward: Callable[..., Any],
         sift: SiftArguments,
         label_names: list[str],
+        probe: Mapping[str, Any] | None,
+        accepts_count: bool,
+        own_loss: str | None,
     ) -> None:
         self.model = model
         self.forward = forward
-        self.shifted = shifts_labels(model)
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
+        self.shifted = False
         self.divides_by_count = True
         self.trains_labelled_only = False
+        if probe is not None:
+            first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
+            with inference(model), first_block:
+                self._ask(probe, accepts_count, own_loss)
         self.scorer = (
-            Scorer(model, sift, label_names, self.head) if sift.sift_keep_ratio < 1 else None
+            Scorer(model, sift, label_names, self.head, self.shifted)
+            if sift.sift_keep_ratio < 1
+            else None
         )
 
-    def examine(self, batch: Mapping[str, Any], accepts_count: bool, own_loss: str | None) -> None:
-        """Ask the model, on two rows of the first batch, what its loss does.
-
-        Args:
-            batch: two rows with ``labels``, on the model's device.
-            accepts_count: whether the Trainer would pass ``num_items_in_batch``.
-            own_loss: why the loss is not the model's own; None if it is.
-        """
-        exit_first = self.scorer.truncated(1) if self.scorer is not None else nullcontext()
-        with inference(self.model), exit_first:
-            if accepts_count and own_loss is None:
-                self.divides_by_count = divides_by_count(self.forward, batch)
-            if self.head is None or batch["labels"].dim() < 2:
-                return
-            reason = why_not_gathered(
-                self.forward, batch, self.head, self.aligned(batch["labels"]), self.shifted
-            )
-        if reason is not None and self.scorer is not None:
-            self.scorer.head = None
+    def _ask(self, probe: Mapping[str, Any], accepts_count: bool, own_loss: str | None) -> None:
+        """Ask the model what its loss does."""
+        if not labels_are_inputs(self.model):
+            self.shifted = shifts_labels(self.forward, probe)
+        if own_loss is None and accepts_count:
+            self.divides_by_count = divides_by_count(self.forward, probe)
+        labels = probe["labels"]
+        if self.head is None or labels.dim() < 2:
+            return
+        head, aligned = self.head, self.aligned(labels)
+        reason = why_not_gathered(self.forward, probe, head, aligned, self.shifted)
+        if reason is not None:
+            self.head = None
         reason = reason or own_loss
         self.trains_labelled_only = reason is None
         if reason is not None:

@@ -130,7 +130,7 @@ class SiftMixin(_Base):
         kept = num_kept(rows, sift.sift_keep_ratio)
         schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
         if kept == rows or not should_sift(state.global_step, state.max_steps, *schedule):
-            return Selection(torch.arange(kept), rows)
+            return Selection(torch.arange(kept, device=self.args.device), rows)
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
             inputs = self._prepare_inputs(batch)
             scores = self._sifter.score(inputs, self._generator(index))
@@ -148,15 +148,17 @@ class SiftMixin(_Base):
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         if self.sift.sift_keep_ratio < 1:
             check_first_batch(batch, num_rows(batch), self._candidates(), self.sift)
-        if self._sifter is None or self._sifter.model is not bare:
-            forward = model if self.is_fsdp_enabled else bare
-            if self.is_deepspeed_enabled:
-                forward = bare.forward  # past the engine, which traces whole passes
-            self._sifter = Sifter(bare, forward, self.sift, list(self.label_names))
-        if "labels" in batch and has_rows(batch):
-            inputs = self._prepare_inputs(take_rows(batch, probe_rows(batch["labels"])))
-            with self.accelerator.autocast():
-                self._sifter.examine(inputs, self.model_accepts_loss_kwargs, self._own_loss())
+        forward = model if self.is_fsdp_enabled else bare
+        if self.is_deepspeed_enabled:
+            forward = bare.forward  # past the engine, which traces whole passes
+        probe = None
+        if isinstance(batch.get("labels"), Tensor) and has_rows(batch):
+            probe = self._prepare_inputs(take_rows(batch, probe_rows(batch["labels"])))
+        accepts_count, own_loss = self.model_accepts_loss_kwargs, self._own_loss()
+        with self.accelerator.autocast():
+            self._sifter = Sifter(
+                bare, forward, self.sift, list(self.label_names), probe, accepts_count, own_loss
+            )
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
         self._sifted_model = model

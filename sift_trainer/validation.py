@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from sift_trainer.arguments import SiftArguments
+from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.scoring import CRITERIA
 from sift_trainer.selection import num_candidates, steps_of
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def check_setup(trainer: "SiftMixin") -> None:
             "accelerator_config.even_batches=False lets processes draw different numbers of rows, "
             "but all must keep the same number; use even_batches=True"
         )
-    if CRITERIA[sift.sift_criterion] is not None:
+    if scores_with_model(sift):
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
     total = _total_steps(trainer)

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # train
     "callback": {"arguments", "scoring", "selection", "timing"},
-    "validation": {"arguments", "early_exit", "scoring", "selection"},
+    "validation": {"arguments", "early_exit", "selection"},
     "trainer": {
         "arguments",
         "batch",

@@ -13,14 +13,11 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BatchEncoding,
-    GPT2Config,
-    GPT2LMHeadModel,
     LlamaConfig,
     Trainer,
     TrainingArguments,
 )
-from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.loss.loss_utils import ForCausalLMLoss
 
 from tests.training import Rows, bert, quick
 
@@ -140,18 +137,6 @@ def test_training_step_takes_the_batch_that_get_batch_samples_gave(tmp_path: Pat
     order = Order(bert(), args, train_dataset=Rows(48))
     order.train()
     assert order.happened == ["window", 0, "counted 0", 1, "counted 1"] * 2
-
-
-def test_loss_mapping_tells_who_shifts_labels() -> None:
-    """`shifts_labels` looks up a model's ``loss_type`` there, and its name among causal models."""
-    assert LOSS_MAPPING["ForCausalLM"] is ForCausalLMLoss
-    assert LOSS_MAPPING["ForMaskedLM"] is not ForCausalLMLoss
-    names = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    assert {"LlamaForCausalLM", "GPT2LMHeadModel", "BertLMHeadModel"} <= names
-    assert not names & {"BertForMaskedLM", "BertForPreTraining"}
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1))
-    assert gpt2.loss_type == "ForCausalLM" or type(gpt2).__name__ in names
-    assert bert().loss_type == "ForMaskedLM"
 
 
 def test_causal_loss_drops_first_label_and_last_prediction() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.scorer import Scorer, inference, shifts_labels
+from sift_trainer.scorer import Scorer, inference, labels_are_inputs
 from sift_trainer.scoring import CRITERIA, UNLABELLED, register_criterion
 from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, class_labels, text, token_labels
 
@@ -17,10 +17,11 @@ CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mam
 SEED = 11
 
 
-def scorer_of(model: Any, gathered: bool = False, **settings: Any) -> Scorer:
+def scorer_of(model: Any, gathered: bool = False, shifted: bool = False, **settings: Any) -> Scorer:
     settings = {"criterion": "loss", "exit_layer": -1, **settings}
     sift = SiftArguments(**{f"sift_{name}": value for name, value in settings.items()})
-    return Scorer(model, sift, ["labels"], LabelledHead.of(model) if gathered else None)
+    head = LabelledHead.of(model) if gathered else None
+    return Scorer(model, sift, ["labels"], head, shifted)
 
 
 def score(model: Any, batch: dict[str, Any], seed: int = SEED, **settings: Any) -> Tensor:
@@ -65,7 +66,7 @@ def test_a_causal_score_pairs_a_prediction_with_the_next_label(
             if labels[row, t + 1] != -100
         ]
         expected.append(sum(values) / len(values) if values else UNLABELLED)
-    found = score(model, {**inputs, "labels": labels}, gathered=gathered)
+    found = score(model, {**inputs, "labels": labels}, gathered=gathered, shifted=True)
     assert found.dtype is torch.float32
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
@@ -96,7 +97,7 @@ def test_a_masked_score_pairs_a_prediction_with_its_own_label(
 def test_an_encoder_decoder_reads_its_labels_as_inputs_and_does_not_shift_them(name: str) -> None:
     model, inputs = FAMILIES[name].build(), FAMILIES["bert-mlm"].batch()
     labels = token_labels((3, 2, 1, 5)).masked_fill(torch.arange(LENGTH) < 2, 7)
-    assert not shifts_labels(model)
+    assert labels_are_inputs(model)
     logits = logits_of(model, {**inputs, "labels": labels})
     expected = []
     for row in range(BATCH):

@@ -9,7 +9,7 @@ import transformers as hf
 from torch import nn
 
 from sift_trainer.loss_contract import shifts_labels
-from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, text, token_labels
+from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, text, token_labels
 
 CAUSAL = {"gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba"}
 
@@ -19,9 +19,37 @@ def nll(logits: list[float], target: int) -> float:
     return top + math.log(sum(math.exp(z - top) for z in logits)) - logits[target]
 
 
-def test_whose_labels_are_shifted() -> None:
-    assert {name for name in FAMILIES if shifts_labels(FAMILIES[name].build())} == CAUSAL
-    assert not shifts_labels(PlainNet())
+def shifts(model: Any, inputs: dict[str, Any], labels: Any) -> bool:
+    with torch.no_grad():
+        return shifts_labels(model, {**inputs, "labels": labels})
+
+
+TOKEN_HEADS = [name for name in FAMILIES if FAMILIES[name].build().get_output_embeddings()]
+
+
+@pytest.mark.parametrize("name", TOKEN_HEADS)
+def test_whose_labels_are_shifted(name: str) -> None:
+    family = FAMILIES[name]
+    model, labels = family.build(), token_labels((3, 2, 1, 5))
+    if not model.config.is_encoder_decoder:
+        assert shifts(model, family.batch(), labels) == (name in CAUSAL)
+
+
+def test_labels_of_whole_samples_and_models_without_a_loss_are_not_shifted() -> None:
+    assert not shifts(FAMILIES["bert-sequence"].build(), text(), class_labels())
+
+    def no_loss(labels: Any, **inputs: Any) -> dict[str, Any]:
+        return {"logits": labels}
+
+    assert not shifts(no_loss, text(), token_labels((3, 2, 1, 5)))
+
+
+def test_a_head_of_zeros_does_not_hide_it() -> None:
+    model = FAMILIES["bert-mlm"].build()
+    head = model.get_output_embeddings()
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    assert not shifts(model, text(), token_labels((3, 2, 1, 5)))
 
 
 class MyGPT2(hf.GPT2LMHeadModel):
@@ -36,6 +64,9 @@ class Wrapped(nn.Module):
         self.model = model
         self.config = model.config
 
+    def forward(self, **inputs: Any) -> Any:
+        return self.model(**inputs)
+
 
 @pytest.mark.parametrize("wrap", [lambda model: model, Wrapped])
 def test_a_subclass_shifts_as_its_base_does(wrap: Any) -> None:
@@ -46,7 +77,7 @@ def test_a_subclass_shifts_as_its_base_does(wrap: Any) -> None:
     places = [(r, t) for r in range(BATCH) for t in range(1, LENGTH) if labels[r, t] != -100]
     values = [nll(outputs.logits[r, t - 1].tolist(), int(labels[r, t])) for r, t in places]
     assert float(outputs.loss) == pytest.approx(sum(values) / len(values), rel=1e-5)
-    assert shifts_labels(wrap(model))
+    assert shifts(wrap(model), text(padded=False), labels)
 
 
 def test_decoders_whose_labels_come_shifted_are_not_shifted_again() -> None:
@@ -59,19 +90,4 @@ def test_decoders_whose_labels_come_shifted_are_not_shifted_again() -> None:
     places = [(r, t) for r in range(BATCH) for t in range(LENGTH) if labels[r, t] != -100]
     values = [nll(outputs.logits[r, t].tolist(), int(labels[r, t])) for r, t in places]
     assert float(outputs.loss) == pytest.approx(sum(values) / len(values), rel=1e-5)
-    assert not shifts_labels(model)
-
-
-class OwnForCausalLM(hf.GPT2PreTrainedModel):
-    """A model of one's own, whose name gives it the shifting loss of Transformers."""
-
-
-class OwnForMaskedLM(hf.GPT2PreTrainedModel):
-    """Likewise with the other loss."""
-
-
-def test_a_model_of_ones_own_shifts_if_its_loss_function_does() -> None:
-    config = FAMILIES["gpt2"].config()
-    assert OwnForCausalLM(config).loss_function.__name__ == "ForCausalLMLoss"
-    assert shifts_labels(OwnForCausalLM(config))
-    assert not shifts_labels(OwnForMaskedLM(config))
+    assert not shifts(model, inputs, labels)
