@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
+from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.selection import num_candidates, steps_of
+from sift_trainer.selection import num_candidates, num_kept, steps_of
 
 if TYPE_CHECKING:
     from sift_trainer.trainer import SiftMixin
+
+logger = logging.get_logger(__name__)
 
 
 def check_setup(trainer: "SiftMixin") -> None:
@@ -85,11 +88,19 @@ def _total_steps(trainer: "SiftMixin") -> int | None:
 def check_first_batch(
     batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments
 ) -> None:
-    """Refuse, before any update, a batch that cannot be scored or whose samples share a row."""
+    """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
+    of one with another number of rows than was asked for."""
     if rows == 1 and expected > 1:
         raise ValueError(
             f"the first batch has 1 row where {expected} candidates were drawn: the collator packs "
             "or flattens samples into one row, and sifting selects rows; use one sample per row"
+        )
+    if rows != expected:
+        logger.warning(
+            f"the first batch has {rows} rows where {expected} candidates were to be drawn, so "
+            f"{num_kept(rows, sift.sift_keep_ratio)} are trained on: the data is that small, or "
+            "get_train_dataloader is overridden and has to yield round(per_device_train_batch_size "
+            "/ sift_keep_ratio) rows"
         )
     needs_labels = sift.sift_criterion not in ("entropy", "random")
     if needs_labels and "labels" not in batch:

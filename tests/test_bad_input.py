@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 from transformers import (
     BertForMaskedLM,
     DataCollatorWithFlattening,
@@ -221,6 +221,26 @@ def test_nested_inputs(nested: Any, tmp_path: Path) -> None:
     refused_untouched(trainer, f"'extra' is a nested {type(nested).__name__}")
 
 
+def test_loader_that_yields_other_batches_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of the user's own knows nothing of candidates: half of each batch would be dropped."""
+
+    class Own(RecordingTrainer):
+        def get_train_dataloader(self) -> Any:
+            loader = DataLoader(self.train_dataset, batch_size=self.args.train_batch_size)
+            return self.accelerator.prepare(loader)
+
+    Own(bert(), arguments(tmp_path), train_dataset=Rows(48)).train()
+    (warning,) = (r.message for r in caplog.records if "candidates were to be" in r.message)
+    assert "has 4 rows where 8 candidates" in warning
+    assert "so 2 are trained on" in warning
+    assert "get_train_dataloader" in warning
+    caplog.clear()
+    RecordingTrainer(bert(), arguments(tmp_path), train_dataset=Rows(48)).train()
+    assert "candidates were to be" not in caplog.text
+
+
 def test_packed_is_fine_where_nothing_is_sifted(tmp_path: Path) -> None:
     trainer = SiftTrainer(
         bert(max_position_embeddings=8 * 16),
@@ -267,6 +287,37 @@ def test_nonfinite_samples_are_never_kept(
     assert trainer.state.log_history[-1]["sift/nonfinite_scores"] == 2 * len(poisoned)
     warnings = [record for record in caplog.records if "not finite" in record.message]
     assert len(warnings) == 1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the model is asked about its loss on rows whose loss is NaN, and misunderstood",
+)
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_nonfinite_rows_do_not_mislead_about_the_model(accumulation: int, tmp_path: Path) -> None:
+    """The rows with the most labels are those that the model's loss is tried on."""
+    args = arguments(tmp_path, max_steps=1, gradient_accumulation_steps=accumulation)
+    calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    clean = RecordingTrainer(bert(poisoned=True, **calm), args, train_dataset=Rows(48))
+    clean.train()
+    data = Rows(48)
+    first = clean.candidates[0]
+    counts = (data.labels[first] != IGNORE_INDEX).sum(1)
+    most = tuple(first[place] for place in counts.topk(2).indices.tolist())
+    poisoned = RecordingTrainer(
+        bert(poisoned=True, **calm), args, train_dataset=Rows(48, poisoned=most)
+    )
+    poisoned.train()
+    assert poisoned.candidates == clean.candidates
+    for batch, found, expected in zip(clean.candidates, poisoned.scores, clean.scores, strict=True):
+        assert found is not None
+        assert expected is not None
+        finite = [place for place, row in enumerate(batch) if row not in most]
+        assert [found[place] for place in finite] == pytest.approx(
+            [expected[place] for place in finite], rel=1e-4
+        )
+    loss = poisoned.state.log_history[0]["loss"]
+    assert loss == pytest.approx(clean.state.log_history[0]["loss"], rel=0.05)
 
 
 def test_first_rows_of_a_batch_without_a_finite_score(tmp_path: Path) -> None:
