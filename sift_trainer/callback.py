@@ -162,8 +162,9 @@ class SiftCallback(TrainerCallback, ExportableState):
         self._settings = sift_settings(args)
         self.timer.device = args.device
         name = type(self).__name__
-        if state.global_step and name in state.stateful_callbacks:
-            self._restore(state.stateful_callbacks[name]["attributes"]["saved"])
+        entry = state.stateful_callbacks.get(name)
+        if state.global_step and entry is not None:
+            self._restore(entry["attributes"]["saved"])
         # A checkpoint of a plain Trainer has no entry, and saving expects one.
         state.stateful_callbacks.setdefault(name, self.state())
 

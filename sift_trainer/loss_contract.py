@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sift_trainer.batch import take_rows
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.positions import IGNORE_INDEX, label_counts, scored_positions
@@ -23,17 +24,28 @@ _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 """How models answer to labels that they were not written for."""
 
 
-def probe_rows(labels: Tensor, rows: int = 2) -> Tensor:
-    """The ``rows`` rows of ``labels`` with the most labels."""
-    return label_counts(labels).topk(min(rows, len(labels))).indices
-
-
 def loss_of(outputs: Any) -> Tensor | None:
     """The loss in what a model returned, as the Trainer reads it."""
     if isinstance(outputs, Tensor):
         return None
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
     return loss if isinstance(loss, Tensor) and loss.dim() == 0 else None
+
+
+def finite_probe(
+    forward: Forward, batch: Mapping[str, Any], rows: int = 2
+) -> dict[str, Any] | None:
+    """A few rows of ``batch`` to ask about: those with the most labels whose loss is a number.
+
+    A loss that is not would make every answer the same. None if there are no such rows.
+    """
+    order = label_counts(batch["labels"]).argsort(descending=True, stable=True)
+    for few in torch.split(order, rows):
+        probe = take_rows(batch, few)
+        loss = loss_of(forward(**probe))
+        if loss is None or bool(loss.isfinite()):
+            return probe
+    return None
 
 
 def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def steps_of(value: float, total_steps: int) -> int:
-    """A number of steps as it is, or, below 1, that share of all steps (rounded up)."""
-    # 0.07 * 100 is 7.000000000000001 in floating point, and must not become 8.
-    return math.ceil(round(value * total_steps, 6)) if value < 1 else int(value)
+    """A number of steps as it is, or, below 1, that share of all steps (rounded down, so that
+    shares which leave something leave at least one step)."""
+    # 0.29 * 100 is 28.999999999999996 in floating point, and must not become 28.
+    return math.floor(round(value * total_steps, 6)) if value < 1 else int(value)
 
 
 def should_sift(

@@ -11,7 +11,12 @@ from transformers.utils import logging
 from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
-from sift_trainer.loss_contract import divides_by_count, shifts_labels, why_not_gathered
+from sift_trainer.loss_contract import (
+    divides_by_count,
+    finite_probe,
+    shifts_labels,
+    why_not_gathered,
+)
 from sift_trainer.positions import IGNORE_INDEX, next_token_labels, scored_positions
 from sift_trainer.scorer import Scorer, inference, labels_are_inputs
 
@@ -21,13 +26,15 @@ logger = logging.get_logger(__name__)
 class Sifter:
     """A model with its scorer, its labelled-only head, and what its loss does with a count.
 
+    Attributes:
+        asked: False if the first batch had no row to ask about: the next one has to do.
+
     Args:
         model: the bare module; its modes and buffers are never left changed.
         forward: what to call for a pass without gradient (the model, or a wrapper's forward).
         sift: the sift fields.
         label_names: the batch fields that hold labels.
-        probe: a few rows of the first batch on the model's device, to ask the model on; None if
-            they have no ``labels``.
+        batch: the first batch on the model's device, to ask the model on; None without ``labels``.
         accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
         own_loss: why the loss that is trained on is not the model's own; None if it is.
     """
@@ -38,7 +45,7 @@ class Sifter:
         forward: Callable[..., Any],
         sift: SiftArguments,
         label_names: list[str],
-        probe: Mapping[str, Any] | None,
+        batch: Mapping[str, Any] | None,
         accepts_count: bool,
         own_loss: str | None,
     ) -> None:
@@ -48,10 +55,14 @@ class Sifter:
         self.shifted = False
         self.divides_by_count = True
         self.trains_labelled_only = False
-        if probe is not None:
+        self.asked = batch is None
+        if batch is not None:
             first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
             with inference(model), first_block:
-                self._ask(probe, accepts_count, own_loss)
+                probe = finite_probe(forward, batch)
+                if probe is not None:
+                    self.asked = True
+                    self._ask(probe, accepts_count, own_loss)
         self.scorer = (
             Scorer(model, sift, label_names, self.head, self.shifted)
             if sift.sift_keep_ratio < 1

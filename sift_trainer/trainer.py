@@ -12,7 +12,6 @@ from transformers import Trainer
 from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
-from sift_trainer.loss_contract import probe_rows
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
@@ -151,17 +150,17 @@ class SiftMixin(_Base):
         forward = model if self.is_fsdp_enabled else bare
         if self.is_deepspeed_enabled:
             forward = bare.forward  # past the engine, which traces whole passes
-        probe = None
+        labelled = None
         if isinstance(batch.get("labels"), Tensor) and has_rows(batch):
-            probe = self._prepare_inputs(take_rows(batch, probe_rows(batch["labels"])))
+            labelled = self._prepare_inputs(batch)
         accepts_count, own_loss = self.model_accepts_loss_kwargs, self._own_loss()
         with self.accelerator.autocast():
             self._sifter = Sifter(
-                bare, forward, self.sift, list(self.label_names), probe, accepts_count, own_loss
+                bare, forward, self.sift, list(self.label_names), labelled, accepts_count, own_loss
             )
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
-        self._sifted_model = model
+        self._sifted_model = model if self._sifter.asked else None
 
     def _own_loss(self) -> str | None:
         """Why the loss is not the model's own; None if it is."""
@@ -172,6 +171,20 @@ class SiftMixin(_Base):
         return "label_smoothing_factor is set" if self.label_smoother is not None else None
 
     # ---- around the step ----
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; what was learned of the model in an earlier run is asked again."""
+        self._sifted_model = None
+        return super().train(*args, **kwargs)
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """Of an epoch's samples only the kept share is trained on, and counts for the speed."""
+        *values, samples, total, in_epoch, steps = super().set_initial_training_values(
+            args, dataloader
+        )
+        if args.max_steps <= 0:
+            samples *= self.sift.sift_keep_ratio
+        return (*values, samples, total, in_epoch, steps)
 
     def _candidates(self) -> int:
         """Rows that one process draws for a micro-batch."""
@@ -212,11 +225,10 @@ class SiftMixin(_Base):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
-        if self.sift_callback is self._detached_callback:
-            pass
-        elif "loss" in logs:
+        measured = self.sift_callback is not self._detached_callback
+        if measured and "loss" in logs:
             logs.update(self.sift_callback.metrics())
-        elif "train_runtime" in logs:
+        elif measured and "train_runtime" in logs:
             logs.update(self.sift_callback.totals())
         super().log(logs, *args, **kwargs)
 

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
+from sift_trainer.callback import SiftCallback
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.selection import num_candidates, num_kept, steps_of
@@ -20,6 +21,12 @@ logger = logging.get_logger(__name__)
 def check_setup(trainer: "SiftMixin") -> None:
     """Refuse at construction what a run could not do, or would do wrongly."""
     sift, args = trainer.sift, trainer.args
+    measuring = [c for c in trainer.callback_handler.callbacks if isinstance(c, SiftCallback)]
+    if len(measuring) > 1:
+        raise ValueError(
+            f"callbacks has {len(measuring)} SiftCallbacks, of which only the first would measure; "
+            "give one, or none: SiftTrainer adds its own"
+        )
     if sift.sift_keep_ratio == 1:
         return
     if args.n_gpu > 1:

@@ -204,11 +204,11 @@ def test_automatic_batch_size(fits: int, tmp_path: Path) -> None:
 
 
 def test_plain_arguments_sift_by_the_defaults(tmp_path: Path) -> None:
-    """Half of the candidates after a warm-up of 2.5% of 5 steps, which is one step."""
-    args = TrainingArguments(**quick(tmp_path, max_steps=5))
+    """Half of the candidates after a warm-up of 2.5% of 40 steps, which is one step."""
+    args = TrainingArguments(**quick(tmp_path, max_steps=40))
     trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
     trainer.train()
-    assert [scores is not None for scores in trainer.scores] == [False] + [True] * 4
+    assert [scores is not None for scores in trainer.scores] == [False] + [True] * 39
     assert trainer.kept[0] == trainer.candidates[0][:4]
     for notes in (trainer.kept, trainer.candidates, trainer.scores):
         del notes[0]
@@ -443,3 +443,46 @@ def test_accumulation_windows(tmp_path: Path) -> None:
     assert [len(kept) for kept in trainer.kept] == [4] * 6
     assert_sifted(trainer)
     assert trainer.state.log_history[-1]["sift/candidates"] == 6 * 8
+
+
+# ---- runs ----
+
+
+def test_a_single_step_with_default_settings_sifts(tmp_path: Path) -> None:
+    args = TrainingArguments(**quick(tmp_path, max_steps=1))
+    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
+    trainer.train()
+    assert_sifted(trainer)
+
+
+def test_the_speed_of_an_epoch_counts_the_samples_trained_on(tmp_path: Path) -> None:
+    trainer = RecordingTrainer(
+        bert(), arguments(tmp_path, max_steps=-1, num_train_epochs=1), train_dataset=Rows(48)
+    )
+    metrics = trainer.train().metrics
+    samples = metrics["train_samples_per_second"] * metrics["train_runtime"]
+    assert samples == pytest.approx(24, rel=0.02)  # both figures are rounded
+
+
+def test_a_second_run_is_checked_as_the_first_was(tmp_path: Path) -> None:
+    trainer = ran(tmp_path, sift_warmup_steps=2)
+    trainer.args.max_steps = 2
+    with pytest.raises(ValueError, match="sift_warmup_steps=2"):
+        trainer.train()
+
+
+def test_training_again_keeps_one_hook_on_the_head(tmp_path: Path) -> None:
+    model = bert()
+    for _ in range(2):
+        ran(tmp_path, model)
+    assert len(model.get_output_embeddings()._forward_pre_hooks) == 1
+
+
+def test_two_sift_callbacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 SiftCallbacks"):
+        RecordingTrainer(
+            bert(),
+            arguments(tmp_path),
+            train_dataset=Rows(48),
+            callbacks=[SiftCallback(), SiftCallback()],
+        )

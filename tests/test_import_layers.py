@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "labelled_head": {"positions"},
     "early_exit": {"early_exit", "labelled_head"},
     "models": {"models", "early_exit"},
-    "loss_contract": {"early_exit", "labelled_head", "positions"},
+    "loss_contract": {"batch", "early_exit", "labelled_head", "positions"},
     "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring"},
     "sifter": {
         "arguments",
@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # train
     "callback": {"arguments", "scoring", "selection", "timing"},
-    "validation": {"arguments", "early_exit", "selection"},
+    "validation": {"arguments", "callback", "early_exit", "selection"},
     "trainer": {
         "arguments",
         "batch",

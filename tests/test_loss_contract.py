@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import MaskedLMOutput
 
 from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.loss_contract import divides_by_count, loss_of, probe_rows, why_not_gathered
+from sift_trainer.loss_contract import divides_by_count, finite_probe, loss_of, why_not_gathered
 from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")
@@ -96,11 +96,26 @@ def test_where_the_loss_is() -> None:
     assert loss_of(logits) is None
 
 
+def asked_about(labels: Tensor, broken: tuple[int, ...] = ()) -> list[int] | None:
+    """Which rows are chosen of a batch of which some make the loss NaN."""
+
+    def forward(labels: Tensor, row: Tensor) -> dict[str, Tensor]:
+        number = float("nan") if set(row.tolist()) & set(broken) else 1.0
+        return {"loss": torch.tensor(number)}
+
+    probe = finite_probe(forward, {"labels": labels, "row": torch.arange(len(labels))})
+    return None if probe is None else probe["row"].tolist()
+
+
 def test_the_rows_with_the_most_labels_are_asked_about() -> None:
-    assert probe_rows(token_labels((3, 0, 1, 5))).tolist() == [3, 0]
-    assert probe_rows(token_labels((3, 0, 1, 5)), rows=3).tolist() == [3, 0, 2]
-    assert probe_rows(token_labels((0, 2, 0, 0))[1:2]).tolist() == [0]
-    assert len(probe_rows(class_labels())) == 2
+    assert asked_about(token_labels((3, 0, 1, 5))) == [3, 0]
+    assert asked_about(token_labels((0, 2, 0, 0))[1:2]) == [0]
+    assert asked_about(class_labels()) == [0, 1]
+
+
+def test_rows_whose_loss_is_no_number_are_not_asked_about() -> None:
+    assert asked_about(token_labels((3, 0, 1, 5)), broken=(0,)) == [2, 1]
+    assert asked_about(token_labels((3, 0, 1, 5)), broken=(0, 1)) is None
 
 
 # ---- why_not_gathered ----

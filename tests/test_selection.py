@@ -30,9 +30,9 @@ def test_the_papers_schedule() -> None:
     [
         ({}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         ({"warmup": 3}, [3, 4, 5, 6, 7, 8, 9]),
-        ({"warmup": 0.25}, [3, 4, 5, 6, 7, 8, 9]),  # 2.5 steps are rounded up
+        ({"warmup": 0.25}, [2, 3, 4, 5, 6, 7, 8, 9]),  # 2.5 steps are rounded down
         ({"cooldown": 4}, [0, 1, 2, 3, 4, 5]),
-        ({"cooldown": 0.35}, [0, 1, 2, 3, 4, 5]),
+        ({"cooldown": 0.35}, [0, 1, 2, 3, 4, 5, 6]),
         ({"interval": 3}, [0, 3, 6, 9]),
         ({"warmup": 2, "interval": 3}, [2, 5, 8]),  # counted from the first sifting step
         ({"warmup": 0.2, "cooldown": 2, "interval": 5}, [2, 7]),
@@ -49,16 +49,16 @@ def test_the_schedule_of_ten_steps(settings: dict[str, float], steps: list[int])
     [
         (0, 100, 0),
         (0.025, 800_000, 20_000),
-        (0.025, 100, 3),
-        (0.07, 100, 7),  # 7.000000000000001 in floating point
-        (0.29, 100, 29),  # 28.999999999999996
+        (0.025, 100, 2),
+        (0.07, 100, 7),
+        (0.29, 100, 29),  # 28.999999999999996 in floating point
         (0.55, 100, 55),
         (1, 100, 1),
         (250, 100, 250),
-        (0.001, 10, 1),
+        (0.001, 10, 0),
     ],
 )
-def test_steps_or_a_share_of_all_rounded_up(value: float, total: int, steps: int) -> None:
+def test_steps_or_a_share_of_all_rounded_down(value: float, total: int, steps: int) -> None:
     assert steps_of(value, total) == steps
 
 
