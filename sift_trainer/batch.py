@@ -58,6 +58,13 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
     return True
 
 
+def first_length(batch: Mapping[str, Any]) -> int:
+    """Rows of a batch that is trained on as it is, whatever its fields."""
+    return next(
+        (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
+    )
+
+
 def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """The given rows of a batch: ``rows`` (k,) indices; fields without rows are passed on."""
     return {name: _take(value, rows) for name, value in batch.items()}

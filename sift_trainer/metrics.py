@@ -21,7 +21,7 @@ except ImportError as error:  # named when a metric is built, so that importing 
 IGNORED = -100
 
 
-class MaskedAccuracy(Metric):  # type: ignore[misc]
+class MaskedAccuracy(Metric):
     """`evaluate` metric: share of the positions with a reference other than -100 that are right.
 
     Counts are kept instead of samples, so memory does not grow with `add_batch`, and predictions

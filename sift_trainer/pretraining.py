@@ -215,10 +215,10 @@ def train(
 
 
 def _checkpoint(args: SiftTrainingArguments) -> str | None:
-    wanted = args.resume_from_checkpoint
+    wanted: str | None = args.resume_from_checkpoint
     if wanted == "latest":
         folder = Path(args.output_dir)
-        return get_last_checkpoint(folder) if folder.is_dir() else None
+        wanted = get_last_checkpoint(folder) if folder.is_dir() else None
     return wanted
 
 

@@ -27,7 +27,9 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Shannon entropy of each predicted distribution, in nats: logits (N, C) -> (N,)."""
     # Not log-partition minus mean logit: that is NaN where a class has the logit -inf, and cancels.
-    return torch.special.entr(torch.softmax(logits.float(), dim=-1)).sum(dim=-1)
+    probabilities = torch.softmax(logits.float(), dim=-1)
+    summed: Tensor = torch.special.entr(probabilities).sum(dim=-1)
+    return summed
 
 
 CRITERIA: dict[str, Criterion | None] = {

@@ -1,16 +1,18 @@
 """The one training step: draw candidates, score them, keep the hard ones, train on those."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer_utils import has_length
 
 from sift_trainer.arguments import SiftArguments, sift_arguments
-from sift_trainer.batch import Batch, has_rows, num_rows, take_rows
+from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
 from sift_trainer.sifter import Sifter
@@ -64,7 +66,11 @@ class SiftMixin(_Base):
         super().__init__(*args, **kwargs)
         if self.sift_callback is self._detached_callback:
             self.add_callback(SiftCallback())
-        check_setup(self)
+        bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        callbacks = self.callback_handler.callbacks
+        check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
+        if (steps := self._planned_steps()) is not None:
+            check_steps(self.sift, steps)
 
     @property
     def sift(self) -> SiftArguments:
@@ -101,7 +107,8 @@ class SiftMixin(_Base):
         self._in_training_step = True
         try:
             with self._sifter.labelled_only(inputs) as labelled:
-                return super().training_step(model, labelled, num_items_in_batch)
+                loss: Tensor = super().training_step(model, labelled, num_items_in_batch)
+                return loss
         finally:
             self._in_training_step = False
             self.sift_callback.timer.stop("backward")
@@ -125,7 +132,7 @@ class SiftMixin(_Base):
         """Which rows of the window's batch number ``index`` to train on."""
         assert self._sifter is not None
         sift, state = self.sift, self.state
-        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else _first_length(batch)
+        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else first_length(batch)
         kept = num_kept(rows, sift.sift_keep_ratio)
         schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
         if kept == rows or not should_sift(state.global_step, state.max_steps, *schedule):
@@ -186,6 +193,17 @@ class SiftMixin(_Base):
             samples *= self.sift.sift_keep_ratio
         return (*values, samples, total, in_epoch, steps)
 
+    def _planned_steps(self) -> int | None:
+        """Optimisation steps of the run, as far as they are known before the data is touched."""
+        args, data = self.args, self.train_dataset
+        if args.max_steps > 0:
+            return int(args.max_steps)
+        if not has_length(data):
+            return None
+        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
+        loader = DataLoader(data, drawn * args.world_size, drop_last=args.dataloader_drop_last)
+        return int(self.set_initial_training_values(args, loader)[-1])
+
     def _candidates(self) -> int:
         """Rows that one process draws for a micro-batch."""
         drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
@@ -235,10 +253,3 @@ class SiftMixin(_Base):
 
 class SiftTrainer(SiftMixin, Trainer):
     """`transformers.Trainer` that sifts; takes everything that `Trainer` takes."""
-
-
-def _first_length(batch: Mapping[str, Any]) -> int:
-    """Rows of a batch that is trained on as it is, whatever its fields."""
-    return next(
-        (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
-    )

@@ -1,9 +1,10 @@
 """What cannot work is refused here: at construction, or at the first batch before any update."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch.utils.data import DataLoader
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
@@ -12,19 +13,26 @@ from sift_trainer.early_exit import exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.selection import num_candidates, num_kept, steps_of
 
-if TYPE_CHECKING:
-    from sift_trainer.trainer import SiftMixin
-
 logger = logging.get_logger(__name__)
 
 
-def check_setup(trainer: "SiftMixin") -> None:
-    """Refuse at construction what a run could not do, or would do wrongly."""
-    sift, args = trainer.sift, trainer.args
-    measuring = [c for c in trainer.callback_handler.callbacks if isinstance(c, SiftCallback)]
-    if len(measuring) > 1:
+def check_setup(
+    sift: SiftArguments,
+    args: TrainingArguments,
+    model: nn.Module,
+    batch_size: int,
+    callbacks: list[TrainerCallback],
+) -> None:
+    """Refuse at construction what a run could not do, or would do wrongly.
+
+    Args:
+        model: the bare module.
+        batch_size: rows that a process trains on in a micro-batch.
+    """
+    measuring = sum(isinstance(callback, SiftCallback) for callback in callbacks)
+    if measuring > 1:
         raise ValueError(
-            f"callbacks has {len(measuring)} SiftCallbacks, of which only the first would measure; "
+            f"callbacks has {measuring} SiftCallbacks, of which only the first would measure; "
             "give one, or none: SiftTrainer adds its own"
         )
     if sift.sift_keep_ratio == 1:
@@ -35,7 +43,7 @@ def check_setup(trainer: "SiftMixin") -> None:
             "it was sifted; start one process per GPU with `accelerate launch`, or show it one "
             "with CUDA_VISIBLE_DEVICES=0"
         )
-    check_batch_size(sift, trainer._train_batch_size)
+    check_batch_size(sift, batch_size)
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
             "train_sampling_strategy='batch_rebalance' fixes the batches itself and cannot draw "
@@ -47,11 +55,7 @@ def check_setup(trainer: "SiftMixin") -> None:
             "but all must keep the same number; use even_batches=True"
         )
     if scores_with_model(sift):
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
-    total = _total_steps(trainer)
-    if total is not None:
-        check_steps(sift, total)
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
@@ -78,18 +82,6 @@ def check_steps(sift: SiftArguments, total: int) -> None:
             f"{sift.sift_cooldown_steps} are {warmup} + {cooldown} steps of a run of {total}, so "
             "no step would sift; their sum must be below the run, such as 0 and 0"
         )
-
-
-def _total_steps(trainer: "SiftMixin") -> int | None:
-    """Optimisation steps of the run, as far as it is known before the data is touched."""
-    args, data = trainer.args, trainer.train_dataset
-    if args.max_steps > 0:
-        return int(args.max_steps)
-    if data is None or not hasattr(data, "__len__"):
-        return None
-    batch = num_candidates(trainer._train_batch_size, trainer.sift.sift_keep_ratio)
-    loader = DataLoader(data, batch * args.world_size, drop_last=args.dataloader_drop_last)
-    return int(trainer.set_initial_training_values(args, loader)[-1])
 
 
 def check_first_batch(

@@ -26,7 +26,7 @@ class TruncatableModuleList(nn.ModuleList):
 
     def __iter__(self) -> Iterator[nn.Module]:
         if self.exit_at is None or self.exit_block is None:
-            return islice(iter(self._modules.values()), len(self))  # type: ignore[arg-type]
+            return islice(iter(self._modules.values()), len(self))
         return iter([*islice(self._modules.values(), self.exit_at - 1), self.exit_block])  # type: ignore[list-item]
 
     def __getitem__(self, index: Any) -> Any:
