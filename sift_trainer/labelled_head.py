@@ -7,7 +7,7 @@ same predictions and labels without the ones it ignores.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -63,6 +63,10 @@ class LabelledHead:
             yield
         finally:
             self._set(before)
+
+    def gather(self, positions: Tensor, shape: torch.Size) -> AbstractContextManager[None]:
+        """`at`, for batches of any ``shape``."""
+        return self.at(positions)
 
     @property
     def positions(self) -> Tensor | None:

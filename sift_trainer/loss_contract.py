@@ -8,6 +8,7 @@ tells whether it shifts its labels, and whether its head can be given labelled p
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from torch import Tensor
 
 from sift_trainer.batch import take_rows
 from sift_trainer.early_exit.adapter import logits_of
-from sift_trainer.labelled_head import LabelledHead, gathered_labels
+from sift_trainer.labelled_head import gathered_labels
 from sift_trainer.positions import IGNORE_INDEX, label_counts, scored_positions
 
 Forward = Callable[..., Any]
+
+Gather = Callable[[Tensor, torch.Size], AbstractContextManager[None]]
+"""``(flat positions (N,), shape (B, T))`` -> a context in which logits are (1, N, V) there."""
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 """How models answer to labels that they were not written for."""
@@ -86,13 +90,13 @@ def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
 def why_not_gathered(
     forward: Forward,
     batch: Mapping[str, Any],
-    head: LabelledHead,
+    gather: Gather,
     aligned_labels: Tensor,
     shifted: bool,
 ) -> str | None:
-    """Why a model cannot take the labelled-only head; None if it can.
+    """Why a model cannot be given labelled positions only, by ``gather``; None if it can.
 
-    Its logits at the labelled positions, and its loss, must be those of the dense head.
+    Its logits at the labelled positions, and its loss, must be those of the whole model.
     """
     if not shifted and bool((aligned_labels != IGNORE_INDEX).all()):
         # With every position labelled there is nothing to leave out, and hardly a model would fail.
@@ -105,7 +109,7 @@ def why_not_gathered(
     flat, labels = gathered_labels(positions, shifted)
     dense = forward(**batch)
     try:
-        with head.at(flat):
+        with gather(flat, aligned_labels.shape):
             sparse = forward(**{**batch, "labels": labels})
         expected = logits_of(dense, "the model").flatten(0, -2)[flat]
         rounding = torch.finfo(expected.dtype).eps

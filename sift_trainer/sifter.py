@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
-from sift_trainer.early_exit import exit_adapter
+from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.loss_contract import (
+    Gather,
     divides_by_count,
     finite_probe,
     shifts_labels,
@@ -37,6 +38,7 @@ class Sifter:
         batch: the first batch on the model's device, to ask the model on; None without ``labels``.
         accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
         own_loss: why the loss that is trained on is not the model's own; None if it is.
+        compiled: whether training calls a compiled model, which no block can be swapped in.
     """
 
     def __init__(
@@ -48,13 +50,15 @@ class Sifter:
         batch: Mapping[str, Any] | None,
         accepts_count: bool,
         own_loss: str | None,
+        compiled: bool = False,
     ) -> None:
         self.model = model
         self.forward = forward
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
         self.shifted = False
         self.divides_by_count = True
-        self.trains_labelled_only = False
+        self.gather: Gather | None = None  # what training passes its labelled positions to
+        self.compiled = compiled
         self.asked = batch is None
         if batch is not None:
             first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
@@ -78,17 +82,29 @@ class Sifter:
         labels = probe["labels"]
         if self.head is None or labels.dim() < 2:
             return
-        head, aligned = self.head, self.aligned(labels)
-        reason = why_not_gathered(self.forward, probe, head, aligned, self.shifted)
+        reason = self._why_not(self.head.gather, probe)
+        if reason is None and own_loss is None:
+            self.gather = self._widest(self.head, probe)
+            return
         if reason is not None:
             self.head = None
-        reason = reason or own_loss
-        self.trains_labelled_only = reason is None
-        if reason is not None:
-            logger.warning(
-                f"{type(self.model).__name__} trains with its head on all positions, not only on "
-                f"the labelled ones: {reason}"
-            )
+        logger.warning(
+            f"{type(self.model).__name__} trains with its head on all positions, not only on the "
+            f"labelled ones: {reason or own_loss}"
+        )
+
+    def _why_not(self, gather: Gather, probe: Mapping[str, Any]) -> str | None:
+        labels = self.aligned(probe["labels"])
+        return why_not_gathered(self.forward, probe, gather, labels, self.shifted)
+
+    def _widest(self, head: LabelledHead, probe: Mapping[str, Any]) -> Gather:
+        """The last block on labelled positions too, where it can be left out elsewhere."""
+        last_block = None if self.compiled else labelled_last_block(self.model, head)
+        if last_block is None:
+            return head.gather
+        with last_block.whole():
+            refused = self._why_not(last_block.gather, probe)
+        return head.gather if refused else last_block.gather
 
     def score(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """Scores (B,) of a batch on the model's device; see `Scorer`."""
@@ -99,12 +115,12 @@ class Sifter:
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The batch to train on, with its labels gathered as the head gathers its positions."""
-        if not self.trains_labelled_only or self.head is None:
+        if self.gather is None:
             yield batch
             return
-        positions = scored_positions(self.aligned(batch["labels"]))
-        flat, labels = gathered_labels(positions, self.shifted)
-        with self.head.at(flat):
+        aligned = self.aligned(batch["labels"])
+        flat, labels = gathered_labels(scored_positions(aligned), self.shifted)
+        with self.gather(flat, aligned.shape):
             yield {**batch, "labels": labels}
 
     def aligned(self, labels: Tensor) -> Tensor:

@@ -160,10 +160,16 @@ class SiftMixin(_Base):
         labelled = None
         if isinstance(batch.get("labels"), Tensor) and has_rows(batch):
             labelled = self._prepare_inputs(batch)
-        accepts_count, own_loss = self.model_accepts_loss_kwargs, self._own_loss()
         with self.accelerator.autocast():
             self._sifter = Sifter(
-                bare, forward, self.sift, list(self.label_names), labelled, accepts_count, own_loss
+                bare,
+                forward,
+                self.sift,
+                list(self.label_names),
+                labelled,
+                accepts_count=self.model_accepts_loss_kwargs,
+                own_loss=self._own_loss(),
+                compiled=self.args.torch_compile,
             )
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False

@@ -128,7 +128,7 @@ def reason_for(model: Any, batch: dict[str, Tensor], shifted: bool = False) -> s
     if shifted:
         aligned = torch.cat([aligned[:, 1:], torch.full((len(aligned), 1), -100)], dim=1)
     with torch.no_grad():
-        return why_not_gathered(model, batch, head, aligned, shifted)
+        return why_not_gathered(model, batch, head.gather, aligned, shifted)
 
 
 @pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
@@ -238,7 +238,7 @@ def test_the_head_is_dense_again_afterwards_whatever_came_out() -> None:
     head = LabelledHead.of(model)
     assert head is not None
     batch = batch_of("modernbert")
-    assert why_not_gathered(model, batch, head, batch["labels"], shifted=False)
+    assert why_not_gathered(model, batch, head.gather, batch["labels"], shifted=False)
     assert head.positions is None
 
 
@@ -250,4 +250,6 @@ def test_a_fault_of_the_models_own_is_not_swallowed() -> None:
 
     head = LabelledHead(nn.Linear(1, 1))
     with pytest.raises(RuntimeError, match="the batch is not for this model"):
-        why_not_gathered(forward, {"labels": token_labels()}, head, token_labels(), shifted=False)
+        why_not_gathered(
+            forward, {"labels": token_labels()}, head.gather, token_labels(), shifted=False
+        )

@@ -7,7 +7,8 @@ from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter, check_exit
 from sift_trainer.early_exit.blocks import BlockStackExit, find_blocks
-from sift_trainer.early_exit.masked_lm import MaskedLMExit
+from sift_trainer.early_exit.masked_lm import LabelledLastBlock, MaskedLMExit
+from sift_trainer.labelled_head import LabelledHead
 
 __all__ = ["ExitAdapter", "early_exit", "exit_adapter", "register_exit"]
 
@@ -42,6 +43,19 @@ def exit_adapter(model: nn.Module) -> ExitAdapter:
     if MaskedLMExit.fits(model, blocks):
         return MaskedLMExit(model, blocks)
     return BlockStackExit(model, blocks)
+
+
+def labelled_last_block(model: nn.Module, head: LabelledHead) -> LabelledLastBlock | None:
+    """Training's last block on labelled positions only; None where the model has no such blocks,
+    or the last one is checkpointed and runs again in the backward."""
+    try:
+        adapter = exit_adapter(model)
+    except ValueError:
+        return None
+    if not isinstance(adapter, MaskedLMExit):
+        return None
+    *_, last = adapter.blocks.children()
+    return None if last.gradient_checkpointing else LabelledLastBlock(adapter, head)
 
 
 def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapter:

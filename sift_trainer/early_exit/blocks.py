@@ -1,7 +1,7 @@
 """Any Transformers model: find its stack of blocks by structure, and truncate it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -53,11 +53,15 @@ class BlockStackExit(ExitAdapter):
     def depth(self) -> int:
         return len(self.blocks._modules)
 
+    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+        return self.ending_in(k, self.exit_block(k, positions))
+
     @contextmanager
-    def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+    def ending_in(self, k: int, exit_block: Callable[..., Any] | None) -> Iterator[None]:
+        """Blocks 1..k, with ``exit_block`` in place of the k-th if given."""
         before = self.blocks.exit_at, self.blocks.exit_block
         self.blocks.exit_at = k
-        self.blocks.exit_block = self.exit_block(k, positions)
+        self.blocks.exit_block = exit_block
         try:
             yield
         finally:
