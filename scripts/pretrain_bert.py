@@ -2,11 +2,14 @@
 
 import sys
 
+from accelerate import PartialState
+
 from sift_trainer.config import ConfigError
 from sift_trainer.pretraining import main
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
+        PartialState().destroy_process_group()  # the threads of one that is left open may abort
     except ConfigError as error:
         sys.exit(f"error: {error}")

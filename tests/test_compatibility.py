@@ -118,8 +118,9 @@ def test_grouping_by_length(tmp_path: Path) -> None:
 
 
 def test_gradient_checkpointing(tmp_path: Path) -> None:
-    plain = ran(tmp_path)
-    model = bert()
+    # Without dropout: a checkpointed last block is run whole and would draw for more positions.
+    plain = ran(tmp_path, bert(**CALM))
+    model = bert(**CALM)
     passes = {True: 0, False: 0}
     model.bert.encoder.layer[0].intermediate.register_forward_hook(
         lambda module, *_: passes.update({module.training: passes[module.training] + 1})
@@ -128,7 +129,7 @@ def test_gradient_checkpointing(tmp_path: Path) -> None:
     assert_sifted(checkpointing)
     assert passes[True] == 2 * 4  # forward, and again in the backward of each of 4 steps
     assert checkpointing.kept == plain.kept
-    assert checkpointing.losses == pytest.approx(plain.losses, rel=1e-6)
+    assert checkpointing.losses == pytest.approx(plain.losses, rel=1e-5)
 
 
 def test_bf16_scores_under_autocast(tmp_path: Path) -> None:

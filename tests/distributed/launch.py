@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from torch import distributed
+
 ROOT = Path(__file__).parents[2]
+
+
+def leave() -> None:
+    """Wait for the others and close the process group: threads of gloo that outlive it abort."""
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
 
 KEPT, ROWS, EPOCHS, RATE = 4, 29, 2, 0.05
@@ -49,6 +50,7 @@ def main(folder: Path, name: str) -> None:
     torch.save(trainer.model.state_dict(), folder / f"model-{rank}.pt")
     record = {"world_size": args.world_size, "steps": trainer.record}
     (folder / f"record-{rank}.json").write_text(json.dumps(record))
+    leave()
 
 
 if __name__ == "__main__":

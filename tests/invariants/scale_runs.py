@@ -26,6 +26,7 @@ from transformers import (
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments, register_criterion
 from sift_trainer.scoring import CRITERIA
+from tests.distributed.launch import leave
 
 VOCABULARY, LENGTH = 64, 16
 LEARNING_RATE, CLIP = 0.1, 0.5
@@ -116,8 +117,14 @@ class Layout:
 
 def run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, float]]:
     """Loss and gradient norm that two steps logged."""
-    if "mean_label" not in CRITERIA:
-        register_criterion("mean_label", mean_label)
+    register_criterion("mean_label", mean_label)
+    try:
+        return _run(name, counts, layout, **settings)
+    finally:
+        del CRITERIA["mean_label"]
+
+
+def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, float]]:
     args = SiftTrainingArguments(
         tempfile.mkdtemp(),
         max_steps=2,
@@ -158,6 +165,7 @@ def main() -> None:
     }
     if torch.distributed.get_rank() == 0:
         options.output.write_text(json.dumps(results))
+    leave()
 
 
 if __name__ == "__main__":
