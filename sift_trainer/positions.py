@@ -32,6 +32,12 @@ def next_token_labels(labels: Tensor) -> Tensor:
     return functional.pad(labels[..., 1:], (0, 1), value=IGNORE_INDEX)
 
 
+def aligned_labels(labels: Tensor, shifted: bool) -> Tensor:
+    """Labels aligned with the logits: of a model that shifts them the next tokens', else as they
+    are; one label per sample (B,) is never shifted."""
+    return next_token_labels(labels) if shifted and labels.dim() > 1 else labels
+
+
 def scored_positions(
     labels: Tensor, fraction: float = 1.0, generator: torch.Generator | None = None
 ) -> ScoredPositions:

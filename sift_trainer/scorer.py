@@ -15,7 +15,7 @@ from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.positions import (
     IGNORE_INDEX,
     ScoredPositions,
-    next_token_labels,
+    aligned_labels,
     scored_positions,
 )
 from sift_trainer.scoring import CRITERIA, score_positions
@@ -111,7 +111,7 @@ class Scorer:
                 f"labels are {labels.dtype}, but the scores are over classes; give integer class "
                 "ids, or sift_criterion='random'"
             )
-        return next_token_labels(labels) if self.shifted and labels.dim() > 1 else labels
+        return aligned_labels(labels, self.shifted)
 
     def _logits(
         self,

@@ -18,7 +18,7 @@ from sift_trainer.loss_contract import (
     shifts_labels,
     why_not_gathered,
 )
-from sift_trainer.positions import IGNORE_INDEX, next_token_labels, scored_positions
+from sift_trainer.positions import IGNORE_INDEX, aligned_labels, scored_positions
 from sift_trainer.scorer import Scorer, inference, labels_are_inputs
 
 logger = logging.get_logger(__name__)
@@ -79,8 +79,9 @@ class Sifter:
             self.shifted = shifts_labels(self.forward, probe)
         if own_loss is None and accepts_count:
             self.divides_by_count = divides_by_count(self.forward, probe)
-        labels = probe["labels"]
-        if self.head is None or labels.dim() < 2:
+        if probe["labels"].dim() < 2:
+            self.head = None  # one prediction per sample: there is nothing to leave out
+        if self.head is None:
             return
         reason = self._why_not(self.head.gather, probe)
         if reason is None and own_loss is None:
@@ -94,7 +95,7 @@ class Sifter:
         )
 
     def _why_not(self, gather: Gather, probe: Mapping[str, Any]) -> str | None:
-        labels = self.aligned(probe["labels"])
+        labels = aligned_labels(probe["labels"], self.shifted)
         return why_not_gathered(self.forward, probe, gather, labels, self.shifted)
 
     def _widest(self, head: LabelledHead, probe: Mapping[str, Any]) -> Gather:
@@ -118,14 +119,10 @@ class Sifter:
         if self.gather is None:
             yield batch
             return
-        aligned = self.aligned(batch["labels"])
+        aligned = aligned_labels(batch["labels"], self.shifted)
         flat, labels = gathered_labels(scored_positions(aligned), self.shifted)
         with self.gather(flat, aligned.shape):
             yield {**batch, "labels": labels}
-
-    def aligned(self, labels: Tensor) -> Tensor:
-        """``labels`` (B, ...) aligned with the logits."""
-        return next_token_labels(labels) if self.shifted and labels.dim() > 1 else labels
 
     def countable(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels that the loss sums over, where the Trainer counts them.

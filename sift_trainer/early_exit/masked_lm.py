@@ -88,6 +88,7 @@ def _pruned(block: Any, positions: Tensor, padded: bool = False) -> Callable[...
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         attention = block.attention.self
+        rows, slots, longest = layout = _side_by_side(positions, *hidden.shape[:2])
         picked = hidden.flatten(0, 1).index_select(0, positions)
         context = _attend(
             attention.query(picked),
@@ -95,6 +96,7 @@ def _pruned(block: Any, positions: Tensor, padded: bool = False) -> Callable[...
             attention.value(hidden),
             attention_mask,
             positions,
+            layout,
             attention.num_attention_heads,
             attention.dropout.p if block.training else 0.0,
         )
@@ -102,7 +104,6 @@ def _pruned(block: Any, positions: Tensor, padded: bool = False) -> Callable[...
         output: Tensor = block.output(block.intermediate(attended), attended)
         if not padded:
             return output.unsqueeze(0)
-        rows, slots, longest = _side_by_side(positions, *hidden.shape[:2])
         laid = output.new_zeros(len(hidden), longest, output.shape[-1])
         laid[rows, slots] = output
         return laid
@@ -125,12 +126,14 @@ def _attend(
     value: Tensor,
     mask: Tensor | None,
     positions: Tensor,
+    layout: tuple[Tensor, Tensor, int],
     heads: int,
     dropout: float,
 ) -> Tensor:
-    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D)."""
+    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D), laid
+    out as `_side_by_side` says."""
     batch, length, width = key.shape
-    rows, slots, longest = _side_by_side(positions, batch, length)
+    rows, slots, longest = layout
     queries = query.new_zeros(batch, longest, width)
     queries[rows, slots] = query
     if mask is not None:
