@@ -7,7 +7,7 @@ import enum
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +44,13 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return merged
 
 
-def parse_config(dataclass_types: Iterable[type], argv: Sequence[str]) -> Config:
+def parse_config(
+    dataclass_types: Iterable[type], argv: Sequence[str], ignored: Iterable[type] = ()
+) -> Config:
     """Build the dataclasses from `--config FILE` and `--field value` flags.
+
+    The files may have fields of the `ignored` dataclasses too, whose values are not looked at: one
+    file can serve several programs.
 
     A value comes from the first place that has it: command line, entry of `runs:`, file, its base,
     default of the dataclass. `runs:` maps names to a few overrides each; `--runs NAME ...` picks
@@ -61,12 +66,13 @@ def parse_config(dataclass_types: Iterable[type], argv: Sequence[str]) -> Config
 
     resolved = {name: hint for kind in kinds for name, hint in typing.get_type_hints(kind).items()}
     hints = {name: resolved[name] for kind in kinds for name in _field_names(kind)}
+    elsewhere = {name for kind in ignored for name in _field_names(kind)} - hints.keys()
     values: dict[str, Any] = {}
     runs: dict[str, dict[str, Any]] = {}
     for path, layer in _layers(Path(chosen.config)) if chosen.config else []:
         if "runs" in layer:
-            runs = _checked_runs(layer.pop("runs"), hints, path)
-        values.update(_checked(layer, hints, str(path), also=("base", "runs")))
+            runs = _checked_runs(layer.pop("runs"), hints, path, elsewhere)
+        values.update(_checked(layer, hints, str(path), elsewhere, also=("base", "runs")))
     if not runs:
         runs = {Path(chosen.config).stem if chosen.config else "run": {}}
     for name in chosen.runs or []:
@@ -127,13 +133,22 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[s
 
 
 def _checked(
-    layer: Any, hints: Mapping[str, Any], where: str, also: Sequence[str] = ()
+    layer: Any,
+    hints: Mapping[str, Any],
+    where: str,
+    elsewhere: Collection[str],
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`layer` with every key known and every value converted to its field's type."""
+    """`layer` with every key known and every value converted to its field's type.
+
+    Keys that are known `elsewhere` are left out.
+    """
     if not isinstance(layer, dict):
         raise ConfigError(f"{where}={layer!r} is no mapping; write lines of 'key: value'")
     checked = {}
     for key, value in layer.items():
+        if key in elsewhere:
+            continue
         if key not in hints:
             raise ConfigError(f"{where}: unknown key {key!r}{_nearest(key, [*hints, *also])}")
         try:
@@ -143,7 +158,9 @@ def _checked(
     return checked
 
 
-def _checked_runs(entries: Any, hints: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+def _checked_runs(
+    entries: Any, hints: Mapping[str, Any], path: Path, elsewhere: Collection[str]
+) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         raise ConfigError(f"{path}: runs={entries!r}; write lines of 'name: {{key: value}}'")
     for name in entries:
@@ -153,7 +170,7 @@ def _checked_runs(entries: Any, hints: Mapping[str, Any], path: Path) -> dict[st
                 "such as loss_exit_1 (in quotes where YAML reads something else)"
             )
     return {
-        name: _checked({} if entry is None else entry, hints, f"{path}: runs.{name}")
+        name: _checked({} if entry is None else entry, hints, f"{path}: runs.{name}", elsewhere)
         for name, entry in entries.items()
     }
 
@@ -220,6 +237,8 @@ def _typed(value: Any, hint: Any) -> Any:
         return [_typed(item, inner[0]) for item in value]
     if isinstance(hint, type) and issubclass(hint, enum.Enum) and isinstance(value, str):
         return hint(value).value
+    if isinstance(hint, type) and issubclass(hint, dict) and isinstance(value, dict):
+        return hint(value)
     if hint is Any or type(value) is (origin or hint):
         return value
     wanted = " or ".join(map(repr, inner)) if origin is typing.Literal else hint.__name__

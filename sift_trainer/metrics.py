@@ -1,5 +1,6 @@
-"""Accuracy over the positions that have a label, counted batch by batch in constant memory."""
+"""Accuracy and perplexity over labelled positions, counted batch by batch in constant memory."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,90 @@ except ImportError as error:  # named when a metric is built, so that importing 
     Metric = object
 
 IGNORED = -100
+_LARGEST_EXPONENT = 700.0  # beyond it math.exp overflows
 
 
-class MaskedAccuracy(Metric):
-    """`evaluate` metric: share of the positions with a reference other than -100 that are right.
+class _Mean(Metric):
+    """Mean over the positions with a reference other than -100, counted batch by batch."""
+
+    description: str
+    prediction_type: str
+
+    def __init__(self, **kwargs: Any) -> None:
+        name = type(self).__name__
+        if _MISSING is not None:
+            raise ImportError(
+                f'{name} needs evaluate: pip install "sift-trainer[report]"'
+            ) from _MISSING
+        if kwargs.get("num_process", 1) != 1:
+            raise ValueError(
+                f"num_process={kwargs['num_process']}: must be 1; gather predictions and references"
+                " of all processes first, as accelerator.gather_for_metrics does"
+            )
+        super().__init__(**kwargs)
+        self._sum: float = 0
+        self._total = 0
+
+    def _info(self) -> Any:
+        return MetricInfo(
+            description=self.description,
+            citation="",
+            inputs_description="predictions and references: of the same shape.",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Value(self.prediction_type),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
+        """Adds one sample."""
+        self.add_batch(predictions=prediction, references=reference, **kwargs)
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """Adds samples of any shape; positions with reference -100 do not count.
+
+        Raises:
+            ValueError: the shapes differ, or an argument is unknown.
+        """
+        if kwargs:
+            raise ValueError(f"{sorted(kwargs)}: only predictions and references are known")
+        given, expected = torch.as_tensor(predictions), torch.as_tensor(references)
+        if given.shape != expected.shape:
+            raise ValueError(
+                f"predictions of shape {tuple(given.shape)}: must have the shape of the references,"
+                f" {tuple(expected.shape)}"
+            )
+        counted = expected != IGNORED
+        self._sum += self._summed(given[counted], expected[counted])
+        self._total += int(counted.sum())
+
+    def compute(
+        self, *, predictions: Any = None, references: Any = None, **kwargs: Any
+    ) -> dict[str, float]:
+        """The metric of all that was added since the last call; then starts anew.
+
+        NaN if nothing had a label.
+        """
+        if predictions is not None or references is not None:
+            self.add_batch(predictions=predictions, references=references, **kwargs)
+        result = self._compute()
+        self._sum = self._total = 0
+        return result
+
+    def _compute(self, **_: Any) -> dict[str, float]:
+        return self._result(self._sum / self._total if self._total else float("nan"))
+
+    def _summed(self, predictions: Tensor, references: Tensor) -> float:
+        raise NotImplementedError
+
+    def _result(self, mean: float) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class MaskedAccuracy(_Mean):
+    """`evaluate` metric ``{"accuracy"}``: share of the labelled positions predicted right.
 
     Counts are kept instead of samples, so memory does not grow with `add_batch`, and predictions
     may be lists, arrays or tensors of any shape. Unlike `evaluate.load` it reads no hub.
@@ -32,117 +113,60 @@ class MaskedAccuracy(Metric):
         ValueError: built for several processes; gather the batches instead, as the Trainer does.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        if _MISSING is not None:
-            raise ImportError(
-                'MaskedAccuracy needs evaluate: pip install "sift-trainer[report]"'
-            ) from _MISSING
-        if kwargs.get("num_process", 1) != 1:
-            raise ValueError(
-                f"num_process={kwargs['num_process']}: must be 1; gather predictions and references"
-                " of all processes first, as accelerator.gather_for_metrics does"
-            )
-        super().__init__(**kwargs)
-        self._correct = 0
-        self._total = 0
+    description = "Accuracy over the positions whose reference is not -100."
+    prediction_type = "int64"
 
-    def _info(self) -> Any:
-        return MetricInfo(
-            description="Accuracy over the positions whose reference is not -100.",
-            citation="",
-            inputs_description="predictions and references: integers of the same shape.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
+    def _summed(self, predictions: Tensor, references: Tensor) -> int:
+        return int((predictions == references).sum())
 
-    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
-        """Adds one sample."""
-        self.add_batch(predictions=prediction, references=reference, **kwargs)
-
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
-        """Adds integers of any shape; positions with reference -100 do not count.
-
-        Raises:
-            ValueError: the shapes differ, or an argument is unknown.
-        """
-        if kwargs:
-            raise ValueError(f"{sorted(kwargs)}: only predictions and references are known")
-        correct, total = _count(predictions, references)
-        self._correct += correct
-        self._total += total
-
-    def compute(
-        self, *, predictions: Any = None, references: Any = None, **kwargs: Any
-    ) -> dict[str, float]:
-        """``{"accuracy": share}`` of all that was added since the last call, then starts anew.
-
-        The share is NaN if nothing had a label.
-        """
-        if predictions is not None or references is not None:
-            self.add_batch(predictions=predictions, references=references, **kwargs)
-        result = self._compute()
-        self._correct = self._total = 0
-        return result
-
-    def _compute(self, **_: Any) -> dict[str, float]:
-        return {"accuracy": self._correct / self._total if self._total else float("nan")}
+    def _result(self, mean: float) -> dict[str, float]:
+        return {"accuracy": mean}
 
 
-def predicted_ids(logits: tuple[Tensor, Tensor], _labels: object = None) -> tuple[Tensor, Tensor]:
-    """For `Trainer(preprocess_logits_for_metrics=...)`: keeps predictions, lets go of logits.
+class MaskedPerplexity(_Mean):
+    """`evaluate` metric ``{"loss", "perplexity"}`` of the labelled positions, in constant memory.
 
-    Args:
-        logits: of `BertForPreTraining`: word pieces (batch, length, vocabulary) and next sentence
-            (batch, 2).
-
-    Returns:
-        int64 (batch, length) and (batch,).
-
-    Raises:
-        ValueError: `logits` is not such a pair.
+    Predictions are losses in nats. The mean is over positions, not over batches, and perplexity is
+    its exponential. Raises as `MaskedAccuracy` does.
     """
-    if not isinstance(logits, tuple) or len(logits) != 2:
-        raise ValueError(
-            f"logits={type(logits).__name__}: expected (prediction_logits, seq_relationship_logits)"
-            " of BertForPreTraining"
-        )
-    prediction_logits, seq_relationship_logits = logits
-    return prediction_logits.argmax(dim=-1), seq_relationship_logits.argmax(dim=-1)
+
+    description = "Mean loss over the positions whose reference is not -100, and its exponential."
+    prediction_type = "float32"
+
+    def _summed(self, predictions: Tensor, references: Tensor) -> float:
+        return float(predictions.double().sum())
+
+    def _result(self, mean: float) -> dict[str, float]:
+        return {"loss": mean, "perplexity": math.exp(min(mean, _LARGEST_EXPONENT))}
 
 
 def pretraining_metrics() -> Callable[..., dict[str, float]]:
-    """For `Trainer(compute_metrics=...)` with ``batch_eval_metrics=True`` and `predicted_ids`.
+    """For `Trainer(compute_metrics=...)` with ``batch_eval_metrics=True``.
 
-    The Trainer calls the function returned with the predictions of one batch at a time: nothing is
-    kept but four counts. With ``compute_result=True``, on the last batch, it returns `mlm_accuracy`
-    (masked positions) and `nsp_accuracy` (rows) and starts anew; before that an empty dict. The
-    labels come as ``(labels, next_sentence_label)``, the order of the model's signature.
+    The Trainer calls the function returned with one batch at a time, whose predictions are
+    ``(predicted_ids, losses, next_sentence)`` of `evaluation.Evaluated` and whose labels are
+    ``(labels, next_sentence_label)``: nothing is kept but six numbers. With
+    ``compute_result=True``, on the last batch, it returns `mlm_accuracy`, `mlm_loss` and
+    `mlm_perplexity` (masked positions) and `nsp_accuracy` (rows) and starts anew; before that an
+    empty dict.
 
     Raises:
         ImportError: `evaluate` is not installed.
     """
-    metrics = {"mlm_accuracy": MaskedAccuracy(), "nsp_accuracy": MaskedAccuracy()}
+    accuracy, perplexity, pairs = MaskedAccuracy(), MaskedPerplexity(), MaskedAccuracy()
 
     def compute(prediction: "EvalPrediction", compute_result: bool) -> dict[str, float]:
-        for metric, ids, labels in zip(
-            metrics.values(), prediction.predictions, prediction.label_ids, strict=True
-        ):
-            metric.add_batch(predictions=ids, references=labels)
+        predicted_ids, losses, next_sentence = prediction.predictions
+        labels, next_sentence_label = prediction.label_ids
+        accuracy.add_batch(predictions=predicted_ids, references=labels)
+        perplexity.add_batch(predictions=losses, references=labels)
+        pairs.add_batch(predictions=next_sentence, references=next_sentence_label)
         if not compute_result:
             return {}
-        return {name: metric.compute()["accuracy"] for name, metric in metrics.items()}
+        masked = {**accuracy.compute(), **perplexity.compute()}
+        return {
+            **{f"mlm_{name}": value for name, value in masked.items()},
+            "nsp_accuracy": pairs.compute()["accuracy"],
+        }
 
     return compute
-
-
-def _count(predictions: Any, references: Any) -> tuple[int, int]:
-    """(right, labelled) positions."""
-    predicted, expected = torch.as_tensor(predictions), torch.as_tensor(references)
-    if predicted.shape != expected.shape:
-        raise ValueError(
-            f"predictions of shape {tuple(predicted.shape)}: must have the shape of the references,"
-            f" {tuple(expected.shape)}"
-        )
-    labelled = expected != IGNORED
-    return int(((predicted == expected) & labelled).sum()), int(labelled.sum())

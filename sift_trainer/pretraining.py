@@ -4,12 +4,13 @@ The experiment of Section 7.1 at any size: the runs of one configuration share c
 of the data and validation masks, and differ in what they override. See configs/quickstart.yaml.
 """
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from transformers import (
     BertConfig,
@@ -26,66 +27,31 @@ from transformers.trainer_utils import get_last_checkpoint
 from sift_trainer import SiftCallback, SiftTrainer, SiftTrainingArguments
 from sift_trainer.arguments import sift_settings
 from sift_trainer.config import Config, ConfigError, parse_config
-from sift_trainer.data.documentation import prepare_documentation
-from sift_trainer.data.masking import PairCollator, fixed_masks
+from sift_trainer.data.corpus import CorpusArguments, load_corpus, settings_of
+from sift_trainer.data.masking import FixedMasks, PairCollator
+from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.metrics import predicted_ids, pretraining_metrics
+from sift_trainer.evaluation import evaluate_pretraining
+from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.plots import plot_accuracy, require_matplotlib
+from sift_trainer.pretraining_arguments import DataArguments, JobArguments, ModelArguments
 from sift_trainer.report import Run, summarize, write_json, write_report
+from sift_trainer.run_log import RunLog
 from sift_trainer.validation import check_steps
 
 
-@dataclass
-class ModelArguments:
-    """Shape of the BERT that is trained from scratch; the defaults are BERT-base, the paper's."""
+class Settings(NamedTuple):
+    """One object for each group of fields, of a run or of what all runs share."""
 
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    max_position_embeddings: int = 512
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
-
-    def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} does not divide into num_attention_heads="
-                f"{self.num_attention_heads}; use a multiple of {self.num_attention_heads}"
-            )
+    model: ModelArguments
+    corpus: CorpusArguments
+    data: DataArguments
+    job: JobArguments
+    args: SiftTrainingArguments
 
 
-def default_cache_dir() -> str:
-    """Where prepared corpora are kept: `$XDG_CACHE_HOME/sift_trainer`, or `~/.cache/...`."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return str(Path(home) / "sift_trainer")
-
-
-@dataclass
-class DataArguments:
-    """What is read, and how it is cut and masked."""
-
-    corpus: Literal["documentation"] = field(
-        default="documentation",
-        metadata={"help": "documentation: docstrings of installed packages, needs no download."},
-    )
-    vocab_size: int = field(default=8192, metadata={"help": "Word pieces, trained on the corpus."})
-    max_length: int = field(default=128, metadata={"help": "Tokens of a row, special ones too."})
-    mask_probability: float = field(default=0.15, metadata={"help": "Share of tokens to predict."})
-    validation_samples: int | None = field(
-        default=None, metadata={"help": "Rows to evaluate on; all if unset."}
-    )
-    validation_seed: int = field(default=0, metadata={"help": "Of the fixed validation masks."})
-    cache_dir: str = field(
-        default_factory=default_cache_dir, metadata={"help": "Where the prepared corpus is kept."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.validation_samples is not None and self.validation_samples < 1:
-            raise ValueError(
-                f"validation_samples={self.validation_samples} must be 1 or more, such as 1000"
-            )
+KINDS = (ModelArguments, CorpusArguments, DataArguments, JobArguments, SiftTrainingArguments)
 
 
 class PretrainingData(NamedTuple):
@@ -96,6 +62,25 @@ class PretrainingData(NamedTuple):
     collator: PairCollator
     train: Dataset[Any]
     validation: Dataset[Any]
+    statistics: dict[str, Any]
+
+
+class PretrainingTrainer(SiftTrainer):
+    """Evaluates a `BertForPreTraining` without ever holding logits of unmasked positions."""
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, ...]:
+        """The loss, `Evaluated` without it, and the labels."""
+        batch = self._prepare_inputs(inputs)
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            *kept, loss = evaluate_pretraining(model, LabelledHead.of(bare), batch)
+        return loss, tuple(kept), (batch["labels"], batch["next_sentence_label"])
 
 
 class SiftProgress(ProgressCallback):
@@ -130,47 +115,81 @@ class SiftProgress(ProgressCallback):
 def main(argv: Sequence[str]) -> list[Run]:
     """Train every run of the configuration; write and print what they reached.
 
-    The main process writes, into `output_dir`, a folder per run with `results.json`,
+    The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
     a figure named after the folder. `--resume_from_checkpoint` takes the path of a checkpoint, or
     `latest`: then every run goes on from its last one, if it has any.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
-    config = parse_config((ModelArguments, DataArguments, SiftTrainingArguments), argv)
+    config = parse_config(KINDS, argv)
     check(config)
     require_matplotlib()
 
-    _, data_args, shared = config.instances
-    output = Path(shared.output_dir)
-    with shared.main_process_first(desc="the corpus"):
-        data = load_data(data_args, seed=shared.seed, progress=shared.process_index == 0)
+    shared = Settings(*config.instances)
+    output = Path(shared.args.output_dir)
+    with shared.args.main_process_first(desc="the corpus"):
+        data = load_data(shared)
     runs = []
-    for name, (model_args, _, args) in config.runs.items():
-        args.output_dir = str(output / name)
-        args.run_name = args.run_name or name
-        runs.append(train(name, model_args, data, args))
-    if shared.process_index == 0:
-        print(write_report(output, runs, {"data": asdict(data_args)}))
+    for name, instances in config.runs.items():
+        settings = Settings(*instances)
+        settings.args.output_dir = str(output / name)
+        settings.args.run_name = settings.args.run_name or name
+        runs.append(train(name, settings, data))
+    if shared.args.process_index == 0:
+        record = {"corpus": settings_of(shared.corpus), "data": asdict(shared.data)}
+        print(write_report(output, runs, record))
         plot_accuracy(runs, output / f"{output.resolve().name}.png")
     return runs
 
 
-def load_data(args: DataArguments, seed: int, progress: bool = True) -> PretrainingData:
-    """The prepared corpus, with validation rows that are masked once and for all.
+def prepare(argv: Sequence[str]) -> None:
+    """Prepare the corpus of a pretraining configuration, or one job's share of it.
 
-    `seed` is that of the training masks, which are a function of it and the rows of a batch.
+    Raises `ConfigError` for settings and sources that cannot be used.
     """
-    prepared = prepare_documentation(
-        args.cache_dir, args.vocab_size, args.max_length, progress=progress
+    own = (CorpusArguments, ShareArguments)
+    config = parse_config(own, argv, ignored=[kind for kind in KINDS if kind not in own])
+    corpus, share = config.instances
+    try:
+        print(prepare_corpus(corpus, share))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def load_data(settings: Settings) -> PretrainingData:
+    """The prepared corpus, with validation rows whose masks never change.
+
+    Training masks are a function of the run's seed and of the rows of a batch.
+
+    Raises `ConfigError` where the corpus is not what the configuration says.
+    """
+    data, main = settings.data, settings.args.local_process_index == 0
+    try:
+        if settings.job.prepare and main:
+            corpus = prepared(settings.corpus)
+        else:
+            corpus = load_corpus(settings.corpus, checksums=main)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    collator = PairCollator(
+        corpus.tokenizer,
+        settings.corpus.max_length,
+        data.mask_probability,
+        settings.args.seed,
+        data.masks_per_row,
     )
-    collator = PairCollator(prepared.tokenizer, args.max_length, args.mask_probability, seed)
-    rows: Dataset[Any] = prepared.validation
-    if args.validation_samples is not None:
-        rows = Subset(rows, range(min(args.validation_samples, len(prepared.validation))))
-    validation = fixed_masks(rows, collator, args.validation_seed)
-    size, padding = len(prepared.tokenizer), int(prepared.tokenizer.pad_token_id)
-    return PretrainingData(size, padding, collator, prepared.train, validation)
+    rows: Dataset[Any] = corpus.validation
+    if data.validation_samples is not None:
+        rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
+    return PretrainingData(
+        len(corpus.tokenizer),
+        int(corpus.tokenizer.pad_token_id),
+        collator,
+        corpus.train,
+        FixedMasks(rows, collator, data.validation_seed),
+        corpus.statistics,
+    )
 
 
 def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraining:
@@ -179,23 +198,22 @@ def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraini
     return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
 
 
-def train(
-    name: str, model_args: ModelArguments, data: PretrainingData, args: SiftTrainingArguments
-) -> Run:
+def train(name: str, settings: Settings, data: PretrainingData) -> Run:
     """One run from scratch, or from a checkpoint, to its last evaluation."""
+    args = settings.args
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)
 
     set_seed(args.seed)
-    trainer = SiftTrainer(
-        model=build_model(model_args, data),
+    trainer = PretrainingTrainer(
+        model=build_model(settings.model, data),
         args=args,
         data_collator=collate,
         train_dataset=data.train,
         eval_dataset=data.validation,
         compute_metrics=pretraining_metrics(),
-        preprocess_logits_for_metrics=predicted_ids,
+        callbacks=[RunLog(_record(name, settings, data))],
     )
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
@@ -209,9 +227,21 @@ def train(
     trainer.save_state()
     run = summarize(name, history)
     if trainer.is_world_process_zero():
-        result = {"sift": sift_settings(args), "model": asdict(model_args), "run": asdict(run)}
+        result = {"sift": sift_settings(args), "model": asdict(settings.model), "run": asdict(run)}
         write_json(Path(args.output_dir) / "results.json", result)
     return run
+
+
+def _record(name: str, settings: Settings, data: PretrainingData) -> dict[str, Any]:
+    """What describes a run, as plain data."""
+    return {
+        "run": name,
+        "processes": settings.args.world_size,
+        "model": {**asdict(settings.model), "vocab_size": data.vocab_size},
+        "corpus": {**settings_of(settings.corpus), "statistics": data.statistics},
+        "data": asdict(settings.data),
+        "training": settings.args.to_sanitized_dict(),
+    }
 
 
 def _checkpoint(args: SiftTrainingArguments) -> str | None:
@@ -224,26 +254,28 @@ def _checkpoint(args: SiftTrainingArguments) -> str | None:
 
 def check(config: Config) -> None:
     """Refuse what no field can see by itself, for every run, before the first one starts."""
-    shared_data = config.instances[1]
-    for name, (model_args, data_args, args) in config.runs.items():
-        if data_args != shared_data:
+    shared = Settings(*config.instances)
+    for name, instances in config.runs.items():
+        run = Settings(*instances)
+        if (run.corpus, run.data) != (shared.corpus, shared.data):
             raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
-        if data_args.max_length > model_args.max_position_embeddings:
+        if run.corpus.max_length > run.model.max_position_embeddings:
             raise ConfigError(
-                f"run {name!r}: max_length={data_args.max_length} is above max_position_embeddings="
-                f"{model_args.max_position_embeddings}; use at most that many tokens"
+                f"run {name!r}: max_length={run.corpus.max_length} is above "
+                f"max_position_embeddings={run.model.max_position_embeddings}; use at most that "
+                "many tokens"
             )
-        checkpoint = args.resume_from_checkpoint
+        checkpoint = run.args.resume_from_checkpoint
         if checkpoint not in (None, "latest") and len(config.runs) > 1:
             raise ConfigError(
                 f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
                 f"--runs {name}, or use 'latest'"
             )
         try:
-            if args.sift_keep_ratio < 1:
-                depth = model_args.num_hidden_layers
-                check_exit(args.sift_exit_layer, depth, BertForPreTraining.__name__)
-            if args.max_steps > 0:
-                check_steps(args, args.max_steps)
+            if run.args.sift_keep_ratio < 1:
+                depth = run.model.num_hidden_layers
+                check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)
+            if run.args.max_steps > 0:
+                check_steps(run.args, run.args.max_steps)
         except ValueError as error:
             raise ConfigError(f"run {name!r}: {error}") from error

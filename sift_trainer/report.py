@@ -1,13 +1,12 @@
 """From the log of a training run to the numbers of the paper's Table 1, Table 6, Figures 1 and 2.
 
-Everything is computed from `log_history`, the list of log lines in a run's `trainer_state.json`:
+Everything is computed from a run's log lines (`log.jsonl`, or the Trainer's `log_history`):
 evaluation lines carry the accuracies, training lines the totals that `SiftCallback` measures.
 Seconds are the sum of the measured phases, so evaluation and checkpointing never count as training.
 """
 
 import json
 import os
-import platform
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from sift_trainer.run_log import machine, read_run_log
 from sift_trainer.timing import PHASES
 
 History = Sequence[Mapping[str, Any]]
@@ -82,9 +80,8 @@ class Run:
 
 
 def read_run(name: str, folder: str | Path) -> Run:
-    """The run whose `trainer_state.json` is in `folder`."""
-    text = (Path(folder) / "trainer_state.json").read_text(encoding="utf-8")
-    return summarize(name, json.loads(text)["log_history"])
+    """The run whose `log.jsonl` is in `folder`, finished or not."""
+    return summarize(name, read_run_log(folder))
 
 
 def summarize(name: str, history: History) -> Run:
@@ -165,14 +162,7 @@ def table(runs: Iterable[Run], reference: str = "vanilla") -> str:
 def write_report(folder: str | Path, runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
     """Write `table.md` and `results.json`, with `settings` and the machine; return the table."""
     text = table(runs)
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    result = {"machine": machine, **settings, "runs": [asdict(run) for run in runs]}
+    result = {"machine": machine(), **settings, "runs": [asdict(run) for run in runs]}
     write_json(Path(folder) / "results.json", result)
     write_text(Path(folder) / "table.md", text)
     return text

@@ -1,226 +1,214 @@
-"""Documents: the embedded documentation corpus, its split, and a WordPiece vocabulary for it.
+"""The settings that decide every row of a prepared corpus, and reading one back."""
 
-The embedded corpus is English that every installation already has: the docstrings of the Python
-standard library and of the scientific packages beside it. It needs no download, so the quickstart,
-the tests and the benchmarks can pretrain on real text without a network.
-"""
-
-import ast
-import gc
-import multiprocessing
+import json
 import os
-import platform
-import re
-import string
-import sysconfig
-import unicodedata
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from sift_trainer.data.prose import prose
+from sift_trainer.data.sentence_pairs import MIN_LENGTH
+from sift_trainer.data.shards import PairDataset, open_shards, read_record
+from sift_trainer.data.sources import Sources, read_sources
+from sift_trainer.data.spool import Shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-# Import names, in the order in which their documents are listed, after the standard library.
-_PACKAGES = """
-    accelerate anyio click datasets evaluate fsspec fontTools huggingface_hub jinja2 joblib
-    matplotlib mpmath mypy narwhals networkx numpy PIL packaging pandas pydantic rich scipy
-    setuptools sklearn sympy tensorboard tokenizers torch transformers werkzeug
-"""
-_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where the names differ
-_SKIPPED_FOLDERS = """
-    test tests testdata _vendor vendored idlelib lib2to3 site-packages dist-packages
-"""
-_MIN_CHARACTERS = 200
+FORMAT = 3  # raise it when the same settings would give other rows
+TRAIN = "train"  # as the tokenizer: make a vocabulary from the corpus
+_PLACES = ("data_dir", "cache_dir", "shards")  # where and how it is kept decides no row
 
 
-def installed_packages() -> dict[str, str]:
-    """Import name -> version of what the embedded corpus is made of; nothing is imported.
+def default_cache_dir() -> str:
+    """Where prepared corpora are kept: `$XDG_CACHE_HOME/sift_trainer`, or `~/.cache/...`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "sift_trainer")
 
-    The standard library is listed as ``python``.
+
+@dataclass
+class CorpusArguments:
+    """Which text becomes which sentence pairs (Devlin et al., 2019, appendix A.2).
+
+    Raises:
+        ValueError: at construction, naming the field, its value and what it accepts.
     """
-    packages = {"python": platform.python_version()}
-    for name in _PACKAGES.split():
-        try:
-            packages[name] = version(_DISTRIBUTIONS.get(name, name))
-        except PackageNotFoundError:
-            continue
-    return packages
+
+    sources: Sources = field(
+        default_factory=lambda: Sources({"documentation": {"documentation": True}}),
+        metadata={"help": "Name -> what to read: {files: ...}, {hub: ...}, {documentation: true}."},
+    )
+    tokenizer: str = field(
+        default=TRAIN,
+        metadata={"help": "Folder or hub id of a BERT tokenizer; train: make one from the corpus."},
+    )
+    vocab_size: int = field(
+        default=8192, metadata={"help": "Word pieces of a tokenizer that is made here."}
+    )
+    max_length: int = field(
+        default=128, metadata={"help": "Longest row in tokens, the three special ones included."}
+    )
+    short_fraction: float = field(
+        default=0.1, metadata={"help": "Share of documents that are packed to a random length."}
+    )
+    random_next_fraction: float = field(
+        default=0.5, metadata={"help": "Share of pairs whose B is drawn from another document."}
+    )
+    validation_fraction: float = field(
+        default=0.005, metadata={"help": "Share of documents kept for validation, by their hash."}
+    )
+    corpus_seed: int = field(default=0, metadata={"help": "Of order and pairs, not of the split."})
+    shards: int | None = field(
+        default=None,
+        metadata={"help": "Files of training rows; unset: one per 16 MB of text, for the memory."},
+    )
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the prepared corpus; unset: one of its own in cache_dir."},
+    )
+    cache_dir: str = field(
+        default_factory=default_cache_dir, metadata={"help": "Where unnamed corpora are kept."}
+    )
+
+    def __post_init__(self) -> None:
+        read_sources(self.sources)
+        if self.max_length < MIN_LENGTH:
+            raise ValueError(
+                f"max_length={self.max_length} must be {MIN_LENGTH} or more, such as 128"
+            )
+        for name in ("short_fraction", "random_next_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1], such as 0.5")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} must be in (0, 1), such as 0.02"
+            )
+        if not 0 <= self.corpus_seed < 2**63:
+            raise ValueError(f"corpus_seed={self.corpus_seed} must not be negative, such as 0")
+        if self.shards is not None and self.shards < 1:
+            raise ValueError(f"shards={self.shards} must be 1 or more, such as 64")
 
 
-def documentation(progress: bool = True, processes: int | None = None) -> list[str]:
-    """The embedded corpus: one document per docstring of `installed_packages`, in a fixed order.
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus: tokenizer, next-sentence pairs of both splits, and what went into them."""
 
-    Sources are parsed, never imported. Documents shorter than 200 characters are dropped, and so is
-    every paragraph that an earlier document already has: libraries repeat descriptions of arguments
-    word for word, which would put the training text into the validation set.
+    tokenizer: "PreTrainedTokenizerFast"
+    train: PairDataset
+    validation: PairDataset
+    statistics: dict[str, Any]
+
+
+def settings_of(args: CorpusArguments) -> dict[str, Any]:
+    """The settings that decide rows, as plain data."""
+    plain = {item.name: getattr(args, item.name) for item in fields(args)}
+    sources = read_sources(plain.pop("sources"))
+    kept = {name: value for name, value in plain.items() if name not in _PLACES}
+    if args.tokenizer != TRAIN:
+        del kept["vocab_size"]
+    return {"sources": {name: source.settings() for name, source in sources.items()}, **kept}
+
+
+def made_of(args: CorpusArguments) -> dict[str, Any]:
+    """What has to be equal for two preparations to be parts of one: settings, files, versions."""
+    try:
+        sentencex = version("sentencex")
+    except PackageNotFoundError as error:
+        raise ImportError(
+            'preparing a corpus needs sentencex: pip install "sift-trainer[data]"'
+        ) from error
+    return {
+        "format": FORMAT,
+        "settings": settings_of(args),
+        "sources": {name: source.identity() for name, source in read_sources(args.sources).items()},
+        "sentencex": sentencex,
+    }
+
+
+def folder_of(args: CorpusArguments) -> Path:
+    """`data_dir`, or the folder in `cache_dir` that belongs to these settings and sources."""
+    if args.data_dir is not None:
+        return Path(args.data_dir)
+    text = json.dumps([made_of(args), args.shards], sort_keys=True)
+    return Path(args.cache_dir) / blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
+    """The corpus that was prepared with these settings.
 
     Args:
-        progress: show a tqdm bar.
-        processes: how many processes parse; ``None`` is one per core.
+        checksums: compare every byte with what was written; one process of a machine is enough.
 
     Raises:
-        ValueError: `processes` is below 1.
+        ValueError: there is none, it is unfinished or corrupt, or it was prepared with other
+            settings; says which, and what to do.
     """
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes={processes}: must be at least 1, or None for one per core")
-    files = [path for package in installed_packages() for path in _source_files(package)]
-    return list(_without_repeats(_documents_of(files, progress, processes or os.cpu_count() or 1)))
+    from sift_trainer.data.vocabulary import load_wordpiece
 
-
-def split_by_document(
-    documents: Iterable[str], validation_fraction: float = 0.02
-) -> tuple[list[str], list[str]]:
-    """Splits whole documents into (training, validation) by a hash of their text.
-
-    Where a document goes depends on its text alone: not on order, nor on the other documents.
-
-    Raises:
-        ValueError: `validation_fraction` is outside (0, 1).
-    """
-    if not 0 < validation_fraction < 1:
+    folder = folder_of(args)
+    manifest = read_manifest(folder)
+    if manifest is None:
         raise ValueError(
-            f"validation_fraction={validation_fraction}: must be between 0 and 1, such as 0.02"
+            f"data_dir={str(folder)!r}: there is no prepared corpus; make it with "
+            "scripts/prepare_corpus.py and the same --config, or set prepare: true"
         )
-    parts: tuple[list[str], list[str]] = ([], [])
-    for document in documents:
-        digest = blake2b(document.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        parts[int.from_bytes(digest, "big") < validation_fraction * 2**64].append(document)
-    return parts
-
-
-def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> "PreTrainedTokenizerFast":
-    """A lower-casing BERT tokenizer (Devlin et al., 2019) of exactly `vocab_size` word pieces.
-
-    The same documents give the same vocabulary and the same ids, whatever the number of threads.
-
-    Raises:
-        ValueError: there is no document, or the documents cannot fill `vocab_size`.
-    """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import BertTokenizerFast
-
-    if not documents:
-        raise ValueError("documents=[]: a vocabulary needs text to be trained on")
-    normalizer = normalizers.BertNormalizer(lowercase=True)
-    alphabet = _alphabet(normalizer.normalize_str(document) for document in documents)
-    # The trainer numbers the "##x" pieces in the order of a hash table, which differs from run to
-    # run and decides ties between merges. Listed as special tokens they get fixed numbers.
-    continuing = [f"##{character}" for character in alphabet if not _stands_alone(character)]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[*SPECIAL_TOKENS, *continuing],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
+    check_settings(args, manifest, folder)
+    shards = Shards(*manifest["shards"])
+    paths = [folder / shards.name(shard) for shard in range(len(shards))]
+    records = [read_record(path) for path in paths]
+    missing = [path for path, record in zip(paths, records, strict=True) if record is None]
+    if missing:
+        raise ValueError(
+            f"data_dir={str(folder)!r}: {len(missing)} of {len(paths)} shards are not there yet, "
+            f"such as {missing[0]}.arrow; run scripts/prepare_corpus.py again, which goes on where "
+            "it stopped"
+        )
+    tokenizer = load_wordpiece(str(folder / "tokenizer"))
+    return Corpus(
+        tokenizer,
+        PairDataset(open_shards(paths[: shards.train], checksums)),
+        PairDataset(open_shards(paths[shards.train :], checksums)),
+        {"vocab_size": len(tokenizer), **statistics_of(shards, records)},
     )
-    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer = normalizer
-    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    learner.train_from_iterator(documents, trainer)
-    tokenizer = BertTokenizerFast(vocab=learner.get_vocab())
-    if len(tokenizer) != vocab_size:
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `folder` was begun with; None if nothing was."""
+    file = folder / "manifest.json"
+    if not file.is_file():
+        return None
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def check_settings(args: CorpusArguments, manifest: dict[str, Any], folder: Path) -> None:
+    """Refuses a corpus that was prepared with other settings."""
+    before, now = manifest["made_of"]["settings"], settings_of(args)
+    if manifest["made_of"]["format"] != FORMAT:
         raise ValueError(
-            f"vocab_size={vocab_size}: these documents give {len(tokenizer)} word pieces; "
-            f"use {len(tokenizer)} or more text"
+            f"data_dir={str(folder)!r} has format {manifest['made_of']['format']}, this version "
+            f"reads {FORMAT}; prepare the corpus again in another data_dir"
         )
-    return tokenizer
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        lines = "".join(
+            f"\n  {name}: prepared with {before.get(name)!r}, asked for {now.get(name)!r}"
+            for name in changed
+        )
+        raise ValueError(
+            f"data_dir={str(folder)!r} was prepared with other settings:{lines}\n"
+            "Use its settings, or prepare these in another data_dir"
+        )
 
 
-def _documents_of(files: list[Path], progress: bool, processes: int) -> Iterator[str]:
-    bar = tqdm(total=len(files), desc="reading docstrings", unit="file", disable=not progress)
-    with bar:
-        if processes == 1:
-            for path in files:
-                yield from _read(path)
-                bar.update()
-            return
-        # Forked children parse text only; spawned ones would import torch first.
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        # A syntax tree has no cycles, and looking for them takes two thirds of the time.
-        with multiprocessing.get_context(method).Pool(processes, initializer=gc.disable) as pool:
-            for found in pool.imap(_read, files, chunksize=32):
-                yield from found
-                bar.update()
-
-
-def _source_files(package: str) -> list[Path]:
-    if package == "python":
-        root = Path(sysconfig.get_path("stdlib"))
-    else:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            return []
-        root = Path(spec.origin).parent
-    skipped = frozenset(_SKIPPED_FOLDERS.split())
-    files = (path.relative_to(root) for path in root.rglob("*.py"))
-    kept = [
-        file
-        for file in files
-        if skipped.isdisjoint(file.parts) and not file.name.endswith("_pb2.py")
-    ]
-    return [root / file for file in sorted(kept, key=Path.as_posix)]
-
-
-def _read(path: Path) -> list[str]:
-    """The prose of every module, class and function docstring of one file; none if unreadable."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's sources
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, OSError):
-        return []
-    docstrings = (ast.get_docstring(node) for node in _holders(tree))
-    return [prose(docstring) for docstring in docstrings if docstring]
-
-
-def _holders(
-    node: ast.AST,
-) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """What may have a docstring, in source order, without walking through expressions."""
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.ExceptHandler):
-            yield from _holders(child)
-
-
-def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
-    """Documents without the paragraphs (compared by their letters) of documents before them."""
-    seen: set[bytes] = set()
-    for document in documents:
-        fresh = []
-        for paragraph in document.split("\n\n"):
-            letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
-            key = blake2b(letters.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if key not in seen:
-                seen.add(key)
-                fresh.append(paragraph)
-        text = "\n\n".join(fresh)
-        if len(text) >= _MIN_CHARACTERS:
-            yield text
-
-
-def _alphabet(texts: Iterable[str], limit: int = 1000) -> list[str]:
-    """The most frequent characters, sorted; BERT's own vocabularies allow 1000."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text)
-    ranked = sorted((-n, character) for character, n in counts.items() if not character.isspace())
-    return sorted(character for _, character in ranked[:limit])
-
-
-def _stands_alone(character: str) -> bool:
-    """Punctuation, which BERT never joins to a word."""
-    return character in string.punctuation or unicodedata.category(character).startswith("P")
+def statistics_of(shards: Shards, records: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """Numbers of the whole corpus, summed over its shards."""
+    totals: dict[str, Any] = {"shards": len(shards)}
+    for shard, record in enumerate(records):
+        split = "train" if shard < shards.train else "validation"
+        for name, value in (record or {}).items():
+            if isinstance(value, int) and name != "crc32":
+                key = f"{split}_{name}"
+                totals[key] = totals.get(key, 0) + value
+    return totals

@@ -1,195 +1,144 @@
-"""The embedded documentation corpus, prepared for pretraining and cached on disk."""
+"""The embedded documentation corpus.
 
-import json
+The embedded corpus is English that every installation already has: the docstrings of the Python
+standard library and of the scientific packages beside it. It needs no download, so the quickstart,
+the tests and the benchmarks can pretrain on real text without a network.
+"""
+
+import ast
+import gc
+import multiprocessing
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import platform
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
-from sift_trainer.data.corpus import (
-    documentation,
-    installed_packages,
-    split_by_document,
-    train_wordpiece,
-)
-from sift_trainer.data.sentence_pairs import (
-    MIN_LENGTH,
-    PairDataset,
-    sentence_pairs,
-    sentences,
-)
+from sift_trainer.data.prose import prose
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-_FORMAT = 2  # raise it when the same settings would give other arrays
-_DOCUMENTS_AT_ONCE = 1000
+# Import names, in the order in which their documents are listed, after the standard library.
+_PACKAGES = """
+    accelerate anyio click datasets evaluate fsspec fontTools huggingface_hub jinja2 joblib
+    matplotlib mpmath mypy narwhals networkx numpy PIL packaging pandas pydantic rich scipy
+    setuptools sklearn sympy tensorboard tokenizers torch transformers werkzeug
+"""
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where the names differ
+_SKIPPED_FOLDERS = """
+    test tests testdata _vendor vendored idlelib lib2to3 site-packages dist-packages
+"""
+_MIN_CHARACTERS = 200
 
 
-@dataclass(frozen=True)
-class PreparedCorpus:
-    """A tokenizer, next-sentence pairs of both splits, and what went into them."""
+def installed_packages() -> dict[str, str]:
+    """Import name -> version of what the embedded corpus is made of; nothing is imported.
 
-    tokenizer: "PreTrainedTokenizerFast"
-    train: PairDataset
-    validation: PairDataset
-    statistics: dict[str, int | float]
+    The standard library is listed as ``python``.
+    """
+    packages = {"python": platform.python_version()}
+    for name in _PACKAGES.split():
+        try:
+            packages[name] = version(_DISTRIBUTIONS.get(name, name))
+        except PackageNotFoundError:
+            continue
+    return packages
 
 
-def prepare_documentation(
-    cache_dir: str | os.PathLike[str],
-    vocab_size: int = 8192,
-    max_length: int = 128,
-    seed: int = 0,
-    validation_documents_fraction: float = 0.02,
-    progress: bool = True,
-) -> PreparedCorpus:
-    """Prepares the embedded corpus, or reads it back if the same was prepared before.
+def documentation(progress: bool = True, processes: int | None = None) -> list[str]:
+    """The embedded corpus: one document per docstring of `installed_packages`, in a fixed order.
 
-    Documents are split, a vocabulary is trained on the training documents, and both splits are
-    packed into pairs in random order of documents, so that any slice of rows is a fair sample.
-    The result is kept in ``cache_dir/<fingerprint>``; the fingerprint covers every setting and the
-    versions of all packages involved. The folder appears when it is whole: an interrupted
-    preparation is never read, and two at once do no harm. Same fingerprint, same arrays.
+    Sources are parsed, never imported. Documents shorter than 200 characters are dropped, and so is
+    every paragraph that an earlier document already has: libraries repeat descriptions of arguments
+    word for word, which would put the training text into the validation set.
 
     Args:
-        max_length: longest row in tokens, the three special ones included.
-        seed: of the order of documents and of the drawing of pairs.
-        progress: show tqdm bars, one per stage.
+        progress: show a tqdm bar.
+        processes: how many processes parse; ``None`` is one per core.
 
     Raises:
-        ValueError: a setting is out of its range.
-        ImportError: the ``data`` extra is not installed.
+        ValueError: `processes` is below 1.
     """
-    if max_length < MIN_LENGTH:
-        raise ValueError(f"max_length={max_length}: must be at least {MIN_LENGTH}, such as 128")
-    if seed < 0:
-        raise ValueError(f"seed={seed}: must not be negative, such as 0")
-    settings = {
-        "vocab_size": vocab_size,
-        "max_length": max_length,
-        "seed": seed,
-        "validation_documents_fraction": validation_documents_fraction,
-    }
-    folder = Path(cache_dir) / _fingerprint(settings)
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as scratch:
-            unfinished = Path(scratch) / folder.name
-            unfinished.mkdir()
-            _prepare(unfinished, settings, progress)
-            _publish(unfinished, folder)
-    return _load(folder)
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes={processes}: must be at least 1, or None for one per core")
+    files = [path for package in installed_packages() for path in _source_files(package)]
+    return list(_without_repeats(_documents_of(files, progress, processes or os.cpu_count() or 1)))
 
 
-def _fingerprint(settings: dict[str, Any]) -> str:
+def _documents_of(files: list[Path], progress: bool, processes: int) -> Iterator[str]:
+    bar = tqdm(total=len(files), desc="reading docstrings", unit="file", disable=not progress)
+    with bar:
+        if processes == 1:
+            for path in files:
+                yield from _read(path)
+                bar.update()
+            return
+        # Forked children parse text only; spawned ones would import torch first.
+        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+        # A syntax tree has no cycles, and looking for them takes two thirds of the time.
+        with multiprocessing.get_context(method).Pool(processes, initializer=gc.disable) as pool:
+            for found in pool.imap(_read, files, chunksize=32):
+                yield from found
+                bar.update()
+
+
+def _source_files(package: str) -> list[Path]:
+    if package == "python":
+        root = Path(sysconfig.get_path("stdlib"))
+    else:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            return []
+        root = Path(spec.origin).parent
+    skipped = frozenset(_SKIPPED_FOLDERS.split())
+    files = (path.relative_to(root) for path in root.rglob("*.py"))
+    kept = [
+        file
+        for file in files
+        if skipped.isdisjoint(file.parts) and not file.name.endswith("_pb2.py")
+    ]
+    return [root / file for file in sorted(kept, key=Path.as_posix)]
+
+
+def _read(path: Path) -> list[str]:
+    """The prose of every module, class and function docstring of one file; none if unreadable."""
     try:
-        sentencex = version("sentencex")
-    except PackageNotFoundError as error:
-        raise ImportError(
-            'preparing a corpus needs sentencex: pip install "sift-trainer[data]"'
-        ) from error
-    made_of = {
-        "format": _FORMAT,
-        "settings": settings,
-        "packages": installed_packages(),
-        "sentencex": sentencex,
-    }
-    text = json.dumps(made_of, sort_keys=True)
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's sources
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, OSError):
+        return []
+    docstrings = (ast.get_docstring(node) for node in _holders(tree))
+    return [prose(docstring) for docstring in docstrings if docstring]
 
 
-def _prepare(folder: Path, settings: dict[str, Any], progress: bool) -> None:
-    """Writes the tokenizer, both datasets and the statistics into `folder`."""
-    began = time.perf_counter()
-    documents = documentation(progress)
-    splits = split_by_document(documents, settings["validation_documents_fraction"])
-    with _all_cores():
-        with tqdm(total=1, desc="training the vocabulary", disable=not progress) as bar:
-            tokenizer = train_wordpiece(splits[0], settings["vocab_size"])
-            bar.update()
-        tokenizer.save_pretrained(str(folder / "tokenizer"))
-        statistics: dict[str, int | float] = {
-            "documents": len(documents),
-            "megabytes": round(sum(map(len, documents)) / 1e6, 3),
-            "vocab_size": len(tokenizer),
-        }
-        for number, (name, split) in enumerate(zip(("train", "validation"), splits, strict=True)):
-            generator = np.random.default_rng([settings["seed"], number])
-            order = generator.permutation(len(split))
-            ids = list(_encode([split[i] for i in order], tokenizer, f"encoding {name}", progress))
-            pairs = sentence_pairs(ids, settings["max_length"], generator=generator)
-            dataset = PairDataset.from_pairs(
-                tqdm(pairs, desc=f"packing {name} pairs", unit="pair", disable=not progress),
-                cls_id=int(tokenizer.cls_token_id),
-                sep_id=int(tokenizer.sep_token_id),
-                vocab_size=len(tokenizer),
-            )
-            dataset.save(folder / f"{name}.npz")
-            statistics |= {
-                f"{name}_documents": len(split),
-                f"{name}_word_pieces": sum(len(s) for document in ids for s in document),
-                f"{name}_pairs": len(dataset),
-                f"{name}_random_share": round(float(dataset.is_random.mean()), 4),
-            }
-    statistics["seconds"] = round(time.perf_counter() - began, 1)
-    (folder / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
+def _holders(
+    node: ast.AST,
+) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """What may have a docstring, in source order, without walking through expressions."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield from _holders(child)
 
 
-def _encode(
-    documents: Sequence[str], tokenizer: "PreTrainedTokenizerFast", stage: str, progress: bool
-) -> Iterator[list[list[int]]]:
-    """Documents as sentences of token ids, many documents at a time so that all cores work."""
-    with tqdm(total=len(documents), desc=stage, unit="document", disable=not progress) as bar:
-        for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
-            batch = [sentences(text) for text in documents[start : start + _DOCUMENTS_AT_ONCE]]
-            flat = [sentence for document in batch for sentence in document]
-            encoded = iter(
-                tokenizer.backend_tokenizer.encode_batch_fast(flat, add_special_tokens=False)
-            )
-            for document in batch:
-                yield [next(encoded).ids for _ in document]
-            bar.update(len(batch))
-
-
-def _publish(unfinished: Path, folder: Path) -> None:
-    """Moves a whole preparation to its place, unless another process was first."""
-    try:
-        os.replace(unfinished, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def _load(folder: Path) -> PreparedCorpus:
-    from transformers import BertTokenizerFast
-
-    return PreparedCorpus(
-        tokenizer=BertTokenizerFast.from_pretrained(str(folder / "tokenizer")),
-        train=PairDataset.load(folder / "train.npz"),
-        validation=PairDataset.load(folder / "validation.npz"),
-        statistics=json.loads((folder / "statistics.json").read_text()),
-    )
-
-
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    """Lets `tokenizers` use every core, whatever TOKENIZERS_PARALLELISM says outside."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
+    """Documents without the paragraphs (compared by their letters) of documents before them."""
+    seen: set[bytes] = set()
+    for document in documents:
+        fresh = []
+        for paragraph in document.split("\n\n"):
+            letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
+            key = blake2b(letters.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+            if key not in seen:
+                seen.add(key)
+                fresh.append(paragraph)
+        text = "\n\n".join(fresh)
+        if len(text) >= _MIN_CHARACTERS:
+            yield text

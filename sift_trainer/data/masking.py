@@ -1,7 +1,7 @@
 """Masked-language-model batches: dynamic masking for training, fixed masks for evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,21 @@ def mask_tokens(
     mask_id: int,
     replacement_ids: Tensor,
     probability: float = 0.15,
+    per_row: int | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Masks tokens as BERT does (Devlin et al., 2019, section 3.1) and returns what to predict.
 
     Every token outside `special_mask` is chosen with `probability`; of the chosen ones 80% become
     `mask_id`, 10% a random one of `replacement_ids`, 10% stay. A row in which none was chosen gets
-    one: the token with the lowest draw, so that every row with a maskable token has a label.
+    one: the token with the lowest draw, so that every row with a maskable token has a label. With
+    `per_row` exactly so many tokens are chosen in every row, uniformly, which gives batches of a
+    static number of labels; a row with fewer maskable tokens has all of them chosen.
 
     Args:
         input_ids: int64, (batch, length).
         special_mask: bool, (batch, length): never chosen.
+        per_row: instead of `probability`.
         replacement_ids: int64, (n,): what a random token is drawn from, uniformly.
         generator: source of randomness, on the device of `input_ids`; ``None`` is torch's global
             one. How much is drawn depends on the shape only.
@@ -51,9 +55,11 @@ def mask_tokens(
         torch.randint(len(replacement_ids), shape, generator=generator, device=device)
     ]
     draw = draw.masked_fill(special_mask, 2.0)  # above every probability
-    chosen = draw < probability
-    lowest = draw.argmin(dim=1, keepdim=True)
-    chosen |= torch.zeros_like(chosen).scatter_(1, lowest, True) & ~special_mask
+    count = 1 if per_row is None else min(per_row, shape[1])
+    lowest = draw.topk(count, dim=1, largest=False).indices
+    chosen = torch.zeros_like(special_mask).scatter_(1, lowest, True) & ~special_mask
+    if per_row is None:
+        chosen |= draw < probability
     labels = input_ids.masked_fill(~chosen, IGNORED)
     masked = input_ids.masked_fill(chosen & (fate < 0.8), mask_id)
     masked = torch.where(chosen & (fate >= 0.9), random_ids, masked)
@@ -79,6 +85,7 @@ class PairCollator:
         tokenizer: gives the ids of padding, mask and special tokens.
         max_length: pad to this many tokens; ``None`` pads to the longest row of the batch.
         mask_probability: share of the tokens to predict.
+        masks_per_row: predict exactly so many tokens of every row instead.
         seed: see above.
 
     Raises:
@@ -89,6 +96,7 @@ class PairCollator:
     max_length: int | None = None
     mask_probability: float = 0.15
     seed: int | None = None
+    masks_per_row: int | None = None
     _is_special: Tensor = field(init=False, repr=False)
     _replacement_ids: Tensor = field(init=False, repr=False)
 
@@ -97,6 +105,8 @@ class PairCollator:
             raise ValueError(
                 f"mask_probability={self.mask_probability}: must be between 0 and 1, such as 0.15"
             )
+        if self.masks_per_row is not None and self.masks_per_row < 1:
+            raise ValueError(f"masks_per_row={self.masks_per_row}: must be 1 or more, such as 19")
         if self.max_length is not None and self.max_length < MIN_LENGTH:
             raise ValueError(
                 f"max_length={self.max_length}: must be at least {MIN_LENGTH}, such as 128, or None"
@@ -153,6 +163,7 @@ class PairCollator:
             mask_id=int(self.tokenizer.mask_token_id),
             replacement_ids=self._replacement_ids,
             probability=self.mask_probability,
+            per_row=self.masks_per_row,
             generator=generator,
         )
         return {**batch, "input_ids": input_ids, "labels": labels}
@@ -172,48 +183,33 @@ def _stack(features: Sequence[Mapping[str, Any]], name: str, length: int, paddin
     return pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]
 
 
-class MaskedRows(Dataset[dict[str, Tensor]]):
-    """Rows that are padded and masked already: `default_data_collator` batches them.
+class FixedMasks(Dataset[dict[str, Tensor]]):
+    """Rows masked the same in every evaluation of every run, one when it is asked for.
 
-    Args:
-        columns: tensors of equal first dimension; row i is the i-th entry of each, as int64.
-    """
-
-    def __init__(self, columns: dict[str, Tensor]) -> None:
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(self.columns["input_ids"])
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        row = range(len(self))[index]
-        return {name: column[row].long() for name, column in self.columns.items()}
-
-
-def fixed_masks(
-    dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int, rows_at_once: int = 1024
-) -> MaskedRows:
-    """Masks every row of `dataset` once, for evaluations that can be compared with one another.
-
-    The masks depend on `seed`, the rows and `collator`'s settings, never on its own `seed`, the
-    batch size of the evaluation, the process or what was drawn before.
+    The masks of a row depend on `seed`, the row and `collator`'s settings, never on its own `seed`,
+    the batch size of the evaluation, the process or what was drawn before. Memory does not grow
+    with the data set. `default_data_collator` batches the rows.
 
     Args:
         dataset: sized; its rows are those of `PairDataset`.
         collator: with `max_length` set, since all rows must have the same length.
+        seed: of the masks.
 
     Raises:
         ValueError: `collator.max_length` is None, or the dataset is empty.
     """
-    if collator.max_length is None:
-        raise ValueError("collator.max_length=None: fixed rows need one length, such as 128")
-    size = len(dataset)  # type: ignore[arg-type]
-    if not size:
-        raise ValueError("dataset: it has no rows; masks need at least one")
-    generator = torch.Generator().manual_seed(seed)
-    parts: list[dict[str, Tensor]] = []
-    for start in range(0, size, rows_at_once):
-        rows = [dataset[index] for index in range(start, min(start + rows_at_once, size))]
-        masked = collator.mask(collator.pad(rows), generator)
-        parts.append({name: column.to(torch.int32) for name, column in masked.items()})
-    return MaskedRows({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int) -> None:
+        if collator.max_length is None:
+            raise ValueError("collator.max_length=None: fixed rows need one length, such as 128")
+        if not len(dataset):  # type: ignore[arg-type]
+            raise ValueError("dataset: it has no rows; masks need at least one")
+        self.dataset = dataset
+        self.collator = replace(collator, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        batch = self.collator([self.dataset[index]])
+        return {name: column[0] for name, column in batch.items()}

@@ -1,14 +1,10 @@
 """Next-sentence pairs, as in the data preparation of BERT (Devlin et al., 2019, appendix A.2)."""
 
-import os
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset
 
 Sentence = Sequence[int]
 SPECIAL_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
@@ -162,86 +158,3 @@ def _shorten(segment: list[int], count: int, generator: np.random.Generator) -> 
         return segment
     front = int(generator.binomial(count, 0.5))
     return segment[front : len(segment) - (count - front)]
-
-
-class PairDataset(Dataset[dict[str, Any]]):
-    """Pairs in flat arrays; a row is ``[CLS] A [SEP] B [SEP]``, unpadded, as Python lists.
-
-    ``dataset[i]`` has `input_ids` and `token_type_ids` (0 up to and with the first ``[SEP]``, then
-    1) of equal length, and `next_sentence_label`: 0 if B follows A, 1 if B is random.
-
-    Args:
-        tokens: ids of all rows one after another, special ones included; uint16, or int32 for
-            vocabularies above 65,535.
-        offsets: int64, one more than rows; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
-        first_lengths: int32 per row, the length of ``[CLS] A [SEP]``.
-        is_random: bool per row.
-    """
-
-    def __init__(
-        self,
-        tokens: np.ndarray[Any, Any],
-        offsets: np.ndarray[Any, Any],
-        first_lengths: np.ndarray[Any, Any],
-        is_random: np.ndarray[Any, Any],
-    ) -> None:
-        self.tokens = tokens
-        self.offsets = offsets
-        self.first_lengths = first_lengths
-        self.is_random = is_random
-
-    @classmethod
-    def from_pairs(
-        cls, pairs: Iterable[Pair], *, cls_id: int, sep_id: int, vocab_size: int
-    ) -> "PairDataset":
-        """Stores all `pairs`, with the special tokens put in; takes 2 bytes per token (or 4)."""
-        tokens = array("H" if vocab_size <= 2**16 else "i")
-        lengths, first_lengths, is_random = array("i"), array("i"), array("b")
-        for pair in pairs:
-            row = [cls_id, *pair.first, sep_id, *pair.second, sep_id]
-            tokens.extend(row)
-            lengths.append(len(row))
-            first_lengths.append(len(pair.first) + 2)
-            is_random.append(pair.is_random)
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-        return cls(
-            np.array(tokens), offsets, np.array(first_lengths), np.array(is_random, dtype=bool)
-        )
-
-    def __len__(self) -> int:
-        return len(self.first_lengths)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = range(len(self))[index]  # negative indices, and IndexError beyond the end
-        input_ids = self.tokens[self.offsets[row] : self.offsets[row + 1]].tolist()
-        first = int(self.first_lengths[row])
-        return {
-            "input_ids": input_ids,
-            "token_type_ids": [0] * first + [1] * (len(input_ids) - first),
-            "next_sentence_label": int(self.is_random[row]),
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one uncompressed ``.npz``; a reader sees the whole file or none."""
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with unfinished.open("wb") as file:
-                np.savez(
-                    file,
-                    tokens=self.tokens,
-                    offsets=self.offsets,
-                    first_lengths=self.first_lengths,
-                    is_random=self.is_random,
-                )
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "PairDataset":
-        """Reads what `save` wrote, into memory and without pickle."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(
-                arrays["tokens"], arrays["offsets"], arrays["first_lengths"], arrays["is_random"]
-            )

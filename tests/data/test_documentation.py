@@ -1,149 +1,142 @@
-"""Prepared once, read back the same, never half."""
+"""The embedded corpus, the split by document, the vocabulary."""
 
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from sift_trainer.data import documentation as module
-from sift_trainer.data.documentation import PreparedCorpus, prepare_documentation
-
-NAMES = "reader writer buffer signal filter matrix kernel tensor loader parser"
-VERBS = "opens closes copies moves reads writes counts sorts splits joins"
-DOCUMENTS = [
-    " ".join(f"The {a} {v} the {b} number {len(v)}." for b in NAMES.split() if b != a)
-    for a in NAMES.split()
-    for v in VERBS.split()
-]
-SETTINGS = {"vocab_size": 120, "max_length": 32, "validation_documents_fraction": 0.2}
-
-
-@pytest.fixture(autouse=True)
-def _small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "documentation", lambda _progress: list(DOCUMENTS))
-
-
-def _prepare(folder: Path, **settings: float) -> PreparedCorpus:
-    return prepare_documentation(folder, progress=False, **{**SETTINGS, **settings})
-
-
-def _arrays(prepared: PreparedCorpus) -> list[np.ndarray]:
-    splits = (prepared.train, prepared.validation)
-    return [a for s in splits for a in (s.tokens, s.offsets, s.first_lengths, s.is_random)]
-
-
-def _same(one: PreparedCorpus, other: PreparedCorpus) -> bool:
-    arrays = zip(_arrays(one), _arrays(other), strict=True)
-    return one.tokenizer.get_vocab() == other.tokenizer.get_vocab() and all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays
-    )
-
-
-def test_two_cold_preparations_and_the_cached_one_are_equal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cold = _prepare(tmp_path / "a")
-    assert _same(_prepare(tmp_path / "b"), cold)
-
-    def forbidden(_progress: bool) -> list[str]:
-        raise AssertionError("a cached corpus was prepared again")
-
-    monkeypatch.setattr(module, "documentation", forbidden)
-    cached = _prepare(tmp_path / "a")
-    assert _same(cached, cold)
-    assert cached.statistics == cold.statistics
-
-
-def test_rows_are_pairs_of_the_documents_and_statistics_count_them(tmp_path: Path) -> None:
-    prepared = _prepare(tmp_path)
-    tokenizer, numbers = prepared.tokenizer, prepared.statistics
-    assert len(tokenizer) == numbers["vocab_size"] == 120
-    assert numbers["documents"] == numbers["train_documents"] + numbers["validation_documents"]
-    assert numbers["documents"] == len(DOCUMENTS)
-    assert numbers["train_pairs"] == len(prepared.train)
-    known = {word for document in DOCUMENTS for word in document.lower().replace(".", "").split()}
-    for i in range(len(prepared.train)):
-        ids = prepared.train[i]["input_ids"]
-        assert len(ids) <= 32
-        assert ids[0] == tokenizer.cls_token_id
-        assert ids[-1] == tokenizer.sep_token_id
-        assert ids.count(tokenizer.sep_token_id) == 2
-        assert tokenizer.unk_token_id not in ids
-        words = tokenizer.decode(ids, skip_special_tokens=True).replace(".", "").split()
-        inner = [word for word in words[2:-2] if not word.startswith("##")]
-        assert sum(word in known for word in inner) >= 0.8 * len(inner)
-
-
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"max_length": 24}, {"vocab_size": 110}])
-def test_another_setting_is_another_folder(tmp_path: Path, changed: dict[str, int]) -> None:
-    assert not _same(_prepare(tmp_path), _prepare(tmp_path, **changed))
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_another_version_of_a_package_is_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _prepare(tmp_path)
-    monkeypatch.setattr(module, "installed_packages", lambda: {"torch": "0.0"})
-    _prepare(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_interrupted_preparation_leaves_nothing_to_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr(module.PairDataset, "save", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            _prepare(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert len(_prepare(tmp_path).train) > 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_second_of_two_at_once_takes_what_the_first_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first: list[PreparedCorpus] = []
-    publish = module._publish
-
-    def overtaken(unfinished: Path, folder: Path) -> None:
-        with monkeypatch.context() as other:
-            other.setattr(module, "_publish", publish)
-            first.append(_prepare(tmp_path))
-        publish(unfinished, folder)
-
-    monkeypatch.setattr(module, "_publish", overtaken)
-    assert _same(_prepare(tmp_path), first[0])
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_parallelism_of_the_tokenizer_is_put_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    _prepare(tmp_path / "a")
-    assert module.os.environ["TOKENIZERS_PARALLELISM"] == "false"
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM")
-    _prepare(tmp_path / "b")
-    assert "TOKENIZERS_PARALLELISM" not in module.os.environ
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"max_length": 7}, "max_length=7"),
-        ({"seed": -1}, "seed=-1"),
-        ({"validation_documents_fraction": 0.0}, "validation_fraction=0"),
-        ({"validation_documents_fraction": 1e-9}, "at least 2 documents"),
-    ],
+from sift_trainer.data import corpus
+from sift_trainer.data.corpus import (
+    documentation,
+    installed_packages,
+    split_by_document,
+    train_wordpiece,
 )
-def test_settings_out_of_range_are_refused(
-    tmp_path: Path, wrong: dict[str, float], message: str
+
+WORDS = """
+signal noise reads writes tensor frame opens closes a an the of to in with over
+"""
+TEXTS = [
+    f"{a} {b} {c} {a}ing, {c} and {a}{b}."
+    for a, b, c in zip(WORDS.split(), WORDS.split()[1:], WORDS.split()[2:], strict=False)
+]
+
+
+def _sentence(word: str) -> str:
+    return f"This is the long description of the {word} that is read by the tests of the corpus."
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable package that stands in for all installed ones, and must never run."""
+    root = tmp_path / "made_package"
+    (root / "tests").mkdir(parents=True)
+    shared, own = _sentence("shared"), _sentence("alpha")
+    body = f'"""{shared}\n\n{own}\n\n{_sentence("beta")}"""\nraise SystemExit("this was run")\n'
+    (root / "__init__.py").write_text(body)
+    method = f'"""{shared}\n\n{_sentence("gamma")}\n\n{_sentence("delta")}\n\n{_sentence("one")}"""'
+    (root / "b.py").write_text(f'class A:\n    def f(self):\n        {method}\n\n"""loose"""\n')
+    (root / "a.py").write_text('def f():\n    """This is short, as it should not be."""\n')
+    (root / "broken.py").write_text('def f(:\n    """This is not Python."""\n')
+    (root / "tests" / "c.py").write_text(f'"""{_sentence("tests")} {_sentence("more")}\n"""' * 2)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(corpus, "installed_packages", lambda: {"made_package": "1"})
+    return root
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_documents_come_from_docstrings_without_running_anything(
+    package: Path, processes: int
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        _prepare(tmp_path, **wrong)
-    assert list(tmp_path.iterdir()) == []
+    documents = documentation(progress=False, processes=processes)
+    assert documents == [
+        "\n\n".join(map(_sentence, ("shared", "alpha", "beta"))),
+        "\n\n".join(map(_sentence, ("gamma", "delta", "one"))),  # "shared" came before
+    ]
+    assert "made_package" not in sys.modules
+
+
+def test_installed_packages_are_named_with_their_versions() -> None:
+    packages = installed_packages()
+    assert next(iter(packages)) == "python"
+    assert packages["torch"] == version("torch")
+    assert packages["numpy"] == version("numpy")
+
+
+def test_processes_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="processes=0"):
+        documentation(progress=False, processes=0)
+
+
+def test_split_is_disjoint_complete_and_independent_of_order() -> None:
+    documents = [f"document number {i}" for i in range(5000)]
+    train, validation = split_by_document(documents, 0.1)
+    assert sorted(train + validation) == sorted(documents)
+    assert not set(train) & set(validation)
+    assert abs(len(validation) - 500) < 4 * (5000 * 0.1 * 0.9) ** 0.5  # four standard deviations
+    backwards = split_by_document(documents[::-1], 0.1)
+    assert backwards == (train[::-1], validation[::-1])
+    assert set(split_by_document(documents[:100], 0.1)[1]) == set(validation) & set(documents[:100])
+
+
+def test_a_larger_fraction_only_adds_to_the_validation_set() -> None:
+    documents = [f"document number {i}" for i in range(500)]
+    small, large = (set(split_by_document(documents, f)[1]) for f in (0.05, 0.2))
+    assert small < large
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
+def test_fraction_outside_its_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="validation_fraction"):
+        split_by_document(["a"], fraction)
+
+
+def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    tokenizer = train_wordpiece(TEXTS, vocab_size=100)
+    assert len(tokenizer) == 100
+    assert tokenizer.convert_ids_to_tokens(range(5)) == list(corpus.SPECIAL_TOKENS)
+    assert set(tokenizer.all_special_ids) == set(range(5))
+    encoded = tokenizer("Signal NOISE", "the tensor")
+    assert encoded["input_ids"][0] == 2
+    assert tokenizer.decode(encoded["input_ids"]) == "[CLS] signal noise [SEP] the tensor [SEP]"
+    tokenizer.save_pretrained(tmp_path)
+    for kind in (AutoTokenizer, BertTokenizerFast):
+        again = kind.from_pretrained(tmp_path)
+        assert again.get_vocab() == tokenizer.get_vocab()
+        assert again("Signal NOISE", "the tensor")["input_ids"] == encoded["input_ids"]
+
+
+@pytest.mark.parametrize("parallel", ["true", "false"])
+def test_wordpiece_ids_do_not_depend_on_hash_order_or_threads(
+    monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    expected = train_wordpiece(TEXTS, vocab_size=100).get_vocab()
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", parallel)
+    for _ in range(5):  # the trainer seeds its hash tables anew each time
+        assert train_wordpiece(TEXTS, vocab_size=100).get_vocab() == expected
+
+
+def test_vocabulary_that_the_text_cannot_fill_is_refused_with_one_that_fits() -> None:
+    with pytest.raises(ValueError, match="vocab_size=8192") as refused:
+        train_wordpiece(TEXTS, 8192)
+    fitting = int(str(refused.value).split("use ")[1].split(" ")[0])
+    assert len(train_wordpiece(TEXTS, fitting)) == fitting
+    with pytest.raises(ValueError, match="needs text"):
+        train_wordpiece([])
+
+
+@pytest.mark.slow
+def test_real_docstrings_of_small_packages_are_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"json": "", "logging": "", "email": "", "click": ""}
+    monkeypatch.setattr(corpus, "installed_packages", lambda: versions)
+    documents = documentation(progress=False)
+    assert documents == documentation(progress=False, processes=1)
+    assert len(documents) > 150
+    assert min(map(len, documents)) >= 200
+    text = " ".join(documents)
+    assert ">>>" not in text
+    assert "```" not in text
+    assert sum(c.isalpha() or c == " " for c in text) > 0.9 * len(text)

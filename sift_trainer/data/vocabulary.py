@@ -1,0 +1,90 @@
+"""A WordPiece vocabulary: trained on documents, or that of an existing tokenizer."""
+
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> "PreTrainedTokenizerFast":
+    """A lower-casing BERT tokenizer (Devlin et al., 2019) of exactly `vocab_size` word pieces.
+
+    The same documents give the same vocabulary and the same ids, whatever the number of threads.
+
+    Raises:
+        ValueError: there is no document, or the documents cannot fill `vocab_size`.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import BertTokenizerFast
+
+    if not documents:
+        raise ValueError("documents=[]: a vocabulary needs text to be trained on")
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    alphabet = _alphabet(normalizer.normalize_str(document) for document in documents)
+    # The trainer numbers the "##x" pieces in the order of a hash table, which differs from run to
+    # run and decides ties between merges. Listed as special tokens they get fixed numbers.
+    continuing = [f"##{character}" for character in alphabet if not _stands_alone(character)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL_TOKENS, *continuing],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.normalizer = normalizer
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    learner.train_from_iterator(documents, trainer)
+    tokenizer = BertTokenizerFast(vocab=learner.get_vocab())
+    if len(tokenizer) != vocab_size:
+        raise ValueError(
+            f"vocab_size={vocab_size}: these documents give {len(tokenizer)} word pieces; "
+            f"use {len(tokenizer)} or more text"
+        )
+    return tokenizer
+
+
+def load_wordpiece(place: str) -> "PreTrainedTokenizerFast":
+    """The BERT tokenizer in a folder, or of a model on the Hugging Face hub.
+
+    Raises:
+        ValueError: there is none, or it lacks one of BERT's special tokens.
+    """
+    from transformers import BertTokenizerFast
+
+    try:
+        tokenizer = BertTokenizerFast.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"tokenizer={place!r} cannot be loaded: {error}\nWhere there is no network, give a "
+            "folder with its tokenizer.json, or tokenizer: train"
+        ) from error
+    known = tokenizer.get_vocab()
+    missing = [token for token in SPECIAL_TOKENS if token not in known]
+    # Without any file Transformers makes a tokenizer that knows the special tokens only.
+    if missing or len(known) <= 2 * len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"tokenizer={place!r} has {len(known)} word pieces and lacks {missing or 'all words'}; "
+            "give the folder of a BERT tokenizer, such as one with tokenizer.json"
+        )
+    return tokenizer
+
+
+def _alphabet(texts: Iterable[str], limit: int = 1000) -> list[str]:
+    """The most frequent characters, sorted; BERT's own vocabularies allow 1000."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    ranked = sorted((-n, character) for character, n in counts.items() if not character.isspace())
+    return sorted(character for _, character in ranked[:limit])
+
+
+def _stands_alone(character: str) -> bool:
+    """Punctuation, which BERT never joins to a word."""
+    return character in string.punctuation or unicodedata.category(character).startswith("P")

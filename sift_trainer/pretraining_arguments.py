@@ -1,0 +1,62 @@
+"""The fields of a pretraining job that belong to no other part of the package."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class ModelArguments:
+    """Shape of the BERT that is trained from scratch; the defaults are BERT-base, the paper's."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} does not divide into num_attention_heads="
+                f"{self.num_attention_heads}; use a multiple of {self.num_attention_heads}"
+            )
+
+
+@dataclass
+class DataArguments:
+    """How rows are masked, and which of them are evaluated on."""
+
+    mask_probability: float = field(default=0.15, metadata={"help": "Share of tokens to predict."})
+    masks_per_row: int | None = field(
+        default=None,
+        metadata={"help": "Predict exactly so many tokens of a row instead (static shapes)."},
+    )
+    validation_samples: int | None = field(
+        default=None, metadata={"help": "Rows to evaluate on; all if unset."}
+    )
+    validation_seed: int = field(default=0, metadata={"help": "Of the fixed validation masks."})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_probability < 1:
+            raise ValueError(
+                f"mask_probability={self.mask_probability} must be in (0, 1), such as 0.15"
+            )
+        for name in ("masks_per_row", "validation_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be 1 or more, such as 1000")
+
+
+@dataclass
+class JobArguments:
+    """What to do."""
+
+    prepare: bool = field(
+        default=False, metadata={"help": "Prepare the corpus first where that is not done yet."}
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "Print what the runs would cost, and exit."}
+    )

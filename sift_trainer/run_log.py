@@ -1,0 +1,105 @@
+"""What a training run leaves behind for reports: one JSON object per line, as it happens."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+FILE = "log.jsonl"
+_PACKAGES = ["sift-trainer", "torch", "transformers", "accelerate", "datasets", "deepspeed"]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, accelerator and versions, as far as they matter to speed and results."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+class RunLog(TrainerCallback):
+    """Appends to ``log.jsonl`` in `output_dir`, beside the checkpoints, on the main process.
+
+    A ``start`` line has the settings, the machine and the step that training goes on from; every
+    ``log`` line is a log line of the Trainer: steps, accuracy, seconds of each phase, candidates
+    and backpropagated samples since the start. A resumed run appends to the same file.
+
+    Args:
+        settings: what describes the run, as plain data.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._append(
+            args,
+            state,
+            {"event": "start", "step": state.global_step, **self.settings, "machine": machine()},
+        )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._append(args, state, {"event": "log", "step": state.global_step, **(logs or {})})
+
+    def _append(self, args: TrainingArguments, state: TrainerState, line: dict[str, Any]) -> None:
+        if not state.is_world_process_zero:
+            return
+        file = Path(args.output_dir) / FILE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**line, "time": round(time.time(), 3)}, default=str) + "\n"
+        with file.open("a+b") as stream:
+            if stream.tell() and not _ends_a_line(stream):
+                text = "\n" + text  # behind a line that a killed process left unfinished
+            stream.write(text.encode())
+
+
+def _ends_a_line(stream: Any) -> bool:
+    stream.seek(-1, 2)
+    return bool(stream.read(1) == b"\n")
+
+
+def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The log lines of a run in the order of training, without those that a resume did again.
+
+    Raises:
+        ValueError: there is no ``log.jsonl`` in `folder`.
+    """
+    file = Path(folder) / FILE
+    if not file.is_file():
+        raise ValueError(f"{file} is not there; give the output_dir of a run")
+    lines: list[dict[str, Any]] = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # the unfinished last line of a process that was killed
+        if line["event"] == "start":
+            lines = [before for before in lines if before["step"] <= line["step"]]
+        else:
+            lines.append(line)
+    return lines
