@@ -9,7 +9,7 @@ from sift_trainer.config import load_yaml, parse_config
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
-PRETRAINING = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "bert_base").glob("*.yaml"))]
+PRETRAINING = [CONFIGS / "quickstart.yaml", *sorted(CONFIGS.glob("bert_*/*.yaml"))]
 
 
 def relative(path):
@@ -27,17 +27,31 @@ def test_accelerate_config(path):
 
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_pretraining_config(path, tmp_path):
-    from sift_trainer import SiftTrainingArguments
-    from sift_trainer.pretraining import DataArguments, ModelArguments, check
+    from sift_trainer.pretraining import KINDS, Settings, check
 
-    kinds = (ModelArguments, DataArguments, SiftTrainingArguments)
     # Precision that this machine cannot compute would be refused; it is not what is tested here.
     flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
-    config = parse_config(kinds, ["--config", str(path), *flags])
+    config = parse_config(KINDS, ["--config", str(path), *flags])
     check(config)
-    for model_args, data_args, args in config.runs.values():
-        assert data_args.max_length <= model_args.max_position_embeddings
-        assert args.batch_eval_metrics
+    for run in map(Settings._make, config.runs.values()):
+        assert run.corpus.max_length <= run.model.max_position_embeddings
+        assert run.args.batch_eval_metrics
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=relative)
+def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
+    """One file serves both scripts."""
+    from sift_trainer.data.corpus import CorpusArguments
+    from sift_trainer.data.preparation import ShareArguments
+    from sift_trainer.pretraining import KINDS, Settings
+
+    argv = ["--config", str(path), "--num_proc", "3"]
+    config = parse_config((CorpusArguments, ShareArguments), argv, ignored=KINDS)
+    corpus, share = config.instances
+    assert share.num_proc == 3
+    flags = ["--bf16", "false", "--report_to", "none"]
+    whole = parse_config(KINDS, ["--config", str(path), *flags])
+    assert corpus == Settings(*whole.instances).corpus
 
 
 def test_the_quickstart_compares_three_runs():

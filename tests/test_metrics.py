@@ -1,23 +1,15 @@
 """Running counts give what numpy counts over everything at once."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForPreTraining,
-    EvalPrediction,
-    Trainer,
-    TrainingArguments,
-    default_data_collator,
-)
+from transformers import EvalPrediction
 
 from sift_trainer import metrics
-from sift_trainer.metrics import MaskedAccuracy, predicted_ids, pretraining_metrics
+from sift_trainer.metrics import MaskedAccuracy, MaskedPerplexity, pretraining_metrics
 
 
 def _made(seed: int, rows: int = 37, length: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -73,75 +65,47 @@ def test_wrong_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         metric.add_batch(predictions=[1, 2], references=[1, 2, 3])
     with pytest.raises(ValueError, match="num_process=2"):
         MaskedAccuracy(num_process=2)
-    with pytest.raises(ValueError, match="logits=Tensor"):
-        predicted_ids(torch.zeros(2, 3))  # type: ignore[arg-type]
     monkeypatch.setattr(metrics, "_MISSING", ImportError("No module named 'evaluate'"))
     with pytest.raises(ImportError, match=r"sift-trainer\[report\]"):
         MaskedAccuracy()
 
 
+def test_perplexity_is_the_exponential_of_the_mean_over_positions() -> None:
+    """Not of the mean over batches, which have different numbers of positions."""
+    _, references = _made(3)
+    losses = np.random.default_rng(4).random(references.shape).astype(np.float32)
+    metric = MaskedPerplexity()
+    for start in (0, 5, 30):
+        stop = {0: 5, 5: 30, 30: 37}[start]
+        metric.add_batch(predictions=losses[start:stop], references=references[start:stop])
+    mean = losses[references != -100].astype(np.float64).mean()
+    assert metric.compute() == pytest.approx({"loss": mean, "perplexity": np.exp(mean)})
+    assert np.isnan(metric.compute()["loss"])
+    assert metric.compute(predictions=[1000.0], references=[1])["perplexity"] > 1e300  # no overflow
+
+
 def test_pretraining_metrics_count_both_tasks_over_all_batches() -> None:
     compute = pretraining_metrics()
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     for _ in range(2):  # the second evaluation starts at zero
-        ids, labels, following, order = [], [], [], []
+        parts = []
         for last in (False, False, True):
-            mlm = torch.randn(6, 5, 11, generator=generator)
-            nsp = torch.randn(6, 2, generator=generator)
-            reference = torch.randint(0, 11, (6, 5), generator=generator)
-            reference[:, 1:4] = -100
-            label = torch.randint(0, 2, (6,), generator=generator)
-            predictions = predicted_ids((mlm, nsp), (reference, label))
+            ids, references = _made(int(generator.integers(1000)), rows=6)
+            losses = generator.random((6, 9))
+            following, order = generator.integers(0, 2, (2, 6))
+            parts.append((ids, references, losses, following, order))
             result = compute(
-                EvalPrediction(predictions=predictions, label_ids=(reference, label)),
+                EvalPrediction(predictions=(ids, losses, following), label_ids=(references, order)),
                 compute_result=last,
             )
-            ids.append(mlm.numpy().argmax(-1))
-            labels.append(reference.numpy())
-            following.append(nsp.numpy().argmax(-1))
-            order.append(label.numpy())
             assert last or result == {}
-        assert result == {
-            "mlm_accuracy": _by_hand(np.stack(ids), np.stack(labels)),
-            "nsp_accuracy": _by_hand(np.stack(following), np.stack(order)),
-        }
-
-
-def test_trainer_reports_what_the_model_gives_row_by_row(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = BertForPreTraining(BertConfig(vocab_size=12, intermediate_size=8, **shape)).eval()
-    ids = torch.randint(0, 12, (10, 6))
-    labels = torch.where(torch.rand(10, 6) < 0.5, ids, -100)
-    following = torch.randint(0, 2, (10,))
-    rows = [
-        {"input_ids": ids[i], "labels": labels[i], "next_sentence_label": following[i]}
-        for i in range(10)
-    ]
-    arguments = TrainingArguments(
-        str(tmp_path),
-        per_device_eval_batch_size=4,
-        batch_eval_metrics=True,
-        use_cpu=True,
-        report_to=[],
-        disable_tqdm=True,
-    )
-    trainer = Trainer(
-        model,
-        arguments,
-        eval_dataset=rows,  # type: ignore[arg-type]
-        data_collator=default_data_collator,
-        compute_metrics=pretraining_metrics(),
-        preprocess_logits_for_metrics=predicted_ids,
-    )
-    with torch.no_grad():
-        output = model(input_ids=ids)
-    expected = {
-        "eval_mlm_accuracy": _by_hand(output.prediction_logits.argmax(-1).numpy(), labels.numpy()),
-        "eval_nsp_accuracy": _by_hand(
-            output.seq_relationship_logits.argmax(-1).numpy(), following.numpy()
-        ),
-    }
-    for _ in range(2):
-        reported = trainer.evaluate()
-        assert {name: reported[name] for name in expected} == pytest.approx(expected)
+        ids, references, losses, following, order = map(np.concatenate, zip(*parts, strict=True))
+        mean = losses[references != -100].mean()
+        assert result == pytest.approx(
+            {
+                "mlm_accuracy": _by_hand(ids, references),
+                "mlm_loss": mean,
+                "mlm_perplexity": np.exp(mean),
+                "nsp_accuracy": (following == order).mean(),
+            }
+        )

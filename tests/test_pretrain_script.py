@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from sift_trainer.config import ConfigError
-from sift_trainer.pretraining import default_cache_dir, main
+from sift_trainer.data.corpus import default_cache_dir
+from sift_trainer.pretraining import main
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
@@ -46,9 +47,7 @@ def toy(tmp_path, monkeypatch):
         " ".join(" ".join(words[i : i + 6]).capitalize() + "." for i in range(start, start + 90, 6))
         for start in range(0, 9000, 90)
     ]
-    monkeypatch.setattr(
-        "sift_trainer.data.documentation.documentation", lambda _progress: documents
-    )
+    monkeypatch.setattr("sift_trainer.data.sources.documentation", lambda _progress: documents)
     cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
     return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
 
@@ -133,6 +132,9 @@ def test_without_evaluation_steps_the_last_state_is_evaluated(toy, tmp_path):
         ({"sift_warmup_steps": 6}, "run 'loss': sift_warmup_steps=6.*no step would sift"),
         ({"hidden_size": 33}, "hidden_size=33 does not divide"),
         ({"validation_samples": 0}, "validation_samples=0 must be 1 or more"),
+        ({"mask_probability": 0}, r"mask_probability=0.0 must be in \(0, 1\)"),
+        ({"sources": '{"a": {}}'}, r"sources\.a: needs exactly one of files, hub"),
+        ({"sources": "texts"}, "sources"),
         ({"resume_from_checkpoint": "here"}, "resume_from_checkpoint='here' fits one of 3 runs"),
     ],
 )
@@ -140,7 +142,7 @@ def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values
     def touched(*_, **__):
         raise AssertionError("the corpus was prepared")
 
-    monkeypatch.setattr("sift_trainer.pretraining.prepare_documentation", touched)
+    monkeypatch.setattr("sift_trainer.pretraining.load_data", touched)
     with pytest.raises(ConfigError, match=message):
         main([*toy, "--output_dir", str(tmp_path), *flags(**values)])
 

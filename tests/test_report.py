@@ -144,8 +144,9 @@ def test_without_a_reference_there_are_no_ratios():
     assert reached[1] == ["loss", "0.4000", "-", "0.7000", "19.8", "-", "-"]
 
 
-def test_a_run_is_read_from_its_trainer_state(tmp_path):
-    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": LOSS}))
+def test_a_run_is_read_from_its_log(tmp_path):
+    lines = [{"event": "start", "step": 0}, *({"event": "log", **line} for line in LOSS)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_run("loss", tmp_path) == summarize("loss", LOSS)
 
 

@@ -7,7 +7,7 @@ files that are not text, JSON lines or Parquet, are refused.
 
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -177,11 +177,9 @@ def documents(source: Source, unit: Unit, progress: bool = False) -> Iterator[st
     if source.documentation:
         texts = iter(documentation(progress))
     elif source.files is not None:
-        texts = _rows(_file(source, Path(unit.place)), source, unit.place)
+        texts = _rows(lambda: _file(source, Path(unit.place)), source, unit.place)
     else:
-        data = _hub(source)
-        part = data.shard(data.num_shards, int(unit.place))
-        texts = _rows(part, source, f"{source.hub}, part {unit.place}")
+        texts = _rows(lambda: _hub_part(source, unit), source, f"{source.hub}, part {unit.place}")
     for text in _grouped(texts, source.rows_per_document):
         yield _unwrapped(text) if source.wrapped else text
 
@@ -270,10 +268,15 @@ def _hub(source: Source) -> "IterableDataset":
     return data if source.streaming else data.to_iterable_dataset(num_shards=64)
 
 
-def _rows(data: "IterableDataset", source: Source, place: str) -> Iterator[str]:
+def _hub_part(source: Source, unit: Unit) -> "IterableDataset":
+    data = _hub(source)
+    return data.shard(data.num_shards, int(unit.place))
+
+
+def _rows(opened: "Callable[[], IterableDataset]", source: Source, place: str) -> Iterator[str]:
     column = source.column if source.files is None or not place.endswith(".txt") else "text"
     try:
-        for table in data.with_format("arrow").iter(batch_size=_ROWS_AT_ONCE):
+        for table in opened().with_format("arrow").iter(batch_size=_ROWS_AT_ONCE):
             if column not in table.column_names:
                 raise ValueError(
                     f"column={column!r} is not there; the rows have {table.column_names}"

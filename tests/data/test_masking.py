@@ -17,9 +17,10 @@ from transformers import (
     default_data_collator,
 )
 
-from sift_trainer.data.corpus import SPECIAL_TOKENS
-from sift_trainer.data.masking import PairCollator, fixed_masks, mask_tokens
-from sift_trainer.data.sentence_pairs import Pair, PairDataset
+from sift_trainer.data.masking import FixedMasks, PairCollator, mask_tokens
+from sift_trainer.data.sentence_pairs import Pair
+from sift_trainer.data.shards import PairDataset, open_shards, pair_arrays, write_shard
+from sift_trainer.data.vocabulary import SPECIAL_TOKENS
 
 torch.set_num_threads(1)  # two threads only wait for each other on rows this small
 
@@ -34,13 +35,16 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> PairDataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PairDataset:
     generator = np.random.default_rng(0)
     pairs = [
         Pair(*(generator.integers(5, VOCAB, size=n).tolist() for n in lengths), bool(i % 2))
         for i, lengths in enumerate(generator.integers(3, 14, size=(64, 2)))
     ]
-    return PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=VOCAB)
+    arrays = pair_arrays(pairs, cls_id=CLS, sep_id=SEP, vocab_size=VOCAB)
+    shard = tmp_path_factory.mktemp("pairs") / "00000"
+    write_shard(shard, arrays, {})
+    return PairDataset(open_shards([shard]))
 
 
 def _rows(dataset: PairDataset, start: int = 0, stop: int = 16) -> list[dict[str, Any]]:
@@ -79,6 +83,28 @@ def test_shares_of_mask_random_and_kept() -> None:
     assert len(drawn) + int((masked == MASK).sum()) + int((masked[chosen] == 7).sum()) == n
     assert drawn.unique().numel() > 600  # 1,200 draws of 1,000 ids meet 70% of them
     assert (ids == 7).all()
+
+
+def test_a_fixed_number_of_masks_per_row() -> None:
+    """As many in each row, no special token, each token equally often; short rows give all."""
+    ids = torch.full((400, 20), 7)
+    special = torch.zeros_like(ids, dtype=torch.bool)
+    special[:, :8] = True
+    special[0, :] = torch.arange(20) < 18
+    generator = torch.Generator().manual_seed(0)
+    _, labels = mask_tokens(
+        ids,
+        special,
+        mask_id=MASK,
+        replacement_ids=torch.arange(5, 9),
+        per_row=3,
+        generator=generator,
+    )
+    chosen = labels != -100
+    assert chosen.sum(dim=1).tolist() == [2] + [3] * 399
+    assert not (chosen & special).any()
+    for column in chosen[1:, 8:].sum(dim=0).tolist():
+        assert _within(column, 399, 3 / 12)
 
 
 def test_every_row_with_a_maskable_token_has_a_label() -> None:
@@ -187,14 +213,15 @@ def test_with_seed_masks_follow_the_batch_and_leave_the_global_generator_alone(
 def test_fixed_masks_are_fixed_and_batch_for_a_model(tokenizer: Any, dataset: PairDataset) -> None:
     collator = PairCollator(tokenizer, max_length=32)
     torch.manual_seed(0)
-    rows = fixed_masks(dataset, collator, seed=3)
+    rows = FixedMasks(dataset, collator, seed=3)
     torch.manual_seed(1)
-    again = fixed_masks(dataset, replace(collator, seed=9), seed=3)
+    again = FixedMasks(dataset, replace(collator, seed=9), seed=3)
     assert len(rows) == len(dataset)
     whole = default_data_collator([rows[i] for i in range(len(rows))])
     assert _equal(whole, default_data_collator([again[i] for i in range(len(again))]))
-    other = fixed_masks(dataset, collator, seed=4)
-    assert not torch.equal(other.columns["labels"], rows.columns["labels"])
+    other = FixedMasks(dataset, collator, seed=4)
+    assert not torch.equal(other[0]["labels"], rows[0]["labels"])
+    assert _equal(rows[63], {name: column[63] for name, column in whole.items()})  # asked alone
     assert whole["input_ids"].shape == (64, 32)
     assert whole["next_sentence_label"].tolist() == [i % 2 for i in range(64)]
     maskable = int(((whole["attention_mask"] == 1).sum(1) - 3).sum())
@@ -209,6 +236,7 @@ def test_fixed_masks_are_fixed_and_batch_for_a_model(tokenizer: Any, dataset: Pa
         ({"mask_probability": 0}, "mask_probability=0"),
         ({"mask_probability": 1.0}, "mask_probability=1.0"),
         ({"max_length": 7}, "max_length=7"),
+        ({"masks_per_row": 0}, "masks_per_row=0"),
     ],
 )
 def test_settings_out_of_range_are_refused(
@@ -222,7 +250,7 @@ def test_what_does_not_fit_is_refused(tokenizer: Any, dataset: PairDataset) -> N
     with pytest.raises(ValueError, match="use max_length=12"):
         PairCollator(tokenizer, max_length=8)([{"input_ids": [9] * 12}])
     with pytest.raises(ValueError, match=r"collator\.max_length=None"):
-        fixed_masks(dataset, PairCollator(tokenizer), seed=0)
+        FixedMasks(dataset, PairCollator(tokenizer), seed=0)
     with pytest.raises(ValueError, match=r"tokenizer\.mask_token=None"):
         PairCollator(BertTokenizerFast(vocab={"[PAD]": 0, "[UNK]": 1}, mask_token=None))
 

@@ -5,15 +5,12 @@ Token ``1000 * d + t`` is token t of document d, so a segment says where it was 
 
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sift_trainer.data import sentence_pairs as module
-from sift_trainer.data.sentence_pairs import Pair, PairDataset, sentence_pairs, sentences
-
-CLS, SEP = 60_001, 60_002
+from sift_trainer.data.sentence_pairs import Pair, sentence_pairs, sentences
 
 
 def _documents(count: int = 50, seed: int = 0) -> list[list[list[int]]]:
@@ -167,57 +164,3 @@ def test_what_cannot_work_is_refused_before_any_pair(
     arguments = {"max_length": 64, **kwargs}
     with pytest.raises(ValueError, match=message):
         sentence_pairs(documents, generator=np.random.default_rng(0), **arguments)
-
-
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.int32)])
-def test_dataset_rows_and_storage(vocab_size: int, dtype: type, tmp_path: Path) -> None:
-    pairs = [Pair([7, 8], [9], False), Pair([10], [11, 12, 13], True)]
-    dataset = PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=vocab_size)
-    assert dataset.tokens.dtype == dtype
-    rows = [
-        {
-            "input_ids": [CLS, 7, 8, SEP, 9, SEP],
-            "token_type_ids": [0, 0, 0, 0, 1, 1],
-            "next_sentence_label": 0,
-        },
-        {
-            "input_ids": [CLS, 10, SEP, 11, 12, 13, SEP],
-            "token_type_ids": [0, 0, 0, 1, 1, 1, 1],
-            "next_sentence_label": 1,
-        },
-    ]
-    assert [dataset[0], dataset[1]] == rows
-    assert dataset[-1] == rows[1]
-    assert len(dataset) == 2
-    with pytest.raises(IndexError):
-        dataset[2]
-    dataset.save(tmp_path / "pairs.npz")
-    again = PairDataset.load(tmp_path / "pairs.npz")
-    assert [again[0], again[1]] == rows
-    assert again.tokens.dtype == dtype
-
-
-def test_failed_save_leaves_the_file_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "pairs.npz"
-    pairs = _pairs(_documents())
-    dataset = PairDataset.from_pairs(pairs, cls_id=CLS, sep_id=SEP, vocab_size=60_003)
-    dataset.save(path)
-    before = path.read_bytes()
-
-    def half(file: object, **_: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError("disk full")
-
-    monkeypatch.setattr(np, "savez", half)
-    with pytest.raises(OSError, match="disk full"):
-        dataset.save(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_dataset_of_no_pairs_is_empty(tmp_path: Path) -> None:
-    dataset = PairDataset.from_pairs([], cls_id=CLS, sep_id=SEP, vocab_size=60_003)
-    dataset.save(tmp_path / "pairs.npz")
-    assert len(PairDataset.load(tmp_path / "pairs.npz")) == 0

@@ -1,0 +1,148 @@
+"""Documents from files of every kind, and what is refused."""
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from sift_trainer.data.sources import Source, Sources, documents, read_sources, units
+
+TEXTS = ["One sentence. Another.", "Zwei\nZeilen, naïve.", "Drei."]
+
+
+def read(source: Source) -> list[str]:
+    return [text for unit in units("mine", source) for text in documents(source, unit)]
+
+
+def json_lines(texts: list[str], column: str = "text") -> bytes:
+    return "".join(json.dumps({column: text, "id": 1}) + "\n" for text in texts).encode()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)],
+)
+def test_json_lines_plain_and_compressed(tmp_path: Path, suffix: str, compress: Any) -> None:
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(compress(json_lines(TEXTS)))
+    assert read(Source(files=str(path))) == TEXTS
+
+
+def test_parquet_with_a_column_of_another_name(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pa.table({"content": TEXTS}), tmp_path / "a.parquet")
+    source = Source(files=str(tmp_path / "a.parquet"), column="content")
+    assert read(source) == TEXTS
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: column='text' is not there"):
+        read(Source(files=str(tmp_path / "a.parquet")))
+
+
+def test_text_files_are_a_document_each_or_separated_by_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("first\nstill first\n\nsecond")
+    (tmp_path / "b.txt").write_text("third")
+    whole = read(Source(files=str(tmp_path)))
+    assert [text.strip() for text in whole] == ["first\nstill first\n\nsecond", "third"]
+    parts = read(Source(files=str(tmp_path), separator="blank_line"))
+    assert [text.strip() for text in parts] == ["first\nstill first", "second", "third"]
+
+
+def test_folders_patterns_and_lists_are_read_in_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name, text in (("b", "2"), ("a", "1"), ("inner/c", "3")):
+        (tmp_path / f"{name}.jsonl").write_bytes(json_lines([text]))
+    (tmp_path / "readme.md").write_text("not read")
+    assert read(Source(files=str(tmp_path))) == ["1", "2", "3"]
+    assert read(Source(files=str(tmp_path / "*.jsonl"))) == ["1", "2"]
+    assert read(Source(files=[str(tmp_path / "b.jsonl"), str(tmp_path / "a.jsonl")])) == ["2", "1"]
+
+
+def test_a_name_with_pattern_characters_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a[1].jsonl").write_bytes(json_lines(["1"]))
+    assert read(Source(files=str(tmp_path / "a[1].jsonl"))) == ["1"]
+
+
+def test_rows_that_are_sentences_make_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(json_lines([f"Sentence {i}." for i in range(7)]))
+    source = Source(files=str(tmp_path / "a.jsonl"), rows_per_document=3)
+    assert read(source) == [
+        "Sentence 0.\nSentence 1.\nSentence 2.",
+        "Sentence 3.\nSentence 4.\nSentence 5.",
+        "Sentence 6.",
+    ]
+
+
+def test_wrapped_lines_are_joined_within_paragraphs(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(json_lines(["It was the\nbest of\ntimes.\n\n\nIt was"]))
+    source = Source(files=str(tmp_path / "a.jsonl"), wrapped=True)
+    assert read(source) == ["It was the best of times.\nIt was"]
+
+
+def test_memory_of_reading_does_not_hold_the_file(tmp_path: Path) -> None:
+    """The first document comes before a fault far behind it is met."""
+    rows = json_lines(["good " * 200] * 40_000)  # 40 MB
+    (tmp_path / "a.jsonl").write_bytes(rows + b'{"text": broken\n')
+    source = Source(files=str(tmp_path / "a.jsonl"))
+    (unit,) = units("mine", source)
+    assert next(documents(source, unit)).startswith("good")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "fine"}\n{"text": broken\n'),
+        ("a.jsonl", b'{"text": 5}\n'),
+        ("a.jsonl.xz", lzma.compress(json_lines(TEXTS * 500))[:-30]),
+        ("a.jsonl.gz", b"no gzip at all"),
+        ("a.parquet", b"PAR1 and nothing else"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+        read(Source(files=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({}, "name at least one"),
+        ({"a": "texts"}, "sources.a='texts': write a mapping"),
+        ({"a": {}}, "sources.a: needs exactly one of files, hub and documentation"),
+        ({"a": {"files": "x", "hub": "y"}}, "exactly one"),
+        ({"a": {"documentation": "yes"}}, "documentation='yes': must be true or false"),
+        ({"a": {"hub": "x", "trust_remote_code": True}}, "unknown key 'trust_remote_code'"),
+        ({"a": {"files": "x", "rows_per_document": 0}}, "rows_per_document=0"),
+        ({"a": {"files": "x", "separator": "line"}}, "separator='line'"),
+    ],
+)
+def test_wrong_entries_are_named(entries: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_sources(entries)
+
+
+def test_files_that_are_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"files='.*absent': nothing there"):
+        units("a", Source(files=str(tmp_path / "absent")))
+    (tmp_path / "a.pickle").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.pickle: neither of"):
+        units("a", Source(files=str(tmp_path / "a.pickle")))
+
+
+def test_a_hub_out_of_reach_says_how_to_use_files() -> None:
+    with pytest.raises(
+        (ConnectionError, ValueError), match=r"hub='wikimedia/wikipedia'.*"
+    ) as found:
+        units("a", Source(hub="wikimedia/wikipedia", name="20231101.en"))
+    assert "sources: {mine: {files:" in str(found.value)
+
+
+def test_settings_leave_defaults_out_and_sources_read_json() -> None:
+    assert Source(files="a", wrapped=True).settings() == {"files": "a", "wrapped": True}
+    assert Sources('{"a": {"files": "b"}}') == {"a": {"files": "b"}}
+    with pytest.raises(ValueError, match="is no JSON; write"):
+        Sources("texts/*.txt")

@@ -1,0 +1,61 @@
+"""A WordPiece vocabulary: of the size asked for, the same every time, or loaded and checked."""
+
+from pathlib import Path
+
+import pytest
+
+from sift_trainer.data.vocabulary import SPECIAL_TOKENS, load_wordpiece, train_wordpiece
+
+WORDS = """
+signal noise reads writes tensor frame opens closes a an the of to in with over
+"""
+TEXTS = [
+    f"{a} {b} {c} {a}ing, {c} and {a}{b}."
+    for a, b, c in zip(WORDS.split(), WORDS.split()[1:], WORDS.split()[2:], strict=False)
+]
+
+
+def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    tokenizer = train_wordpiece(TEXTS, vocab_size=100)
+    assert len(tokenizer) == 100
+    assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIAL_TOKENS)
+    assert set(tokenizer.all_special_ids) == set(range(5))
+    encoded = tokenizer("Signal NOISE", "the tensor")
+    assert encoded["input_ids"][0] == 2
+    assert tokenizer.decode(encoded["input_ids"]) == "[CLS] signal noise [SEP] the tensor [SEP]"
+    tokenizer.save_pretrained(tmp_path)
+    for kind in (AutoTokenizer, BertTokenizerFast):
+        again = kind.from_pretrained(tmp_path)
+        assert again.get_vocab() == tokenizer.get_vocab()
+        assert again("Signal NOISE", "the tensor")["input_ids"] == encoded["input_ids"]
+
+
+@pytest.mark.parametrize("parallel", ["true", "false"])
+def test_wordpiece_ids_do_not_depend_on_hash_order_or_threads(
+    monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    expected = train_wordpiece(TEXTS, vocab_size=100).get_vocab()
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", parallel)
+    for _ in range(5):  # the trainer seeds its hash tables anew each time
+        assert train_wordpiece(TEXTS, vocab_size=100).get_vocab() == expected
+
+
+def test_vocabulary_that_the_text_cannot_fill_is_refused_with_one_that_fits() -> None:
+    with pytest.raises(ValueError, match="vocab_size=8192") as refused:
+        train_wordpiece(TEXTS, 8192)
+    fitting = int(str(refused.value).split("use ")[1].split(" ")[0])
+    assert len(train_wordpiece(TEXTS, fitting)) == fitting
+    with pytest.raises(ValueError, match="needs text"):
+        train_wordpiece([])
+
+
+def test_a_saved_tokenizer_loads_and_a_folder_without_one_is_refused(tmp_path: Path) -> None:
+    trained = train_wordpiece(TEXTS, vocab_size=100)
+    trained.save_pretrained(tmp_path / "whole")
+    assert load_wordpiece(str(tmp_path / "whole")).get_vocab() == trained.get_vocab()
+    (tmp_path / "empty").mkdir()
+    for place in ("empty", "absent"):
+        with pytest.raises(ValueError, match=r"(?s)tokenizer=.*tokenizer\.json"):
+            load_wordpiece(str(tmp_path / place))

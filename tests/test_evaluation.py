@@ -1,0 +1,137 @@
+"""Evaluation at masked positions: the numbers of a dense pass, without its logits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import BertConfig, BertForPreTraining, default_data_collator
+
+from sift_trainer import SiftTrainingArguments
+from sift_trainer.evaluation import evaluate_pretraining
+from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.metrics import pretraining_metrics
+from sift_trainer.pretraining import PretrainingTrainer
+
+VOCABULARY, ROWS, LENGTH = 301, 10, 6
+
+
+@pytest.fixture
+def model() -> BertForPreTraining:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 1}
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=8, **shape)
+    return BertForPreTraining(config).eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, VOCABULARY, (ROWS, LENGTH), generator=generator)
+    chosen = torch.rand(ROWS, LENGTH, generator=generator) < 0.3
+    chosen[3] = False  # a row with nothing to predict
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": torch.where(chosen, ids, -100),
+        "next_sentence_label": torch.randint(0, 2, (ROWS,), generator=generator),
+    }
+
+
+def dense(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
+    """By hand, from the model's own logits everywhere."""
+    with torch.no_grad():
+        output: Any = model(**batch)
+    chosen = batch["labels"] != -100
+    logits, targets = output.prediction_logits[chosen], batch["labels"][chosen]
+    following = output.seq_relationship_logits.argmax(-1)
+    loss = functional.cross_entropy(logits, targets)
+    return {
+        "loss": float(output.loss),
+        "mlm_accuracy": float((logits.argmax(-1) == targets).float().mean()),
+        "mlm_loss": float(loss),
+        "mlm_perplexity": float(loss.exp()),
+        "nsp_accuracy": float((following == batch["next_sentence_label"]).float().mean()),
+    }
+
+
+@pytest.mark.parametrize("gathered", [True, False])
+def test_one_batch_gives_what_a_dense_pass_gives(
+    model: BertForPreTraining, batch: dict[str, Tensor], gathered: bool
+) -> None:
+    head = LabelledHead.of(model) if gathered else None
+    with torch.no_grad():
+        found = evaluate_pretraining(model, head, batch)
+        logits = model(input_ids=batch["input_ids"]).prediction_logits
+    chosen = batch["labels"] != -100
+    assert torch.equal(found.predicted_ids == -100, ~chosen)
+    assert torch.equal(found.predicted_ids[chosen], logits.argmax(-1)[chosen])
+    losses = functional.cross_entropy(logits.mT, batch["labels"], reduction="none")
+    assert torch.allclose(found.losses, losses, atol=1e-6)
+    assert float(found.loss) == pytest.approx(dense(model, batch)["loss"], rel=1e-5)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            # A transposed weight is as large as the vocabulary, but is no copy.
+            if isinstance(tensor, Tensor) and not tensor._is_view():
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_no_tensor_holds_logits_of_every_position(
+    model: BertForPreTraining, batch: dict[str, Tensor]
+) -> None:
+    masked = int((batch["labels"] != -100).sum())
+    sizes = {}
+    for gathered in (True, False):
+        head = LabelledHead.of(model) if gathered else None
+        with torch.no_grad(), LargestTensor() as largest:
+            evaluate_pretraining(model, head, batch)
+        sizes[gathered] = largest.elements
+    assert sizes == {True: masked * VOCABULARY, False: ROWS * LENGTH * VOCABULARY}
+
+
+def test_the_trainer_reports_what_a_dense_pass_gives(
+    model: BertForPreTraining, batch: dict[str, Tensor], tmp_path: Path
+) -> None:
+    rows = [{name: column[i] for name, column in batch.items()} for i in range(ROWS)]
+    stored = []
+    compute = pretraining_metrics()
+
+    def compute_metrics(prediction: Any, compute_result: bool) -> dict[str, float]:
+        stored.append([tensor.shape for tensor in prediction.predictions])
+        return compute(prediction, compute_result)
+
+    trainer = PretrainingTrainer(
+        model,
+        SiftTrainingArguments(
+            str(tmp_path),
+            per_device_eval_batch_size=4,
+            batch_eval_metrics=True,
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+            sift_keep_ratio=1.0,
+        ),
+        eval_dataset=rows,  # type: ignore[arg-type]
+        data_collator=default_data_collator,
+        compute_metrics=compute_metrics,
+    )
+    expected = dense(model, batch)
+    del expected["loss"]  # the Trainer's is a mean over batches
+    for _ in range(2):
+        reported = trainer.evaluate()
+        found = {name: reported[f"eval_{name}"] for name in expected}
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert stored[0] == [(4, LENGTH), (4, LENGTH), (4,)]
+    assert stored[2][0] == (2, LENGTH)
