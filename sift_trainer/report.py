@@ -153,9 +153,9 @@ def table(runs: Iterable[Run], reference: str = "vanilla") -> str:
     reached = [*head, f"reached {reference}'s accuracy"]
     spent = ["run", *(f"{phase} (s)" for phase in _COLUMNS), "backpropagated", "candidates"]
     return (
-        _markdown([reached, *(_reached(run, base) for run in runs)])
+        markdown([reached, *(_reached(run, base) for run in runs)])
         + "\n"
-        + _markdown([spent, *(_spent(run) for run in runs)])
+        + markdown([spent, *(_spent(run) for run in runs)])
     )
 
 
@@ -201,7 +201,7 @@ def _spent(run: Run) -> list[str]:
     return [run.name, *seconds, f"{spent.backprop_samples:.0f}", f"{spent.candidates:.0f}"]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table of which the first row is the head; columns line up in plain text too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]

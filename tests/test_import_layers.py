@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     # from logs to tables
     "report": {"run_log", "timing"},
     "plots": {"report"},
+    "seeds": {"report", "run_log"},
 }
 ON_TOP = {"cli", "pretraining", "probe"}  # what scripts call: these may import all of the above
 
