@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     # leaves
     "batch": set(),
     "config": set(),
+    "flops": set(),
     "data": {"data"},
     "metrics": set(),
     "positions": set(),
