@@ -15,7 +15,6 @@ from sift_trainer.flops import (
     forward_backward,
     scoring,
     scoring_overhead,
-    sentence_head,
     vocabulary_head,
 )
 from sift_trainer.scorer import inference
