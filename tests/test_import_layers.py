@@ -53,6 +53,10 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
     },
     "__init__": {"arguments", "callback", "early_exit", "scoring", "selection", "trainer"},
+    # before a run
+    "activation_memory": {"labelled_head"},
+    "plan": {"activation_memory", "arguments", "early_exit", "flops", "selection"},
+    "dry_run": {"arguments", "plan"},
     # from logs to tables
     "report": {"timing"},
     "plots": {"report"},
