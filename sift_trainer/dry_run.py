@@ -57,20 +57,21 @@ def _memory(plan: Plan) -> list[tuple[str, str]]:
         "activations": plan.activation_bytes,
         "loss": plan.loss_bytes,
     }
-    unit, size = ("GB", 1e9) if plan.memory_bytes >= 1e9 else ("MB", 1e6)
-    precision = "mixed precision" if plan.mixed_precision else "fp32"
+
+    def sized(number: float) -> str:
+        return f"{number / 1e9:.2f}" if plan.memory_bytes >= 1e9 else f"{number / 1e6:.1f}"
+
+    unit = "GB" if plan.memory_bytes >= 1e9 else "MB"
+    precision = "bf16" if plan.args.bf16 else "fp16" if plan.args.fp16 else "fp32"
     kernels = "GPU" if plan.counts_gpu_kernels else "CPU"
     lines = [
         ("parameters", f"{plan.parameters:,}"),
-        (
-            "memory per process",
-            f"{plan.memory_bytes / size:.3g} {unit}, {precision} on a {kernels}",
-        ),
-        ("", "= " + " + ".join(f"{name} {part / size:.3g}" for name, part in parts.items())),
+        ("memory per process", f"{sized(plan.memory_bytes)} {unit}, {precision} on a {kernels}"),
+        ("", "= " + " + ".join(f"{name} {sized(part)}" for name, part in parts.items())),
     ]
     if plan.processes > 1:
-        sharded = f"{plan.sharded_bytes / size:.3g} {unit} with all but the last two sharded"
-        lines.append(("", sharded))
+        over = f"the first three sharded over {plan.processes} (ZeRO-3, FSDP2)"
+        lines.append(("", f"{sized(plan.sharded_bytes)} {unit} with {over}"))
     return lines
 
 

@@ -147,7 +147,7 @@ def test_what_is_printed(tmp_path):
     assert "epochs              25.60 of 31,250 steps, 16,000,000 rows" in text
     assert "parameters          110,106,428" in text
     assert re.search(
-        r"memory per process  \d\.\d\d GB, mixed precision on a GPU\n {22}= weights", text
+        r"memory per process  \d\.\d\d GB, bf16 on a GPU\n {22}= weights 0.44 \+", text
     )
     assert "a step, 4.2% of forward + backward (in the paper's hours: 7.2%)" in text
     assert max(map(len, lines)) <= 100
