@@ -165,7 +165,7 @@ def test_a_baseline_prints_no_scoring(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the resident memory")
 @pytest.mark.parametrize("keep_ratio", [1.0, 0.5])
 def test_a_step_takes_what_was_planned(keep_ratio, tmp_path):
-    """Resident memory of a process that trains 40M parameters, above that of one that trains next
+    """Resident memory of a process that trains 42M parameters, above that of one that trains next
     to none. Gradients come as activations go, so the plan, which adds both, is somewhat above."""
     script = Path(__file__).parent / "peak_memory.py"
     command = [sys.executable, str(script), str(keep_ratio), str(tmp_path)]
