@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     # leaves
     "batch": set(),
     "config": set(),
+    "flops": set(),
     "data": {"data"},
     "metrics": set(),
     "positions": set(),
@@ -55,6 +56,10 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
     },
     "__init__": {"arguments", "callback", "early_exit", "scoring", "selection", "trainer"},
+    # before a run
+    "activation_memory": {"labelled_head"},
+    "plan": {"activation_memory", "arguments", "early_exit", "flops", "selection"},
+    "dry_run": {"arguments", "plan"},
     # from logs to tables
     "report": {"run_log", "timing"},
     "plots": {"report"},
