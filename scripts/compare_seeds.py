@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sift_trainer.plots import plot_accuracy
-from sift_trainer.report import table, write_json, write_text
+from sift_trainer.report import REFERENCES, table, write_json, write_text
 from sift_trainer.run_log import machine
 from sift_trainer.seeds import mean_run, read_seeds, spread_table
 
@@ -16,17 +16,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", nargs="+", help="output_dir of each seed")
     parser.add_argument("--output", type=Path, required=True, help="path without suffix")
-    parser.add_argument("--reference", default="vanilla", help="run that the others are held to")
     flags = parser.parse_args()
     try:
         found = read_seeds(flags.folders)
-        names = sorted(found, key=lambda name: (name != flags.reference, name))
+        names = sorted(found, key=lambda name: (name not in REFERENCES, name))
         groups = {name: found[name] for name in names}
         means = [mean_run(name, runs) for name, runs in groups.items()]
     except ValueError as error:
         parser.exit(1, f"error: {error}\n")
     text = f"{spread_table(groups)}\nMeans of {len(flags.folders)} seeds:\n\n"
-    text += table(means, flags.reference)
+    text += table(means)
     print(text)
     write_text(Path(f"{flags.output}.md"), text)
     seeds = {name: [asdict(run) for run in runs] for name, runs in groups.items()}

@@ -36,7 +36,7 @@ from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.plots import plot_accuracy, require_matplotlib
 from sift_trainer.pretraining_arguments import DataArguments, JobArguments, ModelArguments
-from sift_trainer.report import Run, summarize, write_json, write_report
+from sift_trainer.report import Run, earlier_runs, summarize, write_json, write_report
 from sift_trainer.run_log import RunLog
 from sift_trainer.validation import check_steps
 
@@ -117,7 +117,8 @@ def main(argv: Sequence[str]) -> list[Run]:
 
     The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder. `--resume_from_checkpoint` takes the path of a checkpoint, or
+    a figure named after the folder; runs that are in `output_dir` from earlier calls, finished or
+    not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or
     `latest`: then every run goes on from its last one, if it has any.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
@@ -137,9 +138,10 @@ def main(argv: Sequence[str]) -> list[Run]:
         settings.args.run_name = settings.args.run_name or name
         runs.append(train(name, settings, data))
     if shared.args.process_index == 0:
+        compared = [*runs, *earlier_runs(output, {run.name for run in runs})]
         record = {"corpus": settings_of(shared.corpus), "data": asdict(shared.data)}
-        print(write_report(output, runs, record))
-        plot_accuracy(runs, output / f"{output.resolve().name}.png")
+        print(write_report(output, compared, record))
+        plot_accuracy(compared, output / f"{output.resolve().name}.png")
     return runs
 
 

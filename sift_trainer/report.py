@@ -8,17 +8,19 @@ Seconds are the sum of the measured phases, so evaluation and checkpointing neve
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.run_log import machine, read_run_log
+from sift_trainer.run_log import FILE, machine, read_run_log
 from sift_trainer.timing import PHASES
 
 History = Sequence[Mapping[str, Any]]
 
+REFERENCES = ("vanilla", "baseline")
 _COLUMNS = ("sampling", "forward", "backward", "optimizer", "data")
 
 
@@ -84,6 +86,16 @@ def read_run(name: str, folder: str | Path) -> Run:
     return summarize(name, read_run_log(folder))
 
 
+def earlier_runs(folder: Path, known: Collection[str]) -> list[Run]:
+    """The evaluated runs whose folders are in `folder`, by name, without the `known` ones."""
+    runs = []
+    for file in sorted(folder.glob(f"*/{FILE}")):
+        if file.parent.name not in known:
+            with suppress(ValueError):  # not evaluated yet
+                runs.append(read_run(file.parent.name, file.parent))
+    return runs
+
+
 def summarize(name: str, history: History) -> Run:
     """The run that `history` describes.
 
@@ -140,15 +152,19 @@ def totals_at(spent: Sequence[Totals], step: float) -> Totals:
     return _between(before, after, (step - before.step) / (after.step - before.step))
 
 
-def table(runs: Iterable[Run], reference: str = "vanilla") -> str:
+def table(runs: Iterable[Run], reference: str | None = None) -> str:
     """Two Markdown tables with a row per run, at its last evaluation.
+
+    `reference` is the run that the others are held to; by default one named vanilla or baseline.
 
     The first has the accuracies and the training time, as difference and ratio to `reference`, and
     when the reference's last accuracy was reached, as a share of the reference's own time (the
     paper's 43 h of 57 h is 0.75x). The second has the seconds of each phase, and the samples.
     """
     runs = list(runs)
-    base = next((run for run in runs if run.name == reference), None)
+    wanted = REFERENCES if reference is None else (reference,)
+    base = next((run for run in runs if run.name in wanted), None)
+    reference = wanted[0] if base is None else base.name
     head = ["run", "MLM accuracy", f"vs {reference}", "NSP accuracy", "seconds", f"vs {reference}"]
     reached = [*head, f"reached {reference}'s accuracy"]
     spent = ["run", *(f"{phase} (s)" for phase in _COLUMNS), "backpropagated", "candidates"]

@@ -104,6 +104,15 @@ def test_a_run_alone_gives_what_it_gives_among_others(toy, tmp_path):
     assert not (tmp_path / "one" / "vanilla").exists()
 
 
+def test_runs_that_are_started_one_after_another_share_a_table(toy, tmp_path, capsys):
+    """As the rows of Table 1, each of which is a launch of its own."""
+    for name in ("entropy", "vanilla"):
+        main([*toy, *flags(output_dir=tmp_path / "out", runs=name)])
+    text = capsys.readouterr().out.rpartition("| run ")[2]
+    assert [line.split()[1] for line in text.splitlines()[2:4]] == ["vanilla", "entropy"]
+    assert [run["name"] for run in results(tmp_path / "out")["runs"]] == ["vanilla", "entropy"]
+
+
 def test_latest_resumes_every_run_where_it_stopped(toy, tmp_path):
     toy = [*toy, *flags(runs="loss", save_strategy="steps", save_steps=3)]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
