@@ -1,7 +1,7 @@
 """The one training step: draw candidates, score them, keep the hard ones, train on those."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
+from sift_trainer.sharding import tied_in_one_group
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
     check_batch_size,
@@ -189,6 +190,12 @@ class SiftMixin(_Base):
         """Train; what was learned of the model in an earlier run is asked again."""
         self._sifted_model = None
         return super().train(*args, **kwargs)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Wrapped for distribution here. Private in Transformers: there is no public method that
+        wraps the model."""
+        with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Of an epoch's samples only the kept share is trained on, and counts for the speed."""
