@@ -14,6 +14,7 @@ from transformers.trainer_utils import has_length
 from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
+from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
 from sift_trainer.sharding import tied_in_one_group
 from sift_trainer.sifter import Sifter
@@ -65,6 +66,7 @@ class SiftMixin(_Base):
         self.model_accepts_loss_kwargs: bool
         self._detached_callback = SiftCallback()
         super().__init__(*args, **kwargs)
+        check_launch(LaunchArguments(), self.args, self.accelerator.state)
         if self.sift_callback is self._detached_callback:
             self.add_callback(SiftCallback())
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -151,6 +153,7 @@ class SiftMixin(_Base):
 
     def _meet(self, model: nn.Module, batch: Batch) -> None:
         """Learn what the model does with its labels, once per training run."""
+        check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         if self.sift.sift_keep_ratio < 1:
