@@ -1,11 +1,27 @@
-"""What a model needs to be sharded by FSDP2, and to be asked and scored when it is."""
+"""What sharding asks for: a model that can be wrapped, and processes that do the same things.
 
-from collections.abc import Iterator
+Each pass through a sharded model gathers its parameters, so that all processes have to make the
+same passes, whatever is in their batches.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
+from accelerate import Accelerator
 from torch import nn
 
 from sift_trainer.labelled_head import output_embeddings_of
+
+
+def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
+    """A function for all processes to call together: whether the answer is yes on each of them."""
+
+    def agreed(answer: bool) -> bool:
+        answers = accelerator.gather(torch.tensor([int(answer)], device=accelerator.device))
+        return bool(answers.all())
+
+    return agreed
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_row
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
-from sift_trainer.sharding import tied_in_one_group
+from sift_trainer.sharding import tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
     check_batch_size,
@@ -174,6 +174,7 @@ class SiftMixin(_Base):
                 accepts_count=self.model_accepts_loss_kwargs,
                 own_loss=self._own_loss(),
                 compiled=self.args.torch_compile,
+                agreed=unanimous(self.accelerator),
             )
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
