@@ -21,6 +21,7 @@ from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
     check_batch_size,
     check_first_batch,
+    check_parallelism,
     check_setup,
     check_steps,
 )
@@ -67,6 +68,7 @@ class SiftMixin(_Base):
         self._detached_callback = SiftCallback()
         super().__init__(*args, **kwargs)
         check_launch(LaunchArguments(), self.args, self.accelerator.state)
+        check_parallelism(self.sift, self.accelerator.parallelism_config)
         if self.sift_callback is self._detached_callback:
             self.add_callback(SiftCallback())
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
