@@ -37,17 +37,21 @@ def loss_of(outputs: Any) -> Tensor | None:
 
 
 def finite_probe(
-    forward: Forward, batch: Mapping[str, Any], rows: int = 2
+    forward: Forward,
+    batch: Mapping[str, Any],
+    rows: int = 2,
+    agreed: Callable[[bool], bool] = bool,
 ) -> dict[str, Any] | None:
     """A few rows of ``batch`` to ask about: those with the most labels whose loss is a number.
 
-    A loss that is not would make every answer the same. None if there are no such rows.
+    A loss that is not would make every answer the same. None if there are no such rows, or, by
+    ``agreed``, not on every process.
     """
     order = label_counts(batch["labels"]).argsort(descending=True, stable=True)
     for few in torch.split(order, rows):
         probe = take_rows(batch, few)
         loss = loss_of(forward(**probe))
-        if loss is None or bool(loss.isfinite()):
+        if agreed(loss is None or bool(loss.isfinite())):
             return probe
     return None
 

@@ -124,12 +124,14 @@ class Scorer:
         assert self.adapter is not None
         # A model that cannot take the labelled-only head cannot take the pruned exit before it.
         prune = self.head is not None and self.adapter.gathers_positions and labels.dim() > 1
-        flat = positions.flat if len(positions.flat) else None
+        # Without a label one position passes for nothing: all processes have to call the same
+        # modules where their parameters are sharded.
+        flat = positions.flat if len(positions.flat) else positions.flat.new_zeros(1)
         head = self.head.at(flat) if self.head is not None and not prune else nullcontext()
         with self.adapter.at(self.exit_layer, flat if prune else None), head:
             logits = self.adapter.logits(forward(**self._inputs(batch)))
-        if flat is not None and self.head is not None:
-            return logits.flatten(0, -2)
+        if self.head is not None:
+            return logits.flatten(0, -2)[: len(positions.flat)]
         if logits.shape[:-1] != labels.shape:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} do not fit logits of shape "

@@ -39,6 +39,7 @@ class Sifter:
         accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
         own_loss: why the loss that is trained on is not the model's own; None if it is.
         compiled: whether training calls a compiled model, which no block can be swapped in.
+        agreed: whether all processes answer yes; they call it together.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Sifter:
         accepts_count: bool,
         own_loss: str | None,
         compiled: bool = False,
+        agreed: Callable[[bool], bool] = bool,
     ) -> None:
         self.model = model
         self.forward = forward
@@ -59,11 +61,12 @@ class Sifter:
         self.divides_by_count = True
         self.gather: Gather | None = None  # what training passes its labelled positions to
         self.compiled = compiled
+        self.agreed = agreed
         self.asked = batch is None
         if batch is not None:
             first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
             with inference(model), first_block:
-                probe = finite_probe(forward, batch)
+                probe = finite_probe(forward, batch, agreed=agreed)
                 if probe is not None:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
@@ -76,9 +79,9 @@ class Sifter:
     def _ask(self, probe: Mapping[str, Any], accepts_count: bool, own_loss: str | None) -> None:
         """Ask the model what its loss does."""
         if not labels_are_inputs(self.model):
-            self.shifted = shifts_labels(self.forward, probe)
+            self.shifted = self.agreed(shifts_labels(self.forward, probe))
         if own_loss is None and accepts_count:
-            self.divides_by_count = divides_by_count(self.forward, probe)
+            self.divides_by_count = self.agreed(divides_by_count(self.forward, probe))
         if probe["labels"].dim() < 2:
             self.head = None  # one prediction per sample: there is nothing to leave out
         if self.head is None:
@@ -95,8 +98,14 @@ class Sifter:
         )
 
     def _why_not(self, gather: Gather, probe: Mapping[str, Any]) -> str | None:
+        """Why no process trains with ``gather``: one that did alone would make other passes."""
         labels = aligned_labels(probe["labels"], self.shifted)
-        return why_not_gathered(self.forward, probe, gather, labels, self.shifted)
+        if not self.agreed(bool((labels != IGNORE_INDEX).any())):
+            return "the first batch has no labelled position to try it on"
+        reason = why_not_gathered(self.forward, probe, gather, labels, self.shifted)
+        if self.agreed(reason is None):
+            return None
+        return reason or "another process found a reason not to"
 
     def _widest(self, head: LabelledHead, probe: Mapping[str, Any]) -> Gather:
         """The last block on labelled positions too, where it can be left out elsewhere."""

@@ -1,7 +1,7 @@
 """The one training step: draw candidates, score them, keep the hard ones, train on those."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,14 @@ from transformers.trainer_utils import has_length
 from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
+from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
+from sift_trainer.sharding import tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
     check_batch_size,
     check_first_batch,
+    check_parallelism,
     check_setup,
     check_steps,
 )
@@ -64,6 +67,8 @@ class SiftMixin(_Base):
         self.model_accepts_loss_kwargs: bool
         self._detached_callback = SiftCallback()
         super().__init__(*args, **kwargs)
+        check_launch(LaunchArguments(), self.args, self.accelerator.state)
+        check_parallelism(self.sift, self.accelerator.parallelism_config)
         if self.sift_callback is self._detached_callback:
             self.add_callback(SiftCallback())
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -150,6 +155,7 @@ class SiftMixin(_Base):
 
     def _meet(self, model: nn.Module, batch: Batch) -> None:
         """Learn what the model does with its labels, once per training run."""
+        check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         if self.sift.sift_keep_ratio < 1:
@@ -170,6 +176,7 @@ class SiftMixin(_Base):
                 accepts_count=self.model_accepts_loss_kwargs,
                 own_loss=self._own_loss(),
                 compiled=self.args.torch_compile,
+                agreed=unanimous(self.accelerator),
             )
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
@@ -189,6 +196,12 @@ class SiftMixin(_Base):
         """Train; what was learned of the model in an earlier run is asked again."""
         self._sifted_model = None
         return super().train(*args, **kwargs)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Wrapped for distribution here. Private in Transformers: there is no public method that
+        wraps the model."""
+        with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Of an epoch's samples only the kept share is trained on, and counts for the speed."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from accelerate import ParallelismConfig
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
@@ -56,6 +57,18 @@ def check_setup(
         )
     if scores_with_model(sift):
         check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
+
+
+def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
+    """Refuse processes that share rows, or the positions of rows: each sifts its own."""
+    if sift.sift_keep_ratio == 1 or parallelism is None:
+        return
+    sizes = {name: getattr(parallelism, name) for name in ("tp_size", "cp_size", "sp_size")}
+    if any(size > 1 for size in sizes.values()):
+        raise ValueError(
+            f"parallelism_config has {sizes}, so that processes share rows, while each sifts rows "
+            "of its own; use 1 for these and distribute by data alone"
+        )
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:

@@ -44,14 +44,18 @@ ALLOWED: dict[str, set[str]] = {
         "scorer",
     },
     # train
+    "launch": set(),
+    "sharding": {"labelled_head"},
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection"},
     "trainer": {
         "arguments",
         "batch",
         "callback",
+        "launch",
         "loss_contract",
         "selection",
+        "sharding",
         "sifter",
         "validation",
     },

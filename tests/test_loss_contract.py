@@ -118,6 +118,23 @@ def test_rows_whose_loss_is_no_number_are_not_asked_about() -> None:
     assert asked_about(token_labels((3, 0, 1, 5)), broken=(0, 1)) is None
 
 
+def test_rows_are_asked_about_on_every_process_or_on_none() -> None:
+    labels = token_labels((3, 0, 1, 5))
+    answers = iter([False, True])  # of all processes, for the first rows and for the next
+    seen = []
+
+    def agreed(answer: bool) -> bool:
+        seen.append(answer)
+        return next(answers)
+
+    forward = lambda **_: {"loss": torch.tensor(1.0)}  # noqa: E731
+    batch = {"labels": labels, "row": torch.arange(4)}
+    probe = finite_probe(forward, batch, agreed=agreed)
+    assert seen == [True, True]
+    assert probe is not None
+    assert probe["row"].tolist() == [2, 1]
+
+
 # ---- why_not_gathered ----
 
 

@@ -101,6 +101,22 @@ def test_num_items_skips_the_first_label_of_some_causal_models(
     assert trainer._get_num_items_in_batch(labels, torch.device("cpu")) == 4
 
 
+def test_prepare_for_training_is_where_the_model_is_wrapped(tmp_path: Path) -> None:
+    """`SiftMixin` prepares a model for FSDP2 around it."""
+
+    class Wrapping(Trainer):
+        def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+            self.before = list(self.accelerator._models)
+            prepared = super()._prepare_for_training(*args, **kwargs)
+            self.after = list(self.accelerator._models)
+            return prepared
+
+    trainer = Wrapping(bert(), TrainingArguments(**quick(tmp_path)), train_dataset=Rows(48))
+    trainer.train()
+    assert trainer.before == []
+    assert trainer.after == [trainer.model]
+
+
 def test_prepare_inputs_moves_and_leaves_the_batch_alone(trainer: Watching) -> None:
     batch = BatchEncoding({"input_ids": torch.ones(2, 3, dtype=torch.long), "name": "x"})
     prepared = trainer._prepare_inputs(batch)

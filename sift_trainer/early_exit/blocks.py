@@ -1,10 +1,11 @@
 """Any Transformers model: find its stack of blocks by structure, and truncate it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -19,15 +20,12 @@ class TruncatableModuleList(nn.ModuleList):
     """
 
     exit_at: int | None = None
-    exit_block: Callable[..., Any] | None = None  # called in place of the last block, if set
 
     def __len__(self) -> int:
         return len(self._modules) if self.exit_at is None else self.exit_at
 
     def __iter__(self) -> Iterator[nn.Module]:
-        if self.exit_at is None or self.exit_block is None:
-            return islice(iter(self._modules.values()), len(self))
-        return iter([*islice(self._modules.values(), self.exit_at - 1), self.exit_block])  # type: ignore[list-item]
+        return islice(iter(self._modules.values()), len(self))
 
     def __getitem__(self, index: Any) -> Any:
         if self.exit_at is None:
@@ -54,22 +52,39 @@ class BlockStackExit(ExitAdapter):
         return len(self.blocks._modules)
 
     def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
-        return self.ending_in(k, self.exit_block(k, positions))
+        return self.ending_in(k, self.exit_forward(k, positions))
 
     @contextmanager
-    def ending_in(self, k: int, exit_block: Callable[..., Any] | None) -> Iterator[None]:
-        """Blocks 1..k, with ``exit_block`` in place of the k-th if given."""
-        before = self.blocks.exit_at, self.blocks.exit_block
-        self.blocks.exit_at = k
-        self.blocks.exit_block = exit_block
-        try:
-            yield
-        finally:
-            self.blocks.exit_at, self.blocks.exit_block = before
+    def ending_in(self, k: int, forward: Callable[..., Any] | None) -> Iterator[None]:
+        """Blocks 1..k, the k-th with ``forward`` in place of its own if given.
 
-    def exit_block(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
-        """What runs in place of block k; None for the block itself."""
+        The block is still called as a module: its hooks gather the parameters of a sharded one.
+        """
+        before, self.blocks.exit_at = self.blocks.exit_at, k
+        block = list(self.blocks._modules.values())[k - 1]
+        try:
+            with nullcontext() if forward is None else _forward_of(block, forward):
+                yield
+        finally:
+            self.blocks.exit_at = before
+
+    def exit_forward(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
+        """What block k computes when it is the exit; None for what it always does."""
         return None
+
+
+@contextmanager
+def _forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the context ``block`` computes ``forward``, in front of that of its class."""
+    own = vars(block)
+    before = own.get("forward")
+    own["forward"] = forward
+    try:
+        yield
+    finally:
+        del own["forward"]
+        if before is not None:
+            own["forward"] = before
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
@@ -128,7 +143,13 @@ def _alike(blocks: nn.ModuleList) -> bool:
     """Whether the parameters that blocks share by name have equal shapes: one width throughout."""
     shapes: dict[str, Any] = {}
     return all(
-        shapes.setdefault(name, parameter.shape) == parameter.shape
+        shapes.setdefault(name, shape) == shape
         for block in blocks.children()
-        for name, parameter in block.named_parameters()
+        for name, shape in _shapes(block)
     ) and any(True for _ in blocks.parameters())
+
+
+def _shapes(block: nn.Module) -> Iterator[tuple[str, torch.Size]]:
+    """Whole shapes, also of parameters that ZeRO-3 has sharded: they are empty between uses."""
+    for name, parameter in block.named_parameters():
+        yield name, getattr(parameter, "ds_shape", parameter.shape)

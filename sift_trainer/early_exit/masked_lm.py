@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 
 from sift_trainer.early_exit.blocks import BlockStackExit
@@ -29,11 +30,11 @@ class MaskedLMExit(BlockStackExit):
     @staticmethod
     def fits(model: nn.Module, blocks: nn.ModuleList) -> bool:
         """Whether every block is one of the known classes (not a subclass, which may compute
-        something else; sharded blocks are such subclasses too), the head is over tokens, and what
-        lies between is Transformers' own: a forward of the user's may mix positions."""
+        something else), the head is over tokens, and what lies between is Transformers' own: a
+        forward of the user's may mix positions."""
         first: Any
         first, *_ = blocks.children()
-        if not {type(block).__name__ for block in blocks.children()} <= _BERT_BLOCKS:
+        if not {_class_name(block) for block in blocks.children()} <= _BERT_BLOCKS:
             return False
         attention = first.attention.self
         return (
@@ -43,12 +44,17 @@ class MaskedLMExit(BlockStackExit):
             and output_embeddings_of(model) is not None
         )
 
-    def exit_block(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
+    def exit_forward(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
         if positions is None:
             return None
         block = list(self.blocks._modules.values())[k - 1]
         assert block is not None
         return _pruned(block, positions)
+
+
+def _class_name(block: nn.Module) -> str:
+    """Of the class that a block was built from: FSDP2 puts one of its own in front."""
+    return next(cls.__name__ for cls in type(block).__mro__ if not issubclass(cls, FSDPModule))
 
 
 class LabelledLastBlock:

@@ -53,9 +53,11 @@ _GPT2 = {
 }
 
 
-def build(name: str) -> PreTrainedModel:
-    """A model by name, the same in every process."""
-    torch.manual_seed(0)
+def build(name: str, dropout: bool = False, seed: int = 0) -> PreTrainedModel:
+    """A model by name, the same in every process; ``dropout``, of BERT for pre-training only."""
+    torch.manual_seed(seed)
+    if name == "bert_pretraining" and dropout:
+        return BertForPreTraining(BertConfig(**_SIZES))
     if name == "bert_pretraining":
         return BertForPreTraining(BertConfig(**_SIZES, **_NO_DROPOUT))
     if name == "bert_masked_lm":

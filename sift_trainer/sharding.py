@@ -1,0 +1,58 @@
+"""What sharding asks for: a model that can be wrapped, and processes that do the same things.
+
+Each pass through a sharded model gathers its parameters, so that all processes have to make the
+same passes, whatever is in their batches.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from sift_trainer.labelled_head import output_embeddings_of
+
+
+def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
+    """A function for all processes to call together: whether the answer is yes on each of them."""
+
+    def agreed(answer: bool) -> bool:
+        answers = accelerator.gather(torch.tensor([int(answer)], device=accelerator.device))
+        return bool(answers.all())
+
+    return agreed
+
+
+@contextmanager
+def tied_in_one_group(model: nn.Module) -> Iterator[None]:
+    """Within the context, FSDP2 wraps a model whose output embeddings are tied to more than the
+    input embeddings: BERT's decoder shares its bias with the head that holds it.
+
+    Accelerate puts the output embeddings into a group of their own, and PyTorch refuses a parameter
+    that two groups see. While they are not to be found they stay in the model's own group.
+    """
+    if not _tied_outside(model):
+        yield
+        return
+    own = vars(model)
+    own["get_output_embeddings"] = own["get_input_embeddings"] = lambda: None
+    try:
+        yield
+    finally:
+        del own["get_output_embeddings"], own["get_input_embeddings"]
+
+
+def _tied_outside(model: nn.Module) -> bool:
+    """Whether a module beyond the two embeddings holds a parameter of the output embeddings."""
+    output_embeddings = output_embeddings_of(model)
+    if output_embeddings is None:
+        return False
+    embeddings = {output_embeddings, model.get_input_embeddings()}  # type: ignore[operator]
+    theirs = {id(parameter) for parameter in output_embeddings.parameters()}
+    return any(
+        id(parameter) in theirs
+        for module in model.modules()
+        if module not in embeddings
+        for parameter in module.parameters(recurse=False)
+    )

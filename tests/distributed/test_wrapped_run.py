@@ -1,0 +1,129 @@
+"""Two processes in every wrapper that is shipped: the parameters of one plain loop over the union
+of the kept rows, and a resumed run that is the whole one."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD
+
+from tests.distributed.launch import accelerate
+from tests.distributed.test_sifted_run import union_loss
+from tests.distributed.wrapped_run import CLIP, KEPT, MOMENTUM, RATE, RUNS, SAVED, STEPS
+from tests.invariants.scale_runs import build
+
+pytestmark = pytest.mark.distributed
+
+# What a run is to be wrapped in: the configuration that says so, and the class that comes of it.
+WRAPPERS = {
+    "ddp": ("ddp_8gpu", "DistributedDataParallel"),
+    "zero1": ("deepspeed_zero1", "DeepSpeedEngine"),
+    "zero2": ("deepspeed_zero2", "DeepSpeedEngine"),
+    "zero3": ("deepspeed_zero3", "DeepSpeedEngine"),
+    "fsdp2": ("fsdp2_8gpu", "FSDPModule"),
+}
+
+
+@pytest.fixture(scope="module", params=WRAPPERS)
+def run(request, tmp_path_factory):
+    """Name of the wrapper, report of each process, and the parameters of each model."""
+    wrapper = request.param
+    if wrapper.startswith("zero") and shutil.which("g++") is None:
+        pytest.skip("DeepSpeed compiles its communication for the CPU with g++, which is missing")
+    folder = tmp_path_factory.mktemp(wrapper)
+    done = accelerate(
+        *("--config_file", f"configs/accelerate/{WRAPPERS[wrapper][0]}.yaml"),
+        *("--num_processes", 2, "--mixed_precision", "no"),
+        *("-m", "tests.distributed.wrapped_run", folder, wrapper),
+        timeout=500,  # DeepSpeed's first run compiles, for a minute and a half
+    )
+    written = [folder / f"report-{rank}.json" for rank in range(2)]
+    assert all(path.is_file() for path in written), done.stdout[-2000:] + done.stderr[-6000:]
+    reports = [json.loads(path.read_text()) for path in written]
+    models = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in RUNS}
+    return wrapper, reports, models
+
+
+def test_the_model_is_wrapped(run):
+    wrapper, reports, _ = run
+    for report in reports:
+        for entry in report.values():
+            assert entry["world_size"] == 2
+            assert WRAPPERS[wrapper][1] in entry["wrapped_in"]
+
+
+def test_half_of_the_candidates_is_dropped_on_each_process(run):
+    for report in run[1]:
+        for name, (_, accumulation, *_) in RUNS.items():
+            drawn, kept = report[name]["drawn"], report[name]["kept"]
+            each, number = KEPT // accumulation, STEPS * accumulation
+            assert [len(batch) for batch in drawn] == [2 * each] * number
+            assert [len(batch) for batch in kept] == [each] * number
+            for candidates, chosen in zip(drawn, kept, strict=True):
+                assert all(row in candidates for row in chosen)
+            assert report[name]["candidates"] == 2 * 2 * KEPT * STEPS
+            assert report[name]["backprop_samples"] == 2 * KEPT * STEPS
+
+
+def test_processes_draw_different_rows_and_step_together(run):
+    first, second = run[1]
+    for name in RUNS:
+        assert first[name]["steps"] == second[name]["steps"] == STEPS
+        for mine, others in zip(first[name]["drawn"], second[name]["drawn"], strict=True):
+            assert not {tuple(row) for row in mine} & {tuple(row) for row in others}
+
+
+def test_only_what_is_read_is_computed_in_every_wrapper(run):
+    for report in run[1]:
+        for name, (model, *_) in RUNS.items():
+            bert = model == "bert_pretraining"
+            assert report[name]["trains_with"] == ("LabelledLastBlock" if bert else "LabelledHead")
+            assert report[name]["prunes_exit"] == bert
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if not run.adamw])
+def test_loss_gradient_norm_and_parameters_are_those_of_one_loop_over_the_union(run, name):
+    _, reports, models = run
+    (model_name, accumulation, *_), data = RUNS[name], RUNS[name].rows()
+    by_ids = {tuple(row["input_ids"].tolist()): row for row in data}
+    model = build(model_name).train()
+    optimizer = SGD(model.parameters(), momentum=MOMENTUM)
+    for step in range(STEPS):
+        window = slice(step * accumulation, (step + 1) * accumulation)
+        shares = [share for report in reports for share in report[name]["kept"][window]]
+        chosen = [[by_ids[tuple(ids)] for ids in share] for share in shares]
+        batches = [{k: torch.stack([row[k] for row in few]) for k in few[0]} for few in chosen]
+        optimizer.zero_grad()
+        loss = union_loss(model, model_name, batches)
+        loss.backward()
+        norm = clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        optimizer.step()
+        assert reports[0][name]["losses"][step] == pytest.approx(loss.item(), rel=1e-6)
+        assert reports[0][name]["grad_norms"][step] == pytest.approx(norm.item(), rel=1e-6)
+    for key, expected in model.state_dict().items():
+        assert torch.allclose(models[name][key], expected, rtol=0, atol=1e-7), key
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_resumed_run_is_the_whole_one_bit_for_bit(run, name):
+    """It begins from other parameters than the whole one did, so that they are the checkpoint's."""
+    first = SAVED * RUNS[name].accumulation
+    for report in run[1]:
+        whole, resumed = report[name], report[f"{name} resumed"]
+        assert len(resumed["kept"]) == (STEPS - SAVED) * RUNS[name].accumulation
+        for field in ("drawn", "kept", "micro_losses"):
+            assert resumed[field] == whole[field][first:], field
+        assert resumed["grad_norms"] == whole["grad_norms"]
+
+
+def test_a_process_without_a_label_makes_the_passes_of_the_others(run):
+    """Its batches of the first and the third step: sharded, it would else wait forever."""
+    data = RUNS["gaps"].rows()
+    unlabelled = {tuple(data[number]["input_ids"].tolist()) for number in RUNS["gaps"].unlabelled}
+    for step in (0, 2, 4):
+        shares = [{tuple(ids) for ids in report["gaps"]["kept"][step]} for report in run[1]]
+        assert not shares[0] & unlabelled
+        assert shares[1] <= unlabelled

@@ -1,0 +1,137 @@
+"""Sifted training in one wrapper, whole and resumed; each process writes what it did.
+
+``wrapped_run.py FOLDER WRAPPER`` under a launcher, WRAPPER being what the model is to be put into:
+ddp, zero1, zero2, zero3 or fsdp2.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.optim import SGD
+
+from sift_trainer import SiftTrainer, SiftTrainingArguments
+from tests.distributed import fsdp2_on_cpu
+from tests.distributed.launch import leave
+from tests.invariants.scale_runs import build, rows
+
+KEPT, STEPS, SAVED, RATE, MOMENTUM, CLIP = 4, 5, 3, 0.05, 0.9, 0.5
+BLOCKS = {"bert_pretraining": "BertLayer", "llama": "LlamaDecoderLayer"}
+
+
+class Run(NamedTuple):
+    """Of `KEPT` rows a step and process; by momentum without dropout, or by AdamW with it."""
+
+    model: str
+    accumulation: int = 1
+    adamw: bool = False
+    unlabelled: tuple[int, ...] = ()  # numbers of rows; then rows come in their order
+
+    def rows(self):
+        data = rows(self.model, "ragged")
+        for number in self.unlabelled:
+            data[number]["labels"] = torch.full_like(data[number]["labels"], -100)
+        return data
+
+
+RUNS = {
+    "bert": Run("bert_pretraining"),  # takes a mean of its own over the labels of a batch
+    "llama": Run("llama", accumulation=2),  # divides by the count that it is given
+    "dropout": Run("bert_pretraining", adamw=True),
+    "gaps": Run("llama", unlabelled=tuple(range(8, 16))),  # all that one process draws at first
+}
+
+
+class Recording(SiftTrainer):
+    """Keeps, for each micro-batch, the token ids of the rows that were drawn and of those trained
+    on, and this process's loss."""
+
+    drawn: list[list]
+    kept: list[list]
+    micro_losses: list[float]
+    wrapped_in: list[str]
+
+    def get_batch_samples(self, *args, **kwargs):
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        self.drawn += [batch["input_ids"].tolist() for batch in batches]
+        return batches, count
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.kept.append(inputs["input_ids"].tolist())
+        self.micro_losses.append(loss.item())
+        self.wrapped_in = [cls.__name__ for cls in type(model).__mro__]
+        return loss
+
+
+def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recording:
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = BLOCKS[run.model]
+    args = SiftTrainingArguments(
+        str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=KEPT // run.accumulation,
+        gradient_accumulation_steps=run.accumulation,
+        optim="adamw_torch",
+        learning_rate=1e-3 if run.adamw else RATE,
+        lr_scheduler_type="linear",
+        max_grad_norm=CLIP,
+        train_sampling_strategy="sequential" if run.unlabelled else "random",
+        use_cpu=wrapper != "fsdp2",
+        report_to=[],
+        save_strategy="steps",
+        save_steps=SAVED,
+        logging_steps=1,
+        disable_tqdm=True,
+        sift_warmup_steps=0,
+        dataloader_pin_memory=False,
+    )
+    if wrapper == "zero3":  # parameters this small would never be sharded again after a use
+        zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        zero["stage3_param_persistence_threshold"] = 0
+        zero["stage3_max_live_parameters"] = zero["stage3_max_reuse_distance"] = 0
+    model = build(run.model, dropout=run.adamw, seed=int(resume))
+    sgd = None if run.adamw else (SGD, {"lr": RATE, "momentum": MOMENTUM})
+    trainer = Recording(model, args, train_dataset=run.rows(), optimizer_cls_and_kwargs=sgd)
+    trainer.drawn, trainer.kept, trainer.micro_losses = [], [], []
+    trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
+    return trainer
+
+
+def report(trainer: Recording) -> dict:
+    sifter, logs = trainer._sifter, [line for line in trainer.state.log_history if "loss" in line]
+    return {
+        "world_size": trainer.args.world_size,
+        "wrapped_in": trainer.wrapped_in,
+        "drawn": trainer.drawn,
+        "kept": trainer.kept,
+        "micro_losses": trainer.micro_losses,
+        "steps": trainer.state.global_step,
+        "losses": [line["loss"] for line in logs],
+        "grad_norms": [line["grad_norm"] for line in logs],
+        "candidates": logs[-1]["sift/candidates"],
+        "backprop_samples": logs[-1]["sift/backprop_samples"],
+        "trains_with": type(sifter.gather.__self__).__name__,
+        "prunes_exit": sifter.scorer.adapter.gathers_positions,
+    }
+
+
+def main(folder: Path, wrapper: str) -> None:
+    if wrapper == "fsdp2":
+        fsdp2_on_cpu.allow()
+    reports = {}
+    for name, run in RUNS.items():
+        trainer = train(run, folder / name, wrapper)
+        reports[name], rank = report(trainer), trainer.args.process_index
+        whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if rank == 0:
+            torch.save({key: value.cpu() for key, value in whole.items()}, folder / f"{name}.pt")
+        reports[f"{name} resumed"] = report(train(run, folder / name, wrapper, resume=True))
+    (folder / f"report-{rank}.json").write_text(json.dumps(reports))
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
