@@ -16,11 +16,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"
 ALLOWED: dict[str, set[str]] = {
     # leaves
     "batch": set(),
+    "checkpoints": set(),
     "config": set(),
     "data": {"data"},
     "metrics": set(),
     "positions": set(),
     "selection": set(),
+    "termination": set(),
     "theory": set(),
     "timing": set(),
     # score, keep
@@ -40,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "scorer",
     },
     # train
+    "saving": {"checkpoints", "termination"},
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection"},
     "trainer": {
@@ -47,11 +50,21 @@ ALLOWED: dict[str, set[str]] = {
         "batch",
         "callback",
         "loss_contract",
+        "saving",
         "selection",
         "sifter",
         "validation",
     },
-    "__init__": {"arguments", "callback", "early_exit", "scoring", "selection", "trainer"},
+    "__init__": {
+        "arguments",
+        "callback",
+        "checkpoints",
+        "early_exit",
+        "scoring",
+        "selection",
+        "termination",
+        "trainer",
+    },
     # from logs to tables
     "report": {"timing"},
     "plots": {"report"},
