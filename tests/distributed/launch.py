@@ -17,12 +17,8 @@ def leave() -> None:
     distributed.destroy_process_group()
 
 
-def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
-    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo.
-
-    Raises:
-        AssertionError: if the launch fails; carries the end of its output.
-    """
+def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Popen[str]:
+    """Start ``script`` (relative to the checkout) in ``processes`` processes over gloo."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,7 +35,25 @@ def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int =
         "PYTHONPATH": str(ROOT),
         "ACCELERATE_USE_CPU": "true",
     }
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
+    """`start`, and wait for the end.
+
+    Raises:
+        AssertionError: if the launch fails; carries the end of its output.
+    """
+    launch = start(script, *arguments, processes=processes)
+    try:
+        output, _ = launch.communicate(timeout=timeout)
+    finally:
+        launch.kill()
+    assert launch.returncode == 0, output[-8000:]
