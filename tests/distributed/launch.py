@@ -45,15 +45,27 @@ def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Pop
     )
 
 
+def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
+    """Exit status and output of a launch, which is ended with all its processes after ``timeout``
+    seconds: then the launcher is asked first, as it alone knows them.
+
+    Raises:
+        subprocess.TimeoutExpired: if it had to be ended.
+    """
+    try:
+        output, _ = launch.communicate(timeout=timeout)
+    finally:
+        if launch.poll() is None:
+            launch.terminate()
+            launch.communicate(timeout=60)
+    return launch.returncode, output
+
+
 def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
     """`start`, and wait for the end.
 
     Raises:
         AssertionError: if the launch fails; carries the end of its output.
     """
-    launch = start(script, *arguments, processes=processes)
-    try:
-        output, _ = launch.communicate(timeout=timeout)
-    finally:
-        launch.kill()
-    assert launch.returncode == 0, output[-8000:]
+    status, output = finish(start(script, *arguments, processes=processes), timeout)
+    assert status == 0, output[-8000:]
