@@ -116,7 +116,8 @@ def rotate(folder: str | os.PathLike[str], limit: int | None, best: str | None) 
     if not limit or limit < 0:
         return
     for checkpoint in _newest_first(Path(folder)):
-        if str(checkpoint) != best and _fault(checkpoint) is not None:
+        kept = best is not None and checkpoint == Path(best)
+        if not kept and _fault(checkpoint) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
     rotate_checkpoints(str(folder), limit, best, use_mtime=True)
 

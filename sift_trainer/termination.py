@@ -42,6 +42,7 @@ class StopOnSignal(TrainerCallback):
         self._received = False
         self._previous: dict[int, Any] = {}
         self._group: Any = None
+        self._limit: tuple[TrainingArguments, int | None] | None = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._received = True
@@ -55,13 +56,17 @@ class StopOnSignal(TrainerCallback):
         return bool(received)
 
     def release(self) -> None:
-        """Put back the previous handlers; harmless if that has been done."""
+        """Put back what was there before training; harmless if that has been done."""
         self._shield(False)
         for number, previous in self._previous.items():
             # Not over a handler that somebody else has installed or restored meanwhile.
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
         self._previous = {}
+        if self._limit is not None:
+            args, limit = self._limit
+            args.save_total_limit = limit
+            self._limit = None
         if self._group is not None:
             distributed.destroy_process_group(self._group)
             self._group = None
@@ -139,6 +144,9 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         if self.stopped:  # saved already, at the end of the step
             control.should_save = control.should_evaluate = False
+            # Else, at a limit of 1, the Trainer ends by deleting all but the best checkpoint.
+            self._limit = (args, args.save_total_limit)
+            args.save_total_limit = None
         self._shield(control.should_evaluate)
 
     def on_train_end(

@@ -18,6 +18,14 @@ STEPS = 6
 SAVING = {"max_steps": STEPS, "save_steps": 2, "save_total_limit": 1}
 WORKERS = {"max_steps": STEPS, "save_steps": 1000, "dataloader_num_workers": 2}
 EVALUATING = {**WORKERS, "eval_strategy": "steps", "eval_steps": 2}
+BEST = {
+    **EVALUATING,
+    "save_steps": 2,
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": True,  # so that the first is the best
+}
 
 # The model takes 170 kB, the state of its optimizer twice that.
 IN_WEIGHTS, IN_OPTIMIZER = 100_000, 250_000
@@ -39,6 +47,7 @@ SIGNALS: dict[str, dict[str, Any]] = {
     "in a step": {"announce": ["step", 3], "arguments": WORKERS},
     "in an evaluation": {"announce": ["evaluation", 2], "arguments": EVALUATING},
     "before an evaluation": {"announce": ["step", 3], "arguments": EVALUATING},
+    "after the best": {"announce": ["step", 2], "arguments": BEST},
     "with jit checkpoints": {
         "announce": ["step", 3],
         "arguments": {**WORKERS, "enable_jit_checkpoint": True},
@@ -127,10 +136,13 @@ def test_signal_stops_after_the_step(case: str, reports: Reports, output: str) -
     assert report["handler restored"]
     step = report["step"]
     assert 2 < step < STEPS
-    assert report["checkpoints"] == [f"checkpoint-{step}"]
+    best = ["checkpoint-2"] if case == "after the best" else []
+    assert report["checkpoints"] == [*best, f"checkpoint-{step}"]
+    assert report["limit"] == (1 if best else None)
     assert report["logged"][-1] == step  # the loss of a logging interval that is cut short
     if case != "before an evaluation":
-        name = "whole evaluating/run" if "eval" in case else "whole/run"
+        evaluating = case in ("in an evaluation", "after the best")
+        name = "whole evaluating/run" if evaluating else "whole/run"
         assert report["losses"] + resumed["losses"] == reports[name]["losses"]
     assert f"stopping after step {step}" in output
 
