@@ -2,9 +2,11 @@
 
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
+from sift_trainer.checkpoints import last_whole_checkpoint
 from sift_trainer.early_exit import early_exit, register_exit
 from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
 from sift_trainer.selection import select_top_k
+from sift_trainer.termination import StopOnSignal
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     "SiftMixin",
     "SiftTrainer",
     "SiftTrainingArguments",
+    "StopOnSignal",
     "early_exit",
+    "last_whole_checkpoint",
     "per_sample_entropy",
     "per_sample_loss",
     "register_criterion",

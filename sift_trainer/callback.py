@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from sift_trainer.arguments import sift_settings
+from sift_trainer.arguments import sift_arguments, sift_settings
 from sift_trainer.scoring import UNLABELLED
-from sift_trainer.selection import is_nonfinite
+from sift_trainer.selection import is_nonfinite, num_candidates
 from sift_trainer.timing import PHASES, StepTimer
 
 logger = logging.get_logger(__name__)
@@ -32,6 +33,53 @@ class Selection:
     scores: Tensor | None = None
 
 
+def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
+    """What a run's place in the data and the choice from it depend on, as a checkpoint records it.
+
+    Args:
+        loader: of the training data; its number of rows is None if it has no length.
+    """
+    data = getattr(loader, "dataset", None)
+    return {
+        "world_size": args.world_size,
+        "candidates per process": num_candidates(
+            args.train_batch_size, sift_arguments(args).sift_keep_ratio
+        ),
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "split_batches": bool(args.accelerator_config.split_batches),
+        "dataloader_drop_last": args.dataloader_drop_last,
+        "seed": args.seed,
+        "data_seed": args.data_seed,
+        "rows of training data": len(data) if data is not None and has_length(data) else None,
+    }
+
+
+def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bool) -> None:
+    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
+
+    Args:
+        new_order: whether the user has given up the order of the data, by ``ignore_data_skip``.
+
+    Raises:
+        ValueError: for a difference that would change the run without a word.
+    """
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if not changed:
+        return
+    was = ", ".join(f"{name}={before[name]!r}" for name in changed)
+    found = f"the checkpoint was written with {was}; this run has " + ", ".join(
+        f"{name}={now[name]!r}" for name in changed
+    )
+    if new_order:
+        logger.warning(f"{found}. It goes on from the weights, with the data in a new order")
+        return
+    raise ValueError(
+        f"cannot resume: {found}. Candidates are drawn and chosen in each process, so other rows "
+        f"would be seen from here on. Resume with {was}; or set ignore_data_skip=True to go on "
+        "with the data in a new order; or start a new run from the weights in the checkpoint"
+    )
+
+
 class SiftCallback(TrainerCallback, ExportableState):
     """Times the phases of a step and counts samples; added to every `SiftTrainer`.
 
@@ -47,6 +95,7 @@ class SiftCallback(TrainerCallback, ExportableState):
 
     def __init__(self) -> None:
         self._settings: dict[str, Any] = {}
+        self._launch: dict[str, Any] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -128,6 +177,7 @@ class SiftCallback(TrainerCallback, ExportableState):
             "attributes": {
                 "saved": {
                     "settings": self._settings,
+                    "launch": self._launch,
                     "seconds": dict(self.timer.totals),
                     "candidates": self.candidates,
                     "backprop_samples": self.backprop_samples,
@@ -136,7 +186,8 @@ class SiftCallback(TrainerCallback, ExportableState):
             },
         }
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def _restore(self, saved: dict[str, Any], new_order: bool) -> None:
+        check_same_launch(saved.get("launch", {}), self._launch, new_order)
         self.timer.totals.update(saved["seconds"])
         self.candidates = saved["candidates"]
         self.backprop_samples = saved["backprop_samples"]
@@ -160,11 +211,12 @@ class SiftCallback(TrainerCallback, ExportableState):
     ) -> None:
         self.reset()
         self._settings = sift_settings(args)
+        self._launch = launch_settings(args, kwargs.get("train_dataloader"))
         self.timer.device = args.device
         name = type(self).__name__
         entry = state.stateful_callbacks.get(name)
         if state.global_step and entry is not None:
-            self._restore(entry["attributes"]["saved"])
+            self._restore(entry["attributes"]["saved"], args.ignore_data_skip)
         # A checkpoint of a plain Trainer has no entry, and saving expects one.
         state.stateful_callbacks.setdefault(name, self.state())
 

@@ -22,18 +22,26 @@ from transformers import (
     default_data_collator,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from sift_trainer import SiftCallback, SiftTrainer, SiftTrainingArguments
+from sift_trainer import (
+    SiftCallback,
+    SiftTrainer,
+    SiftTrainingArguments,
+    StopOnSignal,
+    last_whole_checkpoint,
+)
 from sift_trainer.arguments import sift_settings
 from sift_trainer.config import Config, ConfigError, parse_config
 from sift_trainer.data.corpus import CorpusArguments, load_corpus, settings_of
 from sift_trainer.data.masking import FixedMasks, PairCollator
 from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
+from sift_trainer.dry_run import describe
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.evaluation import evaluate_pretraining
 from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.launch import LaunchArguments, check_launch
 from sift_trainer.metrics import pretraining_metrics
+from sift_trainer.plan import Plan
 from sift_trainer.plots import plot_accuracy, require_matplotlib
 from sift_trainer.pretraining_arguments import DataArguments, JobArguments, ModelArguments
 from sift_trainer.report import Run, earlier_runs, summarize, write_json, write_report
@@ -48,10 +56,18 @@ class Settings(NamedTuple):
     corpus: CorpusArguments
     data: DataArguments
     job: JobArguments
+    launch: LaunchArguments
     args: SiftTrainingArguments
 
 
-KINDS = (ModelArguments, CorpusArguments, DataArguments, JobArguments, SiftTrainingArguments)
+KINDS = (
+    ModelArguments,
+    CorpusArguments,
+    DataArguments,
+    JobArguments,
+    LaunchArguments,
+    SiftTrainingArguments,
+)
 
 
 class PretrainingData(NamedTuple):
@@ -117,7 +133,8 @@ def main(argv: Sequence[str]) -> list[Run]:
 
     The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder; runs that are in `output_dir` from earlier calls, finished or
+    a figure named after the folder; a SIGTERM, as schedulers send it, saves a checkpoint after the
+    step at hand and ends the call before any of those are written; runs that are in `output_dir` from earlier calls, finished or
     not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or
     `latest`: then every run goes on from its last one, if it has any.
 
@@ -125,9 +142,16 @@ def main(argv: Sequence[str]) -> list[Run]:
     """
     config = parse_config(KINDS, argv)
     check(config)
+    shared = Settings(*config.instances)
+    if shared.job.dry_run:
+        print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+        return []
+    try:
+        check_launch(shared.launch, shared.args)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     require_matplotlib()
 
-    shared = Settings(*config.instances)
     output = Path(shared.args.output_dir)
     with shared.args.main_process_first(desc="the corpus"):
         data = load_data(shared)
@@ -136,7 +160,10 @@ def main(argv: Sequence[str]) -> list[Run]:
         settings = Settings(*instances)
         settings.args.output_dir = str(output / name)
         settings.args.run_name = settings.args.run_name or name
-        runs.append(train(name, settings, data))
+        run = train(name, settings, data)
+        if run is None:
+            return runs
+        runs.append(run)
     if shared.args.process_index == 0:
         compared = [*runs, *earlier_runs(output, {run.name for run in runs})]
         record = {"corpus": settings_of(shared.corpus), "data": asdict(shared.data)}
@@ -200,14 +227,35 @@ def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraini
     return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
 
 
-def train(name: str, settings: Settings, data: PretrainingData) -> Run:
-    """One run from scratch, or from a checkpoint, to its last evaluation."""
+def dry_run(name: str, settings: Settings) -> str:
+    """What a run would take, from its configuration and, where it is prepared, its corpus."""
+    try:
+        corpus = load_corpus(settings.corpus, checksums=False)
+        rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
+    except ValueError:  # not prepared yet
+        rows, vocabulary = None, settings.corpus.vocab_size
+    args, corpus_args = settings.args, settings.corpus
+    share = settings.data.mask_probability
+    if settings.data.masks_per_row is not None:
+        share = settings.data.masks_per_row / corpus_args.max_length
+    config = BertConfig(vocab_size=vocabulary, **asdict(settings.model))
+    processes = settings.launch.world_size or args.world_size
+    try:
+        return describe(Plan(name, config, args, corpus_args.max_length, share, processes, rows))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def train(name: str, settings: Settings, data: PretrainingData) -> Run | None:
+    """One run from scratch, or from a checkpoint, to its last evaluation; None if a signal ended it
+    before, with a checkpoint."""
     args = settings.args
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)
 
     set_seed(args.seed)
+    stop = StopOnSignal()
     trainer = PretrainingTrainer(
         model=build_model(settings.model, data),
         args=args,
@@ -215,7 +263,7 @@ def train(name: str, settings: Settings, data: PretrainingData) -> Run:
         train_dataset=data.train,
         eval_dataset=data.validation,
         compute_metrics=pretraining_metrics(),
-        callbacks=[RunLog(_record(name, settings, data))],
+        callbacks=[RunLog(_record(name, settings, data)), stop],
     )
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
@@ -223,6 +271,8 @@ def train(name: str, settings: Settings, data: PretrainingData) -> Run:
         trainer.add_callback(SiftProgress)  # before the one that prints when training ends
         trainer.add_callback(sift_callback)
     trainer.train(resume_from_checkpoint=_checkpoint(args))
+    if stop.stopped:
+        return None
     history, last = trainer.state.log_history, trainer.state.global_step
     if not any("eval_loss" in line and line["step"] == last for line in history):
         trainer.evaluate()
@@ -250,7 +300,7 @@ def _checkpoint(args: SiftTrainingArguments) -> str | None:
     wanted: str | None = args.resume_from_checkpoint
     if wanted == "latest":
         folder = Path(args.output_dir)
-        wanted = get_last_checkpoint(folder) if folder.is_dir() else None
+        wanted = last_whole_checkpoint(folder) if folder.is_dir() else None
     return wanted
 
 
@@ -261,6 +311,10 @@ def check(config: Config) -> None:
         run = Settings(*instances)
         if (run.corpus, run.data) != (shared.corpus, shared.data):
             raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
+        if (run.job, run.launch) != (shared.job, shared.launch):
+            raise ConfigError(
+                f"run {name!r} changes the launch, which all runs share; set it above"
+            )
         if run.corpus.max_length > run.model.max_position_embeddings:
             raise ConfigError(
                 f"run {name!r}: max_length={run.corpus.max_length} is above "

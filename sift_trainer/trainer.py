@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
 from sift_trainer.sharding import tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter
@@ -26,13 +27,8 @@ from sift_trainer.validation import (
     check_steps,
 )
 
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
 
-
-class SiftMixin(_Base):
+class SiftMixin(SavingMixin):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them

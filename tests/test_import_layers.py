@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"
 ALLOWED: dict[str, set[str]] = {
     # leaves
     "batch": set(),
+    "checkpoints": set(),
     "config": set(),
     "flops": set(),
     "data": {"data"},
@@ -24,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "pretraining_arguments": set(),
     "run_log": set(),
     "selection": set(),
+    "termination": set(),
     "theory": set(),
     "timing": set(),
     # score, keep
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # train
     "launch": set(),
+    "saving": {"checkpoints", "termination"},
     "sharding": {"labelled_head"},
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection"},
@@ -54,12 +57,22 @@ ALLOWED: dict[str, set[str]] = {
         "callback",
         "launch",
         "loss_contract",
+        "saving",
         "selection",
         "sharding",
         "sifter",
         "validation",
     },
-    "__init__": {"arguments", "callback", "early_exit", "scoring", "selection", "trainer"},
+    "__init__": {
+        "arguments",
+        "callback",
+        "checkpoints",
+        "early_exit",
+        "scoring",
+        "selection",
+        "termination",
+        "trainer",
+    },
     # before a run
     "activation_memory": {"labelled_head"},
     "plan": {"activation_memory", "arguments", "early_exit", "flops", "selection"},

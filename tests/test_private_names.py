@@ -5,6 +5,7 @@ else still passes.
 """
 
 import inspect
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.trainer_jit_checkpoint import JITCheckpointCallback
+from transformers.trainer_utils import rotate_checkpoints
 
+from sift_trainer.checkpoints import IN_PROGRESS
 from tests.training import Rows, bert, quick
 
 
@@ -169,3 +173,61 @@ def test_attention_implementation_is_on_the_configuration(implementation: str) -
     """`MaskedLMExit.fits` reads it, as only these two hand a mask tensor to the block."""
     model = bert(attn_implementation=implementation)
     assert model.config._attn_implementation == implementation
+
+
+def test_checkpoint_is_saved_model_first_and_rotation_last(tmp_path: Path) -> None:
+    """`SavingMixin` takes the limit away after the model and its arguments have been saved; the
+    rotation at the end then finds none."""
+
+    class Saving(Trainer):
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            assert self._get_output_dir(trial=trial) == self.args.output_dir
+            self.folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            super()._save_checkpoint(model, trial)
+            self.args.save_total_limit = 1
+
+        def save_model(self, *args: Any, **kwargs: Any) -> None:
+            assert not self.folder.exists()
+            super().save_model(*args, **kwargs)
+            assert {path.name for path in self.folder.iterdir()} == {
+                "config.json",
+                "model.safetensors",
+                "training_args.bin",
+            }
+            self.args.save_total_limit = None
+
+    changes = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    args = TrainingArguments(**quick(tmp_path, **changes))
+    Saving(bert(), args, train_dataset=Rows(48)).train()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
+    parameters = list(inspect.signature(rotate_checkpoints).parameters)
+    assert parameters[:4] == [
+        "output_dir",
+        "save_total_limit",
+        "best_model_checkpoint",
+        "use_mtime",
+    ]
+    rotate_checkpoints(str(tmp_path), 1, str(tmp_path / "checkpoint-1"), use_mtime=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-3"}
+
+
+def test_jit_checkpoint_installs_early_restores_late_and_marks_its_folder(tmp_path: Path) -> None:
+    """`StopOnSignal` replaces its handler during training and leaves the restoring to it."""
+    before = signal.getsignal(signal.SIGTERM)
+    args = TrainingArguments(**quick(tmp_path, enable_jit_checkpoint=True))
+    trainer = Trainer(bert(), args, train_dataset=Rows(48))
+    (callback,) = [
+        c for c in trainer.callback_handler.callbacks if isinstance(c, JITCheckpointCallback)
+    ]
+    assert signal.getsignal(signal.SIGTERM) == callback.jit_manager._sigterm_handler
+    seen = []
+
+    def save(*args: Any, **kwargs: Any) -> None:
+        seen.extend(path.name for path in (tmp_path / "checkpoint-0").iterdir())
+
+    trainer._save_checkpoint = save
+    callback.jit_manager.execute_jit_checkpoint()
+    assert seen == [IN_PROGRESS]
+    callback.on_train_end(args, trainer.state, trainer.control)
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -4,9 +4,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 from torch import distributed
 
@@ -20,18 +20,41 @@ def leave() -> None:
     distributed.destroy_process_group()
 
 
-def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
-    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo.
-
-    Raises:
-        AssertionError: if the launch fails; carries the end of its output.
-    """
+def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Popen[str]:
+    """Start ``script`` (relative to the checkout) in ``processes`` processes over gloo."""
     command = [
         *("torch.distributed.run", "--nproc_per_node", processes, "--master_port", free_port()),
         *("-m", script.removesuffix(".py").replace("/", "."), *arguments),
     ]
-    done = python_module(command, timeout, ACCELERATE_USE_CPU="true")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    how = in_a_process(ACCELERATE_USE_CPU="true")
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(python_module(*command), **how, **output)
+
+
+def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
+    """Exit status and output of a launch, which is ended with all its processes after ``timeout``
+    seconds: then the launcher is asked first, as it alone knows them.
+
+    Raises:
+        subprocess.TimeoutExpired: if it had to be ended.
+    """
+    try:
+        output, _ = launch.communicate(timeout=timeout)
+    finally:
+        if launch.poll() is None:
+            launch.terminate()
+            launch.communicate(timeout=60)
+    return launch.returncode, output
+
+
+def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
+    """`start`, and wait for the end.
+
+    Raises:
+        AssertionError: if the launch fails; carries the end of its output.
+    """
+    status, output = finish(start(script, *arguments, processes=processes), timeout)
+    assert status == 0, output[-8000:]
 
 
 def accelerate(*arguments: object, timeout: int = 300, **environment: str) -> CompletedProcess[str]:
@@ -40,13 +63,17 @@ def accelerate(*arguments: object, timeout: int = 300, **environment: str) -> Co
     DeepSpeed may abort in teardown: judge a run by a file that it writes last.
     """
     command = ["accelerate.commands.launch", "--main_process_port", free_port(), *arguments]
-    return python_module(command, timeout, **environment)
+    how = in_a_process(**environment)
+    return subprocess.run(python_module(*command), **how, capture_output=True, timeout=timeout)
 
 
-def python_module(
-    command: Sequence[object], timeout: int, **environment: str
-) -> CompletedProcess[str]:
-    """``python -m`` with ``command``, beginning with the module; on one thread, without a hub."""
+def python_module(*command: object) -> list[str]:
+    """``python -m`` with ``command``, beginning with the module."""
+    return [sys.executable, "-m", *map(str, command)]
+
+
+def in_a_process(**environment: str) -> dict[str, Any]:
+    """How to start one: in the checkout, on one thread, without a hub or a launcher's settings."""
     scripts = str(Path(sys.executable).parent)  # ninja is there, though no environment is activated
     settings = {
         **{name: value for name, value in os.environ.items() if name not in LAUNCHER_SETS},
@@ -56,14 +83,7 @@ def python_module(
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         **environment,
     }
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=ROOT,
-        env=settings,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    return {"cwd": ROOT, "env": settings, "text": True}
 
 
 def free_port() -> int:

@@ -1,0 +1,75 @@
+"""Runs of two processes that meet a fault: ``faulty_run.py STAGE FOLDER`` under a launcher.
+
+The stages follow each other: each resumes what the one before left, then meets the next fault.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from tests.distributed.launch import leave
+from tests.faulty_runs import faulty, stopped
+
+STEPS = 6
+SAVING = {"max_steps": STEPS, "save_steps": 2, "save_total_limit": 1}
+SIGNALLED = {"max_steps": STEPS, "save_steps": 1000, "dataloader_num_workers": 1}
+
+
+class SignalOne(TrainerCallback):
+    """The second process alone receives a signal, in the midst of a step."""
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if args.process_index == 1 and state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Linger(TrainerCallback):
+    """Announces a step, and lets the second process last longer in it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            self.file.with_suffix(f".{args.process_index}").touch()
+            time.sleep(1 + args.process_index)
+
+
+def train(folder: Path, name: str, arguments: dict, resume: bool = False, **fault) -> None:
+    """Writes what each process did, if it lives to."""
+    callbacks = fault.pop("callbacks", [])
+    rank = int(os.environ["RANK"])
+    run = {"folder": str(folder), "arguments": arguments, "resume": resume}
+    trainer = faulty({**run, "fault": fault.get("fault", "") if rank == 1 else ""})
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=resume or None)
+    report = {
+        "losses": trainer.losses,
+        "step": trainer.state.global_step,
+        "stopped": stopped(trainer),
+    }
+    (folder / f"{name}.{rank}.json").write_text(json.dumps(report))
+
+
+def main(stage: str, folder: Path) -> None:
+    if stage == "killed":
+        train(folder / "whole", "run", {**SAVING, "save_steps": 1000})
+        train(folder / "killed", "run", SAVING, fault="before the random state")
+    if stage == "signalled":
+        train(folder / "killed", "resumed", SAVING, resume=True)
+        announced = Linger(folder / "announced")
+        train(folder / "signalled", "run", SIGNALLED, callbacks=[announced])
+    if stage == "one signalled":
+        train(folder / "signalled", "resumed", SIGNALLED, resume=True)
+        train(folder / "one signalled", "run", SIGNALLED, callbacks=[SignalOne()])
+    leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,130 @@
+"""Nothing that comes from elsewhere runs code: checkpoints, configurations, hubs."""
+
+import ast
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sift_trainer import SiftTrainer
+from sift_trainer.checkpoints import write_manifest
+from sift_trainer.config import ConfigError, load_yaml
+from tests.training import Rows, arguments, bert
+
+PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"
+SCRIPTS = PACKAGE.parent / "scripts"
+
+
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    args = arguments(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    SiftTrainer(bert(), args, train_dataset=Rows(48)).train()
+    return tmp_path / "checkpoint-1"
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"]
+)
+def test_pickles_in_a_checkpoint_do_not_run(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    if name == "pytorch_model.bin":
+        (checkpoint / "model.safetensors").unlink()
+    torch.save({"state": Malicious(made)}, checkpoint / name)
+    write_manifest(checkpoint)
+    trainer = SiftTrainer(bert(), arguments(tmp_path, max_steps=2), train_dataset=Rows(48))
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert not made.exists()
+    torch.load(checkpoint / name, weights_only=False)
+    assert made.exists()  # so it would have run
+
+
+def test_saved_arguments_are_not_read(checkpoint: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    torch.save(Malicious(made), checkpoint / "training_args.bin")
+    write_manifest(checkpoint)
+    trainer = SiftTrainer(bert(), arguments(tmp_path, max_steps=2), train_dataset=Rows(48))
+    assert trainer.train(resume_from_checkpoint=True).global_step == 2
+    assert not made.exists()
+
+
+def test_weights_are_saved_as_safetensors(checkpoint: Path) -> None:
+    binaries = {path.name for path in checkpoint.iterdir()} - {"training_args.bin"}
+    assert "model.safetensors" in binaries
+    assert not [name for name in binaries if name.endswith(".bin")]
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.mkdir [{made}]", "!!python/name:os.system"]
+)
+def test_tags_in_a_configuration_are_refused(tag: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    config = tmp_path / "config.yaml"
+    config.write_text(f"output_dir: {tag.format(made=made)}\n")
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
+        load_yaml(config)
+    assert not made.exists()
+
+
+def test_no_remote_code_and_no_unsafe_loading_in_the_package() -> None:
+    """Calls with trust_remote_code or weights_only=False, and loaders that can run code."""
+    files = [*PACKAGE.rglob("*.py"), *SCRIPTS.rglob("*.py")]
+    assert len(files) > 20
+    found = [f"{path.name}:{line}" for path in files for line in unsafe(path.read_text())]
+    assert found == []
+
+
+def unsafe(source: str) -> list[int]:
+    """Lines that could run what they read."""
+    return [node.lineno for node in ast.walk(ast.parse(source)) if is_unsafe(node)]
+
+
+def is_unsafe(node: Any) -> bool:
+    if isinstance(node, ast.keyword):
+        value = node.value.value if isinstance(node.value, ast.Constant) else True
+        return (node.arg, bool(value)) in {("trust_remote_code", True), ("weights_only", False)}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+        return bool(names & {"pickle", "dill", "cloudpickle", "marshal", "shelve"})
+    return (
+        (isinstance(node, ast.Constant) and node.value == "trust_remote_code")
+        or (isinstance(node, ast.Attribute) and node.attr in UNSAFE_YAML)
+        or (isinstance(node, ast.Name) and node.id in {"eval", "exec"})
+    )
+
+
+UNSAFE_YAML = {"Loader", "FullLoader", "UnsafeLoader", "unsafe_load", "full_load"}
+
+
+@pytest.mark.parametrize(
+    ("source", "safe"),
+    [
+        ("load(x, trust_remote_code=True)", False),
+        ("load(x, trust_remote_code=args.trust)", False),
+        ("load(x, **{'trust_remote_code': True})", False),
+        ("load(x, trust_remote_code=False)", True),
+        ("torch.load(x, weights_only=False)", False),
+        ("torch.load(x, weights_only=True)", True),
+        ("yaml.load(x, Loader=yaml.Loader)", False),
+        ("yaml.load(x, Loader=yaml.SafeLoader)", True),
+        ("import pickle", False),
+        ("from pickle import loads", False),
+        ("eval(x)", False),
+        ("model.eval()", True),
+    ],
+)
+def test_the_search_finds_what_it_looks_for(source: str, safe: bool) -> None:
+    assert (unsafe(source) == []) == safe
