@@ -5,6 +5,7 @@ of the data and validation masks, and differ in what they override. See configs/
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,6 @@ from transformers import (
     BertConfig,
     BertForPreTraining,
     ProgressCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
     default_data_collator,
     set_seed,
 )
@@ -31,43 +29,21 @@ from sift_trainer import (
     last_whole_checkpoint,
 )
 from sift_trainer.arguments import sift_settings
-from sift_trainer.config import Config, ConfigError, parse_config
-from sift_trainer.data.corpus import CorpusArguments, load_corpus, settings_of
+from sift_trainer.config import ConfigError, parse_config
+from sift_trainer.data.corpus import TRAIN, VOCAB_SIZE, CorpusArguments, load_corpus, settings_of
 from sift_trainer.data.masking import FixedMasks, PairCollator
 from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
 from sift_trainer.dry_run import describe
-from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.evaluation import evaluate_pretraining
 from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.launch import LaunchArguments, check_launch
+from sift_trainer.launch import check_launch
 from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.plan import Plan
 from sift_trainer.plots import plot_accuracy, require_matplotlib
-from sift_trainer.pretraining_arguments import DataArguments, JobArguments, ModelArguments
+from sift_trainer.pretraining_arguments import KINDS, ModelArguments, Settings, check
+from sift_trainer.progress import SiftProgress
 from sift_trainer.report import Run, earlier_runs, summarize, write_json, write_report
 from sift_trainer.run_log import RunLog
-from sift_trainer.validation import check_steps
-
-
-class Settings(NamedTuple):
-    """One object for each group of fields, of a run or of what all runs share."""
-
-    model: ModelArguments
-    corpus: CorpusArguments
-    data: DataArguments
-    job: JobArguments
-    launch: LaunchArguments
-    args: SiftTrainingArguments
-
-
-KINDS = (
-    ModelArguments,
-    CorpusArguments,
-    DataArguments,
-    JobArguments,
-    LaunchArguments,
-    SiftTrainingArguments,
-)
 
 
 class PretrainingData(NamedTuple):
@@ -99,44 +75,15 @@ class PretrainingTrainer(SiftTrainer):
         return loss, tuple(kept), (batch["labels"], batch["next_sentence_label"])
 
 
-class SiftProgress(ProgressCallback):
-    """A bar with loss, last accuracy and sifting overhead, in place of printed log lines."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        self.shown: dict[str, str] = {}
-        if self.training_bar is not None:
-            self.training_bar.set_description(args.run_name)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            self.shown["loss"] = f"{logs['loss']:.3f}"
-            self.shown["sifting"] = f"+{logs['sift/overhead']:.1%}"
-        if "eval_mlm_accuracy" in logs:
-            self.shown["accuracy"] = f"{logs['eval_mlm_accuracy']:.4f}"
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self.shown)
-
-
 def main(argv: Sequence[str]) -> list[Run]:
     """Train every run of the configuration; write and print what they reached.
 
     The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder; a SIGTERM, as schedulers send it, saves a checkpoint after the
-    step at hand and ends the call before any of those are written; runs that are in `output_dir` from earlier calls, finished or
-    not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or
-    `latest`: then every run goes on from its last one, if it has any.
+    a figure named after the folder. Runs that are in `output_dir` from earlier calls, finished or
+    not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`:
+    then every run goes on from its last whole one, if it has any. A SIGTERM, as schedulers send
+    it, saves a checkpoint after the step at hand and ends the call.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
@@ -155,7 +102,7 @@ def main(argv: Sequence[str]) -> list[Run]:
     output = Path(shared.args.output_dir)
     with shared.args.main_process_first(desc="the corpus"):
         data = load_data(shared)
-    runs = []
+    runs: list[Run] = []
     for name, instances in config.runs.items():
         settings = Settings(*instances)
         settings.args.output_dir = str(output / name)
@@ -229,12 +176,18 @@ def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraini
 
 def dry_run(name: str, settings: Settings) -> str:
     """What a run would take, from its configuration and, where it is prepared, its corpus."""
-    try:
-        corpus = load_corpus(settings.corpus, checksums=False)
-        rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
-    except ValueError:  # not prepared yet
-        rows, vocabulary = None, settings.corpus.vocab_size
     args, corpus_args = settings.args, settings.corpus
+    rows, vocabulary = None, corpus_args.vocab_size
+    if vocabulary is None and corpus_args.tokenizer == TRAIN:
+        vocabulary = VOCAB_SIZE
+    with suppress(ValueError):  # not prepared yet
+        corpus = load_corpus(corpus_args, checksums=False)
+        rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
+    if vocabulary is None:
+        raise ConfigError(
+            f"vocab_size is not set, and the corpus that would tell how many word pieces "
+            f"{corpus_args.tokenizer!r} has is not prepared; add --vocab_size 30522, say"
+        )
     share = settings.data.mask_probability
     if settings.data.masks_per_row is not None:
         share = settings.data.masks_per_row / corpus_args.max_length
@@ -302,36 +255,3 @@ def _checkpoint(args: SiftTrainingArguments) -> str | None:
         folder = Path(args.output_dir)
         wanted = last_whole_checkpoint(folder) if folder.is_dir() else None
     return wanted
-
-
-def check(config: Config) -> None:
-    """Refuse what no field can see by itself, for every run, before the first one starts."""
-    shared = Settings(*config.instances)
-    for name, instances in config.runs.items():
-        run = Settings(*instances)
-        if (run.corpus, run.data) != (shared.corpus, shared.data):
-            raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
-        if (run.job, run.launch) != (shared.job, shared.launch):
-            raise ConfigError(
-                f"run {name!r} changes the launch, which all runs share; set it above"
-            )
-        if run.corpus.max_length > run.model.max_position_embeddings:
-            raise ConfigError(
-                f"run {name!r}: max_length={run.corpus.max_length} is above "
-                f"max_position_embeddings={run.model.max_position_embeddings}; use at most that "
-                "many tokens"
-            )
-        checkpoint = run.args.resume_from_checkpoint
-        if checkpoint not in (None, "latest") and len(config.runs) > 1:
-            raise ConfigError(
-                f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
-                f"--runs {name}, or use 'latest'"
-            )
-        try:
-            if run.args.sift_keep_ratio < 1:
-                depth = run.model.num_hidden_layers
-                check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)
-            if run.args.max_steps > 0:
-                check_steps(run.args, run.args.max_steps)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error

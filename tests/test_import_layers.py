@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data"},
     "metrics": set(),
     "positions": set(),
-    "pretraining_arguments": set(),
+    "progress": set(),
     "run_log": set(),
     "selection": set(),
     "termination": set(),
@@ -82,7 +82,13 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"report"},
     "seeds": {"report", "run_log"},
 }
-ON_TOP = {"cli", "pretraining", "probe"}  # what scripts call: these may import all of the above
+# What scripts call: these may import all of the above.
+ON_TOP = {"cli", "pretraining", "pretraining_arguments", "probe"}
+    "cli",
+    "pretraining",
+    "pretraining_arguments",
+    "probe",
+}  # what scripts call: these may import all of the above
 
 
 def layer_of(path: Path) -> str:
@@ -119,7 +125,7 @@ def test_the_parser_sees_imports() -> None:
 def test_imports_go_down(path: Path) -> None:
     layer = layer_of(path)
     if layer in ON_TOP:
-        assert set(imported(path)) <= {*ALLOWED, layer}
+        assert set(imported(path)) <= {*ALLOWED, layer, "pretraining_arguments"}
         return
     assert layer in ALLOWED, f"{path.name} is in no layer: say above what it may import"
     assert set(imported(path)) <= ALLOWED[layer]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3  # raise it when the same settings would give other rows
 TRAIN = "train"  # as the tokenizer: make a vocabulary from the corpus
+VOCAB_SIZE = 8192  # of such a vocabulary, by default
 _PLACES = ("data_dir", "cache_dir", "shards")  # where and how it is kept decides no row
 
 
@@ -43,8 +44,9 @@ class CorpusArguments:
         default=TRAIN,
         metadata={"help": "Folder or hub id of a BERT tokenizer; train: make one from the corpus."},
     )
-    vocab_size: int = field(
-        default=8192, metadata={"help": "Word pieces of a tokenizer that is made here."}
+    vocab_size: int | None = field(
+        default=None,
+        metadata={"help": "Word pieces; of a tokenizer that is made here 8192 if unset."},
     )
     max_length: int = field(
         default=128, metadata={"help": "Longest row in tokens, the three special ones included."}
@@ -105,7 +107,9 @@ def settings_of(args: CorpusArguments) -> dict[str, Any]:
     plain = {item.name: getattr(args, item.name) for item in fields(args)}
     sources = read_sources(plain.pop("sources"))
     kept = {name: value for name, value in plain.items() if name not in _PLACES}
-    if args.tokenizer != TRAIN:
+    if args.tokenizer == TRAIN:
+        kept["vocab_size"] = args.vocab_size or VOCAB_SIZE
+    else:
         del kept["vocab_size"]
     return {"sources": {name: source.settings() for name, source in sources.items()}, **kept}
 
@@ -165,6 +169,11 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
             "it stopped"
         )
     tokenizer = load_wordpiece(str(folder / "tokenizer"))
+    if args.vocab_size not in (None, len(tokenizer)):
+        raise ValueError(
+            f"vocab_size={args.vocab_size}: tokenizer={args.tokenizer!r} has {len(tokenizer)} word "
+            "pieces; set that, or leave vocab_size out"
+        )
     return Corpus(
         tokenizer,
         PairDataset(open_shards(paths[: shards.train], checksums)),

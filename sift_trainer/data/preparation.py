@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from sift_trainer.data.corpus import (
     TRAIN,
+    VOCAB_SIZE,
     Corpus,
     CorpusArguments,
     check_settings,
@@ -181,7 +182,7 @@ def _make(
     ]
     _all(_spool_unit, reading, share.num_proc, "reading", "file", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
-        _save_tokenizer(folder, _trained(paths, shards, args.vocab_size, progress))
+        _save_tokenizer(folder, _trained(paths, shards, args.vocab_size or VOCAB_SIZE, progress))
     packing = [(folder, paths, shard, shards, args, tuple(sources)) for shard in missing]
     _all(_write_pairs, packing, share.num_proc, "packing pairs", "shard", progress)
     shutil.rmtree(spool_folder)
