@@ -84,11 +84,6 @@ ALLOWED: dict[str, set[str]] = {
 }
 # What scripts call: these may import all of the above.
 ON_TOP = {"cli", "pretraining", "pretraining_arguments", "probe"}
-    "cli",
-    "pretraining",
-    "pretraining_arguments",
-    "probe",
-}  # what scripts call: these may import all of the above
 
 
 def layer_of(path: Path) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sift_trainer import StopOnSignal
 from sift_trainer.config import ConfigError
 from sift_trainer.data.corpus import default_cache_dir
 from sift_trainer.pretraining import main
@@ -196,3 +199,62 @@ def test_the_script_names_a_wrong_flag_without_a_traceback(tmp_path):
     assert done.returncode != 0
     error = "error: command line: unknown argument '--sift_exit_lyer'"
     assert f"{error}; did you mean '--sift_exit_layer'?" in done.stderr
+
+
+# ---- what it would take, what it was launched as, and how it ends ----
+
+
+def test_a_dry_run_prints_every_run_and_touches_nothing(toy, tmp_path, capsys):
+    assert main([*toy, *flags(output_dir=tmp_path / "out", dry_run="true")]) == []
+    out = capsys.readouterr().out
+    assert [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")] == [
+        *("vanilla", "", "loss", "", "entropy")
+    ]
+    assert "loss at exit 1 keeps 4 of 8 in steps 2 to 4" in out
+    assert "not known before the data is prepared" in out
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_dry_run_of_a_prepared_corpus_counts_its_epochs(toy, tmp_path, capsys):
+    main([*toy, *flags(output_dir=tmp_path / "out", runs="loss")])
+    log = (tmp_path / "out" / "loss" / "log.jsonl").read_text().splitlines()[0]
+    rows = json.loads(log)["corpus"]["statistics"]["train_rows"]
+    capsys.readouterr()
+    main([*toy, *flags(output_dir=tmp_path / "out", runs="loss", dry_run="true")])
+    steps = -(-rows // (2 * BATCH))
+    out = capsys.readouterr().out
+    assert f"{STEPS / steps:.2f} of {steps} steps, {rows:,} rows" in out
+
+
+def test_a_run_on_other_processes_than_its_config_asks_for_is_refused(toy, tmp_path):
+    for asked, message in (
+        ({"world_size": 8}, "world_size=8 is asked for, but there are 1"),
+        ({"wrapper": "deepspeed"}, "wrapper='deepspeed' is asked for"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            main([*toy, *flags(output_dir=tmp_path / "out", **asked)])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on(toy, tmp_path, monkeypatch):
+    toy = [*toy, *flags(runs="loss", save_strategy="steps", save_steps=100)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    main([*toy, "--output_dir", str(whole)])
+    ended = StopOnSignal.on_step_end
+
+    def signalled(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        ended(self, args, state, control, **kwargs)
+
+    with monkeypatch.context() as scheduler:
+        scheduler.setattr(StopOnSignal, "on_step_end", signalled)
+        assert main([*toy, "--output_dir", str(parts)]) == []
+    assert not (parts / "loss" / "results.json").exists()
+    # Writing of a later one was cut short: it is passed over.
+    shutil.copytree(parts / "loss" / "checkpoint-2", parts / "loss" / "checkpoint-4")
+    (parts / "loss" / "checkpoint-4" / "model.safetensors").write_bytes(b"half")
+    main([*toy, "--output_dir", str(parts), "--resume_from_checkpoint", "latest"])
+    last = [[line.get("eval_loss") for line in history(f / "loss")][-3:] for f in (whole, parts)]
+    assert last[0] == last[1]
