@@ -24,6 +24,7 @@ _EXPANSION = {"parquet": 2.0, "compressed": 4.0}
 _DOCUMENTATION_BYTES = 16_000_000
 _LARGEST_DOCUMENT = 256_000_000
 _ROWS_AT_ONCE = 1000
+_HUB_PARTS = 64  # of a data set that was downloaded first
 _HUB_HELP = (
     "Where there is no network, download it elsewhere and give the files instead: "
     "sources: {mine: {files: folder/*.parquet}}"
@@ -265,7 +266,9 @@ def _hub(source: Source) -> "IterableDataset":
         ) from error
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"hub={source.hub!r} cannot be loaded: {error}\n{_HUB_HELP}") from error
-    return data if source.streaming else data.to_iterable_dataset(num_shards=64)
+    if source.streaming:
+        return data
+    return data.to_iterable_dataset(num_shards=min(_HUB_PARTS, len(data)))
 
 
 def _hub_part(source: Source, unit: Unit) -> "IterableDataset":

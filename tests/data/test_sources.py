@@ -146,3 +146,36 @@ def test_settings_leave_defaults_out_and_sources_read_json() -> None:
     assert Sources('{"a": {"files": "b"}}') == {"a": {"files": "b"}}
     with pytest.raises(ValueError, match="is no JSON; write"):
         Sources("texts/*.txt")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """From a folder laid out like a repository of the hub, which `datasets` reads by the same way."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    repository = tmp_path / "repository"
+    (repository / "20231101.en").mkdir(parents=True)
+    (repository / "README.md").write_text(
+        "---\nconfigs:\n- config_name: 20231101.en\n  data_files: 20231101.en/*.parquet\n---\n"
+    )
+    for part in range(3):
+        table = pa.table({"id": [1, 2], "text": [f"First of {part}.", f"Second of {part}."]})
+        pyarrow.parquet.write_table(table, repository / "20231101.en" / f"train-{part}.parquet")
+    source = Source(hub=str(repository), name="20231101.en", streaming=streaming)
+    found = units("mine", source)
+    assert len(found) == (3 if streaming else 6)
+    assert sorted(read(source)) == sorted(
+        f"{place} of {part}." for part in range(3) for place in ("First", "Second")
+    )
+    with pytest.raises(ValueError, match=r"(?s)cannot be loaded.*sources: \{mine: \{files"):
+        units("mine", Source(hub=str(repository), name="20231101.de"))
+
+
+def test_a_hub_data_set_with_a_loading_script_is_refused_and_not_run(tmp_path: Path) -> None:
+    repository = tmp_path / "scripted"
+    repository.mkdir()
+    (repository / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises((ValueError, ConnectionError), match=r"hub='.*scripted'"):
+        units("mine", Source(hub=str(repository)))
+    assert not (tmp_path / "ran").exists()
