@@ -152,7 +152,7 @@ def test_settings_leave_defaults_out_and_sources_read_json() -> None:
 def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
 ) -> None:
-    """From a folder laid out like a repository of the hub, which `datasets` reads by the same way."""
+    """From a folder laid out like a repository of the hub, which `datasets` reads likewise."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     repository = tmp_path / "repository"
     (repository / "20231101.en").mkdir(parents=True)
