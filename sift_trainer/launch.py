@@ -61,7 +61,7 @@ def check_launch(
     """
     if args.distributed_state is None or args.parallel_mode in _AVERAGED_ELSEWHERE:
         return
-    world_size = int(args.world_size)
+    world_size = int(args.distributed_state.num_processes)
     wanted = _wanted_wrapper(args)
     wrapper = _foretold(wanted, args) if state is None else _wrapper_of(state)
     _check_processes(world_size, wanted or "ddp", args)

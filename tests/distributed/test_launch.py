@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from sift_trainer import SiftTrainer
 from sift_trainer.launch import LaunchArguments, check_launch
 from tests.distributed.launch import ROOT, accelerate
-from tests.training import Rows, arguments, bert, quick
+from tests.training import Rows, arguments, bert, quick, trained
 
 SCRIPT = ("-m", "tests.distributed.launched_run")
 TWO = ("--num_processes", 2, "--mixed_precision", "no")
@@ -170,6 +170,15 @@ def test_fsdp_of_version_1_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FSDP_VERSION", "1")
     with pytest.raises(ValueError, match=r"FSDP version 1 is asked for.*use fsdp_version: 2"):
         check_launch(LaunchArguments(), TrainingArguments(**quick(tmp_path)))
+
+
+def test_the_first_step_looks_at_the_model_itself(tmp_path, monkeypatch):
+    """Whatever has been passed before: the arguments claim two processes, and nothing wraps."""
+    trainer = SiftTrainer(bert(), arguments(tmp_path), train_dataset=Rows(48))
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match="2 processes train, but BertForMaskedLM is in no wrapper"):
+        trainer.train()
+    assert not trained(trainer)
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "MASTER_ADDR"])

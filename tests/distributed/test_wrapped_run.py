@@ -30,8 +30,10 @@ WRAPPERS = {
 def run(request, tmp_path_factory):
     """Name of the wrapper, report of each process, and the parameters of each model."""
     wrapper = request.param
-    if wrapper.startswith("zero") and shutil.which("g++") is None:
-        pytest.skip("DeepSpeed compiles its communication for the CPU with g++, which is missing")
+    if wrapper.startswith("zero"):
+        pytest.importorskip("deepspeed")
+        if shutil.which("g++") is None:
+            pytest.skip("DeepSpeed compiles its communication for the CPU with g++: it is missing")
     folder = tmp_path_factory.mktemp(wrapper)
     done = accelerate(
         *("--config_file", f"configs/accelerate/{WRAPPERS[wrapper][0]}.yaml"),

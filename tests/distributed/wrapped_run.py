@@ -14,6 +14,7 @@ import torch
 from torch.optim import SGD
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.launch import LaunchArguments, check_launch
 from tests.distributed import fsdp2_on_cpu
 from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
@@ -88,6 +89,8 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         sift_warmup_steps=0,
         dataloader_pin_memory=False,
     )
+    # Foretold here, and held against the Accelerator when the trainer is made.
+    check_launch(LaunchArguments(2, "deepspeed" if "zero" in wrapper else wrapper), args)
     if wrapper == "zero3":  # parameters this small would never be sharded again after a use
         zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]
         zero["stage3_param_persistence_threshold"] = 0
