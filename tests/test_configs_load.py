@@ -27,7 +27,7 @@ def test_accelerate_config(path):
 
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_pretraining_config(path, tmp_path):
-    from sift_trainer.pretraining import KINDS, Settings, check
+    from sift_trainer.pretraining.arguments import KINDS, Settings, check
 
     # Precision that this machine cannot compute would be refused; it is not what is tested here.
     flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
@@ -43,7 +43,7 @@ def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
     """One file serves both scripts."""
     from sift_trainer.data.corpus import CorpusArguments
     from sift_trainer.data.preparation import ShareArguments
-    from sift_trainer.pretraining import KINDS, Settings
+    from sift_trainer.pretraining.arguments import KINDS, Settings
 
     argv = ["--config", str(path), "--num_proc", "3"]
     config = parse_config((CorpusArguments, ShareArguments), argv, ignored=KINDS)

@@ -1,6 +1,6 @@
 """Prints the planned and the measured peak of a real run, in bytes; started by test_plan.py.
 
-python tests/peak_memory.py KEEP_RATIO FOLDER
+python tests/pretraining/peak_memory.py KEEP_RATIO FOLDER
 """
 
 import ctypes
@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import BertConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.plan import Plan
+from sift_trainer.pretraining.plan import Plan
 from tests.training import quick
 
 ROWS, LENGTH, LABELS = 16, 128, 19

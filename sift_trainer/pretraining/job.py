@@ -6,7 +6,7 @@ of the data and validation masks, and differ in what they override. See configs/
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +33,15 @@ from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.corpus import TRAIN, VOCAB_SIZE, CorpusArguments, load_corpus, settings_of
 from sift_trainer.data.masking import FixedMasks, PairCollator
 from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
-from sift_trainer.dry_run import describe
-from sift_trainer.evaluation import evaluate_pretraining
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.launch import check_launch
 from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.plan import Plan
 from sift_trainer.plots import plot_accuracy, require_matplotlib
-from sift_trainer.pretraining_arguments import KINDS, ModelArguments, Settings, check
-from sift_trainer.progress import SiftProgress
+from sift_trainer.pretraining.arguments import KINDS, ModelArguments, Settings, check
+from sift_trainer.pretraining.dry_run import describe
+from sift_trainer.pretraining.evaluation import evaluate_pretraining
+from sift_trainer.pretraining.plan import Plan
+from sift_trainer.pretraining.progress import SiftProgress
 from sift_trainer.report import Run, earlier_runs, summarize, write_json, write_report
 from sift_trainer.run_log import RunLog
 
@@ -202,7 +202,8 @@ def dry_run(name: str, settings: Settings) -> str:
 def train(name: str, settings: Settings, data: PretrainingData) -> Run | None:
     """One run from scratch, or from a checkpoint, to its last evaluation; None if a signal ended it
     before, with a checkpoint."""
-    args = settings.args
+    # A copy: DeepSpeed's part of the arguments serves one trainer only.
+    args = replace(settings.args)
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.evaluation import evaluate_pretraining
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.pretraining import PretrainingTrainer
+from sift_trainer.pretraining.evaluation import evaluate_pretraining
+from sift_trainer.pretraining.job import PretrainingTrainer
 
 VOCABULARY, ROWS, LENGTH = 301, 10, 6
 

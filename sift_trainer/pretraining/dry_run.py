@@ -3,7 +3,7 @@
 import math
 
 from sift_trainer.arguments import scores_with_model
-from sift_trainer.plan import Plan
+from sift_trainer.pretraining.plan import Plan
 
 
 def describe(plan: Plan) -> str:

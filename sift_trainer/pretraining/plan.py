@@ -7,7 +7,6 @@ from functools import cached_property
 import torch
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer.activation_memory import activation_bytes
 from sift_trainer.arguments import (
     SiftTrainingArguments,
     scores_with_model,
@@ -15,6 +14,7 @@ from sift_trainer.arguments import (
 )
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.flops import BertShape, Computed, forward_backward, scoring
+from sift_trainer.pretraining.activation_memory import activation_bytes
 from sift_trainer.selection import num_candidates, steps_of
 
 # Table 6 of the paper: hours of scoring by criterion and exit, beside 3.8 of forward and 7.9 of

@@ -10,7 +10,7 @@ import pytest
 
 from sift_trainer.config import ConfigError
 from sift_trainer.pretraining import main, prepare
-from tests.test_pretrain_script import QUICKSTART, ROOT, TINY, WORDS, flags
+from tests.pretraining.test_pretrain_script import QUICKSTART, ROOT, TINY, WORDS, flags
 
 
 @pytest.fixture

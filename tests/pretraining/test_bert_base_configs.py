@@ -10,10 +10,10 @@ from transformers import BertConfig, BertForPreTraining, get_scheduler
 
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.config import load_yaml, parse_config
-from sift_trainer.pretraining import ModelArguments
+from sift_trainer.pretraining.arguments import ModelArguments
 from sift_trainer.selection import num_candidates, should_sift
 
-FOLDER = Path(__file__).parents[1] / "configs" / "bert_base"
+FOLDER = Path(__file__).parents[2] / "configs" / "bert_base"
 
 # "Algorithm | SIFT Layer #" of Table 1.
 TABLE_1 = {

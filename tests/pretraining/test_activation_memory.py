@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from sift_trainer import SiftArguments
-from sift_trainer.activation_memory import SavedTensors, activation_bytes
+from sift_trainer.pretraining.activation_memory import SavedTensors, activation_bytes
 from sift_trainer.sifter import Sifter
 
 ROWS, LENGTH, LABELS = 4, 64, 9

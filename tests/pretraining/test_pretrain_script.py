@@ -17,7 +17,7 @@ from sift_trainer.config import ConfigError
 from sift_trainer.data.corpus import default_cache_dir
 from sift_trainer.pretraining import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 
@@ -154,7 +154,7 @@ def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values
     def touched(*_, **__):
         raise AssertionError("the corpus was prepared")
 
-    monkeypatch.setattr("sift_trainer.pretraining.load_data", touched)
+    monkeypatch.setattr("sift_trainer.pretraining.job.load_data", touched)
     with pytest.raises(ConfigError, match=message):
         main([*toy, "--output_dir", str(tmp_path), *flags(**values)])
 
