@@ -10,27 +10,13 @@ import pytest
 
 from sift_trainer.config import ConfigError
 from sift_trainer.pretraining import main, prepare
-from tests.pretraining.test_pretrain_script import QUICKSTART, ROOT, TINY, WORDS, flags
+from tests.pretraining.toy import ROOT, TINY, flags, on_a_file
 
 
 @pytest.fixture
 def texts(tmp_path):
     """Flags for the quickstart's configuration on a file of its own, prepared beforehand."""
-    documents = [
-        " ".join(
-            f"{WORDS[(i * j) % 12].capitalize()} {WORDS[(i + j) % 12]} {i}." for j in range(30)
-        )
-        for i in range(200)
-    ]
-    file = tmp_path / "texts.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    corpus = {
-        "sources": json.dumps({"mine": {"files": str(file)}}),
-        "vocab_size": 80,
-        "validation_fraction": 0.1,
-        "data_dir": tmp_path / "corpus",
-    }
-    return ["--config", str(QUICKSTART), *flags(**corpus)]
+    return on_a_file(tmp_path, 200)
 
 
 def training(tmp_path, **more):

@@ -2,12 +2,10 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,41 +14,15 @@ from sift_trainer import StopOnSignal
 from sift_trainer.config import ConfigError
 from sift_trainer.data.corpus import default_cache_dir
 from sift_trainer.pretraining import main
+from tests.pretraining.toy import BATCH, QUICKSTART, ROOT, STEPS, TINY, documents, flags
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
-
-WORDS = ["able", "ash", "bit", "cup", "dawn", "ebb", "fig", "gust", "hush", "ink", "jot", "kin"]
-STEPS, BATCH = 6, 4
-TINY = {
-    "max_steps": STEPS,
-    "per_device_train_batch_size": BATCH,
-    "eval_steps": 3,
-    "logging_steps": 3,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "validation_samples": 32,
-    "sift_warmup_steps": 2,
-    "sift_cooldown_steps": 1,
-}
-
-
-def flags(**values):
-    return [str(part) for key, value in values.items() for part in (f"--{key}", value)]
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Flags for the quickstart on a corpus of random words."""
-    words = random.Random(0).choices(WORDS, k=9000)
-    documents = [
-        " ".join(" ".join(words[i : i + 6]).capitalize() + "." for i in range(start, start + 90, 6))
-        for start in range(0, 9000, 90)
-    ]
-    monkeypatch.setattr("sift_trainer.data.sources.documentation", lambda _progress: documents)
+    monkeypatch.setattr("sift_trainer.data.sources.documentation", lambda _progress: documents(100))
     cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
     return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
 
