@@ -5,8 +5,6 @@ evaluation lines carry the accuracies, training lines the totals that `SiftCallb
 Seconds are the sum of the measured phases, so evaluation and checkpointing never count as training.
 """
 
-import json
-import os
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sift_trainer.atomic_write import write_json, write_text
 from sift_trainer.run_log import FILE, machine, read_run_log
 from sift_trainer.timing import PHASES
 
@@ -182,19 +181,6 @@ def write_report(folder: str | Path, runs: Sequence[Run], settings: Mapping[str,
     write_json(Path(folder) / "results.json", result)
     write_text(Path(folder) / "table.md", text)
     return text
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an indented JSON file, all of it or nothing."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write all of the file or nothing, also when the process is stopped meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def _reached(run: Run, base: Run | None) -> list[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from sift_trainer.atomic_write import write_json
 from sift_trainer.data.corpus import (
     TRAIN,
     VOCAB_SIZE,
@@ -37,7 +38,7 @@ from sift_trainer.data.corpus import (
 from sift_trainer.data.sentence_pairs import sentence_pairs, sentences
 from sift_trainer.data.shards import pair_arrays, read_record, write_shard
 from sift_trainer.data.sources import Source, Unit, documents, read_sources, units
-from sift_trainer.data.spool import Document, Shards, spool, spooled, write_json
+from sift_trainer.data.spool import Document, Shards, spool, spooled
 from sift_trainer.data.vocabulary import load_wordpiece, train_wordpiece
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch.utils.data
 
+from sift_trainer.atomic_write import write_json
 from sift_trainer.data.sentence_pairs import Pair
-from sift_trainer.data.spool import write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

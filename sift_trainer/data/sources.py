@@ -115,13 +115,13 @@ class Source:
         defaults = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in values.items() if value != defaults[name]}
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Any:
         """What tells this source from another with the same settings: files with their sizes, or
         versions of packages."""
         if self.documentation:
             return installed_packages()
         if self.files is not None:
-            return {path.name: path.stat().st_size for path in _found(self.files)}
+            return [[path.name, path.stat().st_size] for path in _found(self.files)]
         return {"hub": self.hub, "name": self.name, "revision": self.revision}
 
 

@@ -9,13 +9,14 @@ lie next to each other, so that one shard can be collected without reading the o
 """
 
 import json
-import os
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from sift_trainer.atomic_write import write_json
 
 _ROUND_BYTES = 32_000_000  # text that a process holds before it writes
 _HEAD = struct.Struct(">16sHI")  # digest, number of the source, bytes of text
@@ -115,10 +116,3 @@ def _parsed(records: bytes) -> Iterator[Document]:
         start += _HEAD.size
         yield Document(digest, source, records[start : start + size].decode())
         start += size
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes all of the file or nothing, also when the process is stopped meanwhile."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)

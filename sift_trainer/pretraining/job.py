@@ -29,6 +29,7 @@ from sift_trainer import (
     last_whole_checkpoint,
 )
 from sift_trainer.arguments import sift_settings
+from sift_trainer.atomic_write import write_json
 from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.corpus import TRAIN, VOCAB_SIZE, CorpusArguments, load_corpus, settings_of
 from sift_trainer.data.masking import FixedMasks, PairCollator
@@ -42,7 +43,7 @@ from sift_trainer.pretraining.dry_run import describe
 from sift_trainer.pretraining.evaluation import evaluate_pretraining
 from sift_trainer.pretraining.plan import Plan
 from sift_trainer.pretraining.progress import SiftProgress
-from sift_trainer.report import Run, earlier_runs, summarize, write_json, write_report
+from sift_trainer.report import Run, earlier_runs, summarize, write_report
 from sift_trainer.run_log import RunLog
 
 

@@ -1,13 +1,11 @@
 """A document's hash decides its split, shard and order; nothing else does."""
 
-import json
-import random
 from pathlib import Path
 
 import pytest
 
 from sift_trainer.data import spool as module
-from sift_trainer.data.spool import Shards, spool, spooled, write_json
+from sift_trainer.data.spool import Shards, spool, spooled
 
 TEXTS = [f"document number {i}, {'x' * (i % 50)}" for i in range(4000)]
 
@@ -75,11 +73,3 @@ def test_only_the_wanted_shards_are_kept(tmp_path: Path) -> None:
     assert list(spooled([tmp_path / "a"], 1)) == []
     kept = [document.text for document in spooled([tmp_path / "a"], 2)]
     assert kept == [text for text in TEXTS if shards().of(text.encode())[0] == 2]
-
-
-def test_a_json_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": random.Random()})
-    assert json.loads(path.read_text()) == {"a": 1}
