@@ -6,6 +6,7 @@ holds one round of a spool or one shard at a time, whatever the size of the corp
 whole on disk is not made again.
 """
 
+import logging
 import os
 import shutil
 from array import array
@@ -15,12 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import current_process, get_all_start_methods, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from sift_trainer.atomic_write import write_json
@@ -43,6 +44,8 @@ from sift_trainer.data.vocabulary import load_wordpiece, train_wordpiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 16_000_000  # of text; what a process holds is a small multiple of it
 _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
@@ -93,12 +96,13 @@ def prepare_corpus(
         ImportError: the ``data`` extra is not installed.
     """
     share = share or ShareArguments()
+    _check_main_guard()
     folder = folder_of(args)
     folder.mkdir(parents=True, exist_ok=True)
     shards = _begin(folder, args)
     mine = [shard for shard in range(len(shards)) if shard % share.num_shards == share.shard_index]
     name = f"{share.shard_index}-of-{share.num_shards}"
-    with FileLock(folder / f".lock-{name}"):
+    with _alone(folder / f".lock-{name}"):
         missing = [shard for shard in mine if read_record(folder / shards.name(shard)) is None]
         if missing:
             _make(folder, args, share, shards, missing, folder / f".spool-{name}", progress)
@@ -109,6 +113,34 @@ def prepared(args: CorpusArguments, progress: bool = True) -> Corpus:
     """Prepares the corpus where that is not done yet, and reads it."""
     share = ShareArguments(num_proc=os.cpu_count() or 1)
     return load_corpus(replace(args, data_dir=str(prepare_corpus(args, share, progress))))
+
+
+def _check_main_guard() -> None:
+    """Refuse to be called while a worker imports the script that started it.
+
+    Python does so itself when that starts a process (the same private flag tells), but here the
+    worker would wait for the lock of its own parent first.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "prepare_corpus was called again by its own worker, which imports the script that "
+            'calls it; write the call under if __name__ == "__main__":'
+        )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Within the context no other process does the same part of the work."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning(f"waiting for another process, which prepares the same in {path.parent}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begin(folder: Path, args: CorpusArguments) -> Shards:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,49 @@ def test_a_killed_worker_is_reported_and_nothing_is_lost(
 
 def _die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(
+    files: list[str], tmp_path: Path, tokenizer: str
+) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import json, sys\n"
+        "from sift_trainer.data.corpus import CorpusArguments\n"
+        "from sift_trainer.data.preparation import ShareArguments, prepare_corpus\n"
+        "from sift_trainer.data.sources import Sources\n"
+        "settings = json.loads(sys.argv[1])\n"
+        "settings['sources'] = Sources(settings['sources'])\n"
+        "prepare_corpus(CorpusArguments(**settings), ShareArguments(num_proc=2), progress=False)\n"
+    )
+    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(vars(args))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert 'write the call under if __name__ == "__main__":' in done.stderr
+    assert len(prepared(args).train)
+
+
+def test_two_at_once_wait_for_each_other(
+    files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = arguments(files, tmp_path / "a")
+    done: list[Corpus] = []
+    (tmp_path / "a").mkdir()
+    with module._alone(tmp_path / "a" / ".lock-0-of-1"):
+        other = threading.Thread(target=lambda: done.append(prepared(args)))
+        other.start()
+        other.join(timeout=1.0)
+        assert not done
+        assert "waiting for another process" in caplog.text
+    other.join()
+    assert len(done[0].train)
 
 
 def test_a_finished_preparation_is_not_done_again(
