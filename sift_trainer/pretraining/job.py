@@ -4,6 +4,7 @@ The experiment of Section 7.1 at any size: the runs of one configuration share c
 of the data and validation masks, and differ in what they override. See configs/quickstart.yaml.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -43,7 +44,7 @@ from sift_trainer.pretraining.dry_run import describe
 from sift_trainer.pretraining.evaluation import evaluate_pretraining
 from sift_trainer.pretraining.plan import Plan
 from sift_trainer.pretraining.progress import SiftProgress
-from sift_trainer.report import Run, earlier_runs, summarize, write_report
+from sift_trainer.report import Run, earlier_runs, read_run, summarize, write_report
 from sift_trainer.run_log import RunLog
 
 
@@ -83,7 +84,8 @@ def main(argv: Sequence[str]) -> list[Run]:
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
     a figure named after the folder. Runs that are in `output_dir` from earlier calls, finished or
     not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`:
-    then every run goes on from its last whole one, if it has any. A SIGTERM, as schedulers send
+    then every run goes on from its last whole one, if it has any, and finished ones stay as they
+    are. A SIGTERM, as schedulers send
     it, saves a checkpoint after the step at hand and ends the call.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
@@ -202,9 +204,11 @@ def dry_run(name: str, settings: Settings) -> str:
 
 def train(name: str, settings: Settings, data: PretrainingData) -> Run | None:
     """One run from scratch, or from a checkpoint, to its last evaluation; None if a signal ended it
-    before, with a checkpoint."""
+    before, with a checkpoint. A finished run that is to be resumed is read from its log."""
     # A copy: DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
+    if args.resume_from_checkpoint == "latest" and _finished(args):
+        return read_run(name, args.output_dir)
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)
@@ -249,6 +253,15 @@ def _record(name: str, settings: Settings, data: PretrainingData) -> dict[str, A
         "data": asdict(settings.data),
         "training": settings.args.to_sanitized_dict(),
     }
+
+
+def _finished(args: SiftTrainingArguments) -> bool:
+    """Whether nothing is left to do. The Trainer would take one step more than it was asked to."""
+    results = Path(args.output_dir) / "results.json"
+    if not results.is_file():
+        return False
+    last = json.loads(results.read_text(encoding="utf-8"))["run"]["points"][-1]["spent"]["step"]
+    return bool(args.max_steps <= 0 or last >= args.max_steps)
 
 
 def _checkpoint(args: SiftTrainingArguments) -> str | None:

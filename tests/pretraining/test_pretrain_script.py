@@ -103,6 +103,19 @@ def test_latest_resumes_every_run_where_it_stopped(toy, tmp_path):
     assert final["spent"]["candidates"] == STEPS * BATCH * 2
 
 
+def test_latest_leaves_finished_runs_as_they_are_and_goes_on_with_longer_ones(toy, tmp_path):
+    toy = [*toy, *flags(output_dir=tmp_path / "out", save_strategy="steps", save_steps=3)]
+    main([*toy, *flags(runs="loss")])
+    log = tmp_path / "out" / "loss" / "log.jsonl"
+    lines, table = log.read_text(), (tmp_path / "out" / "table.md").read_text()
+    main([*toy, *flags(runs="loss", resume_from_checkpoint="latest")])
+    assert log.read_text() == lines
+    assert (tmp_path / "out" / "table.md").read_text() == table
+    longer = flags(runs="loss", resume_from_checkpoint="latest", max_steps=STEPS + 3)
+    (run,) = main([*toy, *longer])
+    assert run.final.spent.candidates == (STEPS + 3) * BATCH * 2
+
+
 def test_without_evaluation_steps_the_last_state_is_evaluated(toy, tmp_path):
     (run,) = main([*toy, *flags(output_dir=tmp_path, runs="vanilla", eval_strategy="no")])
     assert [point.spent.step for point in run.points] == [STEPS]
