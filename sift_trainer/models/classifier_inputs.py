@@ -41,6 +41,19 @@ def check_pixel_values(pixel_values: Tensor | None, num_channels: int, smallest:
         )
 
 
+def check_label_type(labels: Tensor, num_labels: int) -> None:
+    """Refuse labels that are not one class id for each image; reads shape and type only.
+
+    Raises:
+        ValueError: names the type and shape.
+    """
+    if labels.dtype != torch.long or labels.dim() != 1:
+        raise ValueError(
+            f"labels is {labels.dtype} of shape {tuple(labels.shape)}; give one class id for each "
+            f"image, a torch.int64 tensor (batch,) with values in 0..{num_labels - 1}"
+        )
+
+
 def check_labels(labels: Tensor, num_labels: int) -> None:
     """Refuse labels that are no classes of the model.
 
@@ -54,15 +67,12 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
     Raises:
         ValueError: names the value and the range.
     """
-    if labels.is_floating_point() or labels.dtype == torch.bool or labels.dim() != 1:
-        raise ValueError(
-            f"labels is {labels.dtype} of shape {tuple(labels.shape)}; give one integer class id "
-            f"for each image, a (batch,) tensor with values in 0..{num_labels - 1}"
-        )
+    check_label_type(labels, num_labels)
     wrong = labels[((labels < 0) & (labels != IGNORE_INDEX)) | (labels >= num_labels)]
     if len(wrong):
+        needed = int(wrong.max()) + 1
+        larger = f", or a model of num_labels={needed}" if needed > num_labels else ""
         raise ValueError(
             f"labels has {wrong[0].item()}, but config.num_labels={num_labels}: give class ids in "
-            f"0..{num_labels - 1} (or {IGNORE_INDEX}), or a model of "
-            f"num_labels={max(int(wrong.max()) + 1, num_labels)}"
+            f"0..{num_labels - 1} (or {IGNORE_INDEX}){larger}"
         )

@@ -21,7 +21,11 @@ from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 from sift_trainer.early_exit import register_exit
 from sift_trainer.early_exit.resnet import TwoClassifierExit
-from sift_trainer.models.classifier_inputs import check_labels, check_pixel_values
+from sift_trainer.models.classifier_inputs import (
+    check_label_type,
+    check_labels,
+    check_pixel_values,
+)
 
 EXIT_GROUP = 2
 """The block group that the intermediate classifier reads, counted from 1."""
@@ -129,8 +133,9 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
             ValueError: for images or labels that do not fit the configuration.
         """
         check_pixel_values(pixel_values, self.config.num_channels, self.smallest_side)
-        if labels is not None and labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            check_labels(labels, self.config.num_labels)
+        if labels is not None:
+            readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+            (check_labels if readable else check_label_type)(labels, self.config.num_labels)
         if self.exits_early:
             hidden_states = self._first_groups(pixel_values)
         else:

@@ -202,11 +202,32 @@ def test_images_that_do_not_fit_are_refused(pixel_values, message):
     [
         (torch.tensor([0, 5]), r"labels has 5, but config.num_labels=5: .* num_labels=6"),
         (torch.tensor([-1, 0]), r"labels has -1, .* class ids in 0\.\.4"),
-        (torch.tensor([0.0, 1.0]), "labels is torch.float32 .* one integer class id"),
-        (torch.tensor([[0], [1]]), r"shape \(2, 1\); give one integer class id"),
+        (torch.tensor([0.0, 1.0]), "labels is torch.float32 .* give one class id for each image"),
+        (torch.tensor([0, 1]).int(), "labels is torch.int32 .* a torch.int64 tensor"),
+        (torch.tensor([[0], [1]]), r"shape \(2, 1\); give one class id"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         resnet().eval()(images(2), labels=labels)
     check_labels(torch.tensor([0, 4, -100]), CLASSES)
+
+
+def test_only_type_and_shape_of_labels_on_a_device_are_read():
+    """Tensors of the meta device have no values: reading one would raise."""
+    with torch.device("meta"):
+        model = EarlyExitResNetForImageClassification(config())
+        assert model(torch.empty(2, 3, 16, 16), labels=torch.tensor([0, 9])).loss.is_meta
+        with pytest.raises(ValueError, match=r"labels is torch\.float32"):
+            model(torch.empty(2, 3, 16, 16), labels=torch.tensor([0.0, 1.0]))
+
+
+def test_compiles_in_one_graph_with_and_without_the_exit():
+    model = resnet().eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for early in (False, True, False):
+        model.exits_early = early
+        expected = model(images(), labels=LABELS)
+        found = compiled(images(), labels=LABELS)
+        torch.testing.assert_close(found.logits, expected.logits)
+        torch.testing.assert_close(found.loss, expected.loss)
