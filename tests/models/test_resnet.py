@@ -131,6 +131,7 @@ def test_cifar_stem():
     convolved = functional.conv2d(pixel_values, first.convolution.weight, stride=1, padding=1)
     expected = functional.relu(first.normalization(convolved))
     torch.testing.assert_close(stem, expected)
+    assert set(model.state_dict()) == set(resnet("imagenet").state_dict())
     assert [output.shape[-1] for output in groups] == [16, 8, 4, 2]
     assert [s.shape[-1] for s in hidden_states(resnet("imagenet"), images(side=64))] == [
         16, 16, 8, 4, 2
