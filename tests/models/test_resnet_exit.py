@@ -1,0 +1,181 @@
+"""Scoring a ResNet by its intermediate classifier, and training on what it chose."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments, early_exit
+from sift_trainer.early_exit import exit_adapter
+from sift_trainer.scorer import Scorer, inference
+from tests.models.small_resnet import CLASSES, images, resnet, statistics
+
+LABELS = torch.arange(8) % CLASSES
+
+
+def early_logits(model, pixel_values):
+    """By hand, in evaluation mode: stem and two groups, average, L_i."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        maps = model.resnet.encoder.stages[0](model.resnet.embedder(pixel_values))
+        means = model.resnet.encoder.stages[1](maps).mean((2, 3))
+        linear = model.intermediate_classifier[1]
+        logits = means @ linear.weight.T + linear.bias
+    model.train(was_training)
+    return logits
+
+
+def expected_scores(logits, criterion):
+    log_probabilities = logits.double().log_softmax(-1)
+    if criterion == "loss":
+        return -log_probabilities[torch.arange(len(logits)), LABELS]
+    return -(log_probabilities.exp() * log_probabilities).sum(-1)
+
+
+@pytest.mark.parametrize("criterion", ["loss", "entropy"])
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_scoring_at_exit_1(criterion, stem, channels_last):
+    """The scores are those by hand; later groups do not run; batch norm learns nothing."""
+    model, pixel_values = resnet(stem), images(8, side=32)
+    expected = expected_scores(early_logits(model, pixel_values), criterion)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    ran = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda m, i, o, name=name: ran.append(name))
+    before = statistics(model)
+    assert len(before) > 20
+    scorer = Scorer(model, SiftArguments(sift_exit_layer=1, sift_criterion=criterion), [], None)
+    batch = {"pixel_values": pixel_values, "labels": LABELS}
+    with inference(model):
+        scores = scorer(model, batch, torch.Generator())
+    torch.testing.assert_close(scores.double(), expected, rtol=1e-4, atol=1e-5)
+    assert {"resnet.encoder.stages.0", "resnet.encoder.stages.1"} <= set(ran)
+    later = ("resnet.encoder.stages.2", "resnet.encoder.stages.3", "classifier")
+    assert not [name for name in ran if name.startswith(later)]
+    for name, value in statistics(model).items():
+        assert torch.equal(value, before[name]), name
+    assert model.training
+    assert not model.exits_early
+    model(pixel_values)  # training does move them: the comparison above can fail
+    assert any(not torch.equal(value, before[name]) for name, value in statistics(model).items())
+    assert "resnet.encoder.stages.3" in ran
+
+
+@pytest.mark.parametrize("k", [-1, 2])
+def test_the_last_exit_is_the_exact_output(k):
+    model, pixel_values = resnet().eval(), images()
+    with early_exit(model, k):
+        assert torch.equal(model(pixel_values).logits, model(pixel_values).logits)
+        exact = model(pixel_values).logits
+    assert torch.equal(exact, model(pixel_values).logits)
+    with early_exit(model, 1):
+        assert not torch.allclose(model(pixel_values).logits, exact, atol=0.05)
+        with early_exit(model, k):  # also within another exit
+            assert torch.equal(model(pixel_values).logits, exact)
+        assert model.exits_early
+
+
+def test_exits_and_restoring():
+    model = resnet()
+    assert exit_adapter(model).depth == 2
+    with pytest.raises(ValueError, match=r"it has 2 blocks, so use 1\.\.2"), early_exit(model, 3):
+        pytest.fail("the context was entered")
+    with pytest.raises(KeyboardInterrupt), early_exit(model, 1):
+        raise KeyboardInterrupt
+    assert not model.exits_early
+
+
+# ---- training ----
+
+KEPT, DRAWN, STEPS, RATE = 4, 8, 3, 0.05
+
+
+class Images(Dataset):
+    def __init__(self) -> None:
+        self.pixel_values = images(DRAWN * STEPS, seed=7)
+        generator = torch.Generator().manual_seed(8)
+        self.labels = torch.randint(CLASSES, (DRAWN * STEPS,), generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
+
+
+def by_hand(exit_layer, micro_batch):
+    """Kept rows, losses, parameters and batch-norm statistics of plain SGD steps."""
+    model, data, chosen, losses = resnet(), Images(), [], []
+    for step in range(STEPS):
+        drawn = slice(DRAWN * step, DRAWN * (step + 1))
+        pixel_values, labels = data.pixel_values[drawn], data.labels[drawn]
+        model.zero_grad()
+        step_loss = 0.0
+        # Weights stay as they are within a step, and so, before its first forward, do statistics.
+        logits = early_logits(model, pixel_values)
+        if exit_layer != 1:
+            with torch.no_grad():
+                logits = model.eval()(pixel_values).logits
+            model.train()
+        scores = functional.cross_entropy(logits, labels, reduction="none")
+        chunks = DRAWN * micro_batch // KEPT
+        for first in range(0, DRAWN, chunks):
+            ranked = scores[first : first + chunks].argsort(descending=True)
+            rows = first + ranked[:micro_batch].sort().values
+            chosen.append((DRAWN * step + rows).tolist())
+            predicted = model(pixel_values[rows]).logits
+            loss = functional.cross_entropy(predicted, labels[rows]) * micro_batch / KEPT
+            loss.backward()
+            step_loss += loss.item()
+        losses.append(step_loss)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= RATE * parameter.grad
+    return model, chosen, losses
+
+
+@pytest.mark.parametrize(("exit_layer", "accumulation"), [(1, 1), (1, 2), (-1, 1)])
+def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulation, tmp_path: Path):
+    chosen = []
+    micro_batch = KEPT // accumulation
+
+    class Recording(SiftTrainer):
+        def training_step(self, model, inputs, *args, **kwargs):
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            place = len(chosen) % accumulation
+            first = DRAWN * self.state.global_step + place * DRAWN // accumulation
+            chosen.append([first + row for row in self.selections[place].rows.tolist()])
+            return loss
+
+    args = SiftTrainingArguments(
+        str(tmp_path),
+        max_steps=STEPS,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        optim="sgd",
+        max_grad_norm=0,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_steps=1,
+        train_sampling_strategy="sequential",
+        disable_tqdm=True,
+        sift_exit_layer=exit_layer,
+        sift_warmup_steps=0,
+    )
+    trainer = Recording(resnet(), args, train_dataset=Images())
+    trainer.train()
+    expected, rows, losses = by_hand(exit_layer, micro_batch)
+    assert chosen == rows
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert logged == pytest.approx(losses, rel=1e-4)
+    for name, value in expected.state_dict().items():
+        found = trainer.model.state_dict()[name]
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5, msg=name)
