@@ -1,11 +1,13 @@
 """The official Python files of CIFAR-100, which are pickles, read without running what they say.
 
-A pickle names the functions that rebuild its objects. Only those of plain numpy arrays are given,
-each in a form of our own that takes nothing else; any other name ends the reading.
+A pickle names the functions that rebuild its objects. Those of numpy arrays are given, as stand-ins
+of our own that check what they are told and take bytes of whole numbers only; any other name ends
+the reading.
 """
 
-import pickle
+from math import prod
 from pathlib import Path
+from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -13,61 +15,88 @@ from numpy.typing import NDArray
 
 FILES = ("train", "test", "meta")
 _SIDE = 32
+_NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
-_NDARRAY = object()  # stands for the class, which a pickle could call with any size
+class _Type:
+    """What a pickle says of a numpy type: first its code, such as ``u1``, then its byte order."""
+
+    def __init__(self, code: Any, *flags: Any) -> None:
+        self.code, self.order = _text(code), "="
+        if self.code not in _NUMBERS:
+            raise UnpicklingError(f"an array of the type {self.code!r} is refused")
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = _text(state[1])
+        if self.order not in "<>|=":
+            raise UnpicklingError(f"the byte order {self.order!r} is refused")
 
 
-def _array(kind: Any, shape: Any, code: Any) -> NDArray[Any]:
-    """An empty array, which the pickle's next operation fills."""
-    if kind is not _NDARRAY or tuple(shape) != (0,):
-        raise pickle.UnpicklingError(f"an array of {kind!r} with the shape {shape!r} is refused")
-    empty: NDArray[Any] = np.ndarray((0,), np.int8)
-    return empty
+class _Array:
+    """An array, which a pickle first makes empty and then fills."""
+
+    array: NDArray[Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state
+        self.array = _from_bytes(data, kind, shape, "F" if fortran else "C")
 
 
-def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
-    """uint8, int64 and the like. Python 2 wrote bytes for `code` and numbers for the flags."""
-    kind: np.dtype[Any] = np.dtype(code.decode("ascii") if isinstance(code, bytes) else code)
-    if kind.kind not in "iu":
-        raise pickle.UnpicklingError(f"an array of the type {kind} is refused")
-    own: np.dtype[Any] = np.dtype(kind.str, False, True)  # a copy: the pickle goes on to change it
-    return own
-
-
-def _buffer(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    if not isinstance(data, (bytes, bytearray)) or not isinstance(kind, np.dtype):
-        raise pickle.UnpicklingError("an array that is not made of bytes is refused")
-    array: NDArray[Any] = np.frombuffer(data, kind).reshape(shape, order=order)
+def _from_bytes(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+    if not isinstance(data, (bytes, bytearray)) or type(kind) is not _Type or order not in "CF":
+        raise UnpicklingError("an array that is not made of bytes of numbers is refused")
+    dtype: np.dtype[Any] = np.dtype(kind.order + kind.code)
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise UnpicklingError(f"the shape {shape!r} is refused")
+    if prod(shape) * dtype.itemsize != len(data):
+        raise UnpicklingError(f"{len(data)} bytes do not make an array of the shape {shape!r}")
+    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape, order=order)
     return array
+
+
+def _empty(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array()
+
+
+def _filled(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    """An array in protocol 5."""
+    filled = _Array()
+    filled.array = _from_bytes(data, kind, shape, order)
+    return filled
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
     """Bytes, as Python 3 writes them in the protocols of Python 2."""
     if encoding != "latin1" or not isinstance(text, str):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is refused")
+        raise UnpicklingError(f"the encoding {encoding!r} is refused")
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _dtype,
+def _no_bytes() -> bytes:
+    """Empty bytes, likewise."""
+    return b""
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): None,  # only ever handed to `_empty`
+    ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _latin1,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _array for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _buffer for core in ("core", "_core")},
+    ("__builtin__", "bytes"): _no_bytes,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _filled for core in ("core", "_core")},
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
+        if (module, name) not in _STAND_INS:
+            raise UnpicklingError(
                 f"it names {module}.{name}, and only numpy arrays and plain containers are read"
             )
-        return _ALLOWED[module, name]
+        return _STAND_INS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects outside of itself")
+        raise UnpicklingError("it refers to objects outside of itself")
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -84,7 +113,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not CIFAR-100's dictionary")
-    return {_text(key): value for key, value in content.items()}
+    return {_text(key): _value(value) for key, value in content.items()}
 
 
 def read_split(path: Path, label_key: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -119,6 +148,10 @@ def read_names(path: Path, key: str) -> list[str]:
     if not isinstance(names, list):
         raise ValueError(f"{path}: {key} must be a list of names")
     return [_text(name) for name in names]
+
+
+def _value(value: Any) -> Any:
+    return value.array if isinstance(value, _Array) else value
 
 
 def _text(value: Any) -> str:

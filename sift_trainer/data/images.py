@@ -161,7 +161,7 @@ def check_images(split: Split, skip: bool, name: str, progress: bool = True) -> 
             readable.append(row)
         except ValueError as error:
             errors.append(str(error))
-    _report(errors, skip, name)
+    _report(errors, len(split.labels), skip, name)
     return split.choose(np.array(readable, dtype=np.int64)) if errors else split
 
 
@@ -191,7 +191,7 @@ def decode_images(
             )
         pixels[len(readable)] = decoded
         readable.append(row)
-    _report(errors, skip, name)
+    _report(errors, len(split.labels), skip, name)
     return PixelDataset(pixels[: len(readable)], torch.from_numpy(split.labels)[readable])
 
 
@@ -209,12 +209,12 @@ def _check_present(dataset: PixelDataset | StoredDataset, name: str, classes: li
         raise ValueError(f"train: no image of {classes[min(lacking)]!r} can be read")
 
 
-def _report(errors: list[str], skip: bool, name: str) -> None:
+def _report(errors: list[str], count: int, skip: bool, name: str) -> None:
     if not errors:
         return
     shown = "\n  ".join(errors[:_NAMED])
     more = f"\n  and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
-    message = f"{name}: {len(errors)} images cannot be read:\n  {shown}{more}"
+    message = f"{name}: {len(errors)} of {count} images cannot be read:\n  {shown}{more}"
     if not skip:
         raise ValueError(
             f"{message}\nReplace or remove them, or set skip_unreadable: true to go on without them"

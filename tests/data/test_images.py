@@ -9,7 +9,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from torch.utils.data import DataLoader
+from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
+from sift_trainer.config import parse_config
 from sift_trainer.data.image_arguments import DATA_SETS, ImageArguments
 from sift_trainer.data.image_batches import EvaluationDataset, ImageCollator, PixelDataset
 from sift_trainer.data.images import ImageData, choose_per_class, load_images
@@ -117,6 +119,29 @@ def test_tables_with_names_and_plain_bytes(tmp_path: Path) -> None:
         generic(tmp_path / "t", image_cache_dir=tmp_path / "cache", **columns)
 
 
+def test_splits_and_columns_are_those_of_the_hub(tmp_path: Path) -> None:
+    """A data set's folder is loaded as its id is; Food-101's test set is called validation."""
+    features = Features({"image": Image(), "label": ClassLabel(names=[str(i) for i in range(101)])})
+    columns = {"image": [{"bytes": encoded(picture(0)), "path": None}] * 101}
+    dataset = Dataset.from_dict({**columns, "label": list(range(101))}, features)
+    for split in ("train", "validation"):
+        dataset.to_parquet(str(tmp_path / "food" / "data" / f"{split}-00000-of-00001.parquet"))
+    data = load(dataset="food101", hub=tmp_path / "food", image_cache_dir=tmp_path / "cache")
+    assert (len(data.train), len(data.test)) == (101, 101)
+    assert data.train[100]["pixel_values"].name == f"{tmp_path / 'food'} train, row 100"
+    with pytest.raises(ValueError, match=r"split 'dev' cannot be loaded: Unknown split"):
+        load(dataset="food101", hub=tmp_path / "food", test_split="dev")
+
+
+def test_a_loading_script_is_not_run(tmp_path: Path) -> None:
+    folder, made = tmp_path / "scripted", tmp_path / "made"
+    folder.mkdir()
+    (folder / "scripted.py").write_text(f"import os\nos.mkdir({str(made)!r})\n")
+    with pytest.raises(ValueError, match="scripted"):
+        load(hub=folder, image_cache_dir=tmp_path / "cache")
+    assert not made.exists()
+
+
 def test_the_hub_cannot_be_reached() -> None:
     with pytest.raises(ConnectionError, match=r"hub='uoft-cs/cifar100' cannot.*\n.*files: folder"):
         load()
@@ -167,6 +192,15 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
         ImageArguments(**settings)
 
 
+def test_settings_from_a_file_and_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("dataset: food101\nmax_images_per_class: 20\n")
+    flags = ["--config", str(tmp_path / "run.yaml"), "--skip_unreadable", "--image_size", "160"]
+    (args,) = parse_config([ImageArguments], flags).instances
+    assert args == ImageArguments(
+        dataset="food101", max_images_per_class=20, skip_unreadable=True, image_size=160
+    )
+
+
 # Bad input, before training
 
 
@@ -194,7 +228,9 @@ def test_food_lists_are_checked(tmp_path: Path) -> None:
     root = food_archive(tmp_path)
     lists = {split: (root / "meta" / f"{split}.txt").read_text() for split in ("train", "test")}
     (root / "images" / "food_007" / "0.jpg").unlink()
-    with pytest.raises(ValueError, match=r"1 images cannot be read:\n .*images/food_007/0\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"1 of 101 images cannot be read:\n .*images/food_007/0\.jpg"
+    ):
         load(dataset="food101", files=root)
     for split, entry, message in [
         ("test", "soup/1", r"test\.txt: 'soup/1' is of a class that train\.txt lacks"),
@@ -237,7 +273,9 @@ def test_truncated_files_are_found_before_training(folders: Path) -> None:
     victims = [folders / "train" / "baby" / "1.jpg", folders / "train" / "bear" / "0.jpg"]
     victims[0].write_bytes(victims[0].read_bytes()[:-100])  # the header is whole
     victims[1].write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"train: 2 images cannot(.|\n)*set skip_unreadable") as e:
+    with pytest.raises(
+        ValueError, match=r"train: 2 of 6 images cannot(.|\n)*set skip_unreadable"
+    ) as e:
         generic(folders)
     assert "pictures/train/baby/1.jpg cannot be read: image file is truncated" in str(e.value)
     assert "pictures/train/bear/0.jpg cannot be read" in str(e.value)
@@ -256,7 +294,9 @@ def test_cifar_counts_what_it_skips(tmp_path: Path) -> None:
     good = encoded(picture(0))
     write_parquet(root, "train", [good[:-40], *[good] * 100], [0, *range(100)])
     write_parquet(root, "test", [good] * 100, list(range(100)))
-    with pytest.raises(ValueError, match="train: 1 images cannot be read:\n  train, row 0 cannot"):
+    with pytest.raises(
+        ValueError, match="train: 1 of 101 images cannot be read:\n  train, row 0 cannot"
+    ):
         cifar(root)
     data = cifar(root, skip_unreadable=True)
     assert (len(data.train), data.unreadable) == (100, 1)
@@ -324,6 +364,52 @@ def test_an_evaluation_never_skips(folders: Path) -> None:
     (folders / "test" / "baby" / "0.jpg").write_bytes(b"gone")
     with pytest.raises(ValueError, match=r"pictures/test/baby/0\.jpg cannot be read"):
         data.test[1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_sees_what_the_whole_one_saw(
+    workers: int, folders: Path, tmp_path: Path
+) -> None:
+    """Amid the second epoch, with the Trainer's own loop; equal to the last bit."""
+    data = generic(folders, augmentation_seed=3)
+
+    def run(name: str, **resume: Any) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        config = ResNetConfig(
+            embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], num_labels=3, layer_type="basic"
+        )
+        args = TrainingArguments(
+            str(tmp_path / name),
+            per_device_train_batch_size=2,
+            max_steps=6,  # an epoch has 3
+            save_steps=4,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            dataloader_num_workers=workers,
+        )
+        model = ResNetForImageClassification(config)
+        Trainer(model, args, data.collator, data.train).train(**resume)
+        return list(model.state_dict().values())
+
+    whole = run("whole")
+    resumed = run("resumed", resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert all(torch.equal(one, other) for one, other in zip(whole, resumed, strict=True))
+
+
+def test_an_evaluation_through_the_trainer(folders: Path, tmp_path: Path) -> None:
+    """The same collator serves it, and every batch size gives the same loss."""
+    data = generic(folders)
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1], num_labels=3)
+    model = ResNetForImageClassification(config)
+    losses = []
+    for batch_size in (1, 3):
+        args = TrainingArguments(
+            str(tmp_path), per_device_eval_batch_size=batch_size, report_to="none", use_cpu=True
+        )
+        trainer = Trainer(model, args, data.collator, data.train, data.test)
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 REAL = ROOT.parent / "shared" / "data" / "cifar-100"
