@@ -190,7 +190,7 @@ class ImageCollator:
         for row, picture in opened.items():
             try:
                 decoded[row] = decode_crop(
-                    images[row].name, picture, tuple(boxes[row]), self.image_size
+                    images[row].place, picture, tuple(boxes[row]), self.image_size
                 )
             except ValueError as error:
                 failures[row] = error

@@ -31,12 +31,17 @@ class StoredImage(NamedTuple):
     """An image before it is decoded.
 
     Attributes:
-        name: says where it is, in errors; the same wherever the data set's folder lies.
+        name: tells it from others; the same wherever the data set's folder lies.
         content: a file, the bytes of one, or pixels: uint8, (height, width, 3).
     """
 
     name: str
     content: "Path | bytes | np.ndarray[Any, Any]"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for errors."""
+        return str(self.content) if isinstance(self.content, Path) else self.name
 
 
 def open_image(image: StoredImage) -> "Image":
@@ -54,7 +59,7 @@ def open_image(image: StoredImage) -> "Image":
             data = content.read_bytes() if isinstance(content, Path) else content
             picture = _pillow().open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
-        raise _unreadable(image.name, error) from error
+        raise _unreadable(image.place, error) from error
     return picture
 
 
@@ -80,20 +85,20 @@ def check_header(image: StoredImage) -> tuple[int, int]:
             file.seek(max(0, length - _TAIL))
             whole = end is not None and end in file.read()
     except Exception as error:
-        raise _unreadable(image.name, error) from error
-    _check_mode(image.name, mode)
+        raise _unreadable(image.place, error) from error
+    _check_mode(image.place, mode)
     if transparent or not whole:
-        to_rgb(image.name, open_image(image))
+        to_rgb(image.place, open_image(image))
     return int(width), int(height)
 
 
-def to_rgb(name: str, picture: "Image") -> "Image":
+def to_rgb(place: str, picture: "Image") -> "Image":
     """The decoded picture in RGB.
 
     Raises:
         ValueError: it is truncated or corrupt, or its channels are refused (see above).
     """
-    _check_mode(name, picture.mode)
+    _check_mode(place, picture.mode)
     try:
         if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
             picture = picture.convert("RGBA")
@@ -103,7 +108,7 @@ def to_rgb(name: str, picture: "Image") -> "Image":
         picture.load()
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     except Exception as error:
-        raise _unreadable(name, error) from error
+        raise _unreadable(place, error) from error
 
 
 def pixels(picture: "Image") -> Tensor:
@@ -119,15 +124,16 @@ def decode(image: StoredImage) -> Tensor:
     """
     if isinstance(image.content, np.ndarray):
         return torch.from_numpy(image.content).permute(2, 0, 1).contiguous()
-    return pixels(to_rgb(image.name, open_image(image)))
+    return pixels(to_rgb(image.place, open_image(image)))
 
 
-def decode_crop(name: str, picture: "Image", box: tuple[int, int, int, int], size: int) -> Tensor:
+def decode_crop(place: str, picture: "Image", box: tuple[int, int, int, int], size: int) -> Tensor:
     """A part of an opened picture, resized with antialiased bilinear interpolation.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the part keeps `size` pixels.
 
     Args:
+        place: for errors.
         box: left, top, width, height in pixels.
         size: height and width of what is returned.
 
@@ -140,7 +146,7 @@ def decode_crop(name: str, picture: "Image", box: tuple[int, int, int, int], siz
     left, top, width, height = box
     full = picture.size
     picture.draft(None, (ceil(full[0] * size / width), ceil(full[1] * size / height)))
-    picture = to_rgb(name, picture)
+    picture = to_rgb(place, picture)
     across, down = picture.width / full[0], picture.height / full[1]
     part = (left * across, top * down, (left + width) * across, (top + height) * down)
     return pixels(picture.resize((size, size), _pillow().Resampling.BILINEAR, box=part))
@@ -155,7 +161,7 @@ def decode_center(image: StoredImage, resize: int, size: int) -> Tensor:
     Raises:
         ValueError: as `open_image` and `to_rgb`.
     """
-    picture = to_rgb(image.name, open_image(image))
+    picture = to_rgb(image.place, open_image(image))
     short = min(picture.size)
     width, height = (resize * side // short for side in picture.size)
     picture = picture.resize((width, height), _pillow().Resampling.BILINEAR)
@@ -163,18 +169,20 @@ def decode_center(image: StoredImage, resize: int, size: int) -> Tensor:
     return pixels(picture.crop((left, top, left + size, top + size)))
 
 
-def _check_mode(name: str, mode: str) -> None:
+def _check_mode(place: str, mode: str) -> None:
     if mode not in (*_PLAIN, *_WITH_ALPHA):
         raise ValueError(
-            f"{name}: its channels are {mode!r}; only 8-bit pictures are read: grey, palette and "
+            f"{place}: its channels are {mode!r}; only 8-bit pictures are read: grey, palette and "
             "CMYK, which become RGB, and RGB"
         )
 
 
-def _unreadable(name: str, error: Exception) -> ValueError:
-    if isinstance(error, MemoryError):
+def _unreadable(place: str, error: Exception) -> ValueError:
+    if isinstance(error, MemoryError | ImportError):
         raise error
-    return ValueError(f"{name} cannot be read: {error}")
+    if type(error).__name__ == "UnidentifiedImageError":
+        return ValueError(f"{place} cannot be read: it is none of {', '.join(FORMATS)}")
+    return ValueError(f"{place} cannot be read: {error}")
 
 
 def _pillow() -> Any:

@@ -74,7 +74,7 @@ class _Files:
 
     def __getitem__(self, index: int) -> StoredImage:
         name = self.names[index]
-        return StoredImage(f"{self.root.name}/{name}", self.root / name)
+        return StoredImage(name, self.root / name)
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def decode_images(
         if decoded.shape[1:] != (size, size):
             height, width = decoded.shape[1:]
             raise ValueError(
-                f"{image.name} has {width} x {height} pixels, and all images must have {size} x "
+                f"{image.place} has {width} x {height} pixels, and all images must have {size} x "
                 f"{size}; for others set dataset: generic"
             )
         pixels[len(readable)] = decoded

@@ -61,7 +61,7 @@ def test_channels_of_unknown_range_are_refused(mode: str) -> None:
 def test_readers_that_start_programs_are_not_used() -> None:
     data = encoded(picture(0), "EPS")
     assert data.startswith(b"%!PS")
-    with pytest.raises(ValueError, match="a cannot be read: cannot identify image file"):
+    with pytest.raises(ValueError, match="a cannot be read: it is none of JPEG, PNG"):
         check_header(StoredImage("a", data))
 
 

@@ -101,7 +101,7 @@ def test_food_archive(tmp_path: Path) -> None:
     data = load(dataset="food101", files=tmp_path)
     assert (len(data.train), len(data.test), len(data.classes)) == (202, 101, 101)
     row = data.train[3]
-    assert row["pixel_values"].name == "food-101/images/food_001/1.jpg"
+    assert row["pixel_values"].name == "images/food_001/1.jpg"
     assert row["labels"] == 1
     assert data.test[5]["pixel_values"].shape == (3, 224, 224)
 
@@ -331,6 +331,12 @@ def test_augmentation_follows_from_seed_and_batch(kind: str, folders: Path) -> N
     assert not torch.equal(batch_of(other, [0, 2, 5])["pixel_values"], batch["pixel_values"])
     stacked = first.collator([first.test[0]] * 2)["pixel_values"]
     assert torch.equal(stacked[1], first.test[0]["pixel_values"])  # evaluation is not augmented
+
+
+def test_augmentation_does_not_depend_on_where_the_folder_is(folders: Path, tmp_path: Path) -> None:
+    before = batch_of(generic(folders), [0, 1, 4])
+    after = batch_of(generic(folders.rename(tmp_path / "moved")), [0, 1, 4])
+    assert torch.equal(before["pixel_values"], after["pixel_values"])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
