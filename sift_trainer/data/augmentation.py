@@ -1,0 +1,104 @@
+"""Random crops and flips of a whole batch at once, and what makes them exact on resume.
+
+Written with torch and Pillow alone: torchvision has to match the installed torch build and is not
+there for every one (transformers' image processors, which are not random, ask for it too);
+albumentations is not maintained any more and its successor is AGPL; kornia augments float tensors
+of one size, hence after decoding. What is needed here is two functions of a generator.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+PADDING = 4  # pixels on each side
+SCALE = (0.08, 1.0)  # share of the area that is kept
+RATIO = (3 / 4, 4 / 3)  # of width to height
+_TRIES = 10
+
+
+def seeded_generator(seed: int | None, content: Sequence[bytes]) -> torch.Generator | None:
+    """A generator that is a function of `seed` and of the batch's content; without a seed None.
+
+    What it draws is the same in a resumed run, in any dataloader worker and on any rank. The
+    images of a batch are drawn differently in every epoch, since shuffling gives them other
+    neighbours.
+    """
+    if seed is None:
+        return None
+    digest = blake2b(digest_size=7, key=str(seed).encode())
+    for part in content:
+        digest.update(part)
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
+
+
+def crop_flip(images: Tensor, generator: torch.Generator | None, padding: int = PADDING) -> Tensor:
+    """Pads with black, cuts out the original size at random, and flips half of them (He et al.,
+    2016, section 4.2).
+
+    Args:
+        images: uint8, (n, 3, height, width).
+        generator: on the CPU; None is torch's global one. How much is drawn depends on n only.
+
+    Returns:
+        uint8, of the same shape.
+    """
+    count, _, height, width = images.shape
+    offsets = torch.randint(2 * padding + 1, (count, 2), generator=generator)
+    padded = torch.nn.functional.pad(images, [padding] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    cropped = windows[torch.arange(count), :, offsets[:, 0], offsets[:, 1]]
+    return random_flip(cropped, generator)
+
+
+def random_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Each image left to right with probability 0.5; (n, 3, height, width)."""
+    flipped = torch.rand(len(images), generator=generator) < 0.5
+    images[flipped] = images[flipped].flip(3)
+    return images
+
+
+def resized_crop_boxes(sizes: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A random part of each image, of 8% to 100% of its area and 3:4 to 4:3 in shape (Szegedy et
+    al., 2015, section 6). Of ten tries the first that fits counts, else the largest part of an
+    allowed shape in the middle.
+
+    Args:
+        sizes: int64, (n, 2): widths and heights in pixels.
+        generator: see `crop_flip`.
+
+    Returns:
+        int64, (n, 4): left, top, width, height.
+    """
+    count = len(sizes)
+    full = sizes[:, None].double()
+    draw = torch.rand(count, _TRIES, 4, generator=generator, dtype=torch.float64)
+    area = full.prod(2) * (SCALE[0] + draw[..., 0] * (SCALE[1] - SCALE[0]))
+    low, high = torch.tensor(RATIO, dtype=torch.float64).log()
+    ratio = torch.exp(low + draw[..., 1] * (high - low))
+    parts = torch.stack([area * ratio, area / ratio], dim=2).sqrt().round()
+    fits = ((parts >= 1) & (parts <= full)).all(2)
+    corners = (draw[..., 2:] * (full - parts + 1)).floor()
+    first = fits.long().argmax(1)
+    boxes = torch.cat([corners, parts], dim=2)[torch.arange(count), first]
+    return torch.where(fits.any(1)[:, None], boxes, _middle(full[:, 0])).long()
+
+
+def _middle(sizes: Tensor) -> Tensor:
+    width, height = sizes.unbind(1)
+    part = torch.stack(
+        [
+            torch.minimum(width, (height * RATIO[1]).round()),
+            torch.minimum(height, (width / RATIO[0]).round()),
+        ],
+        dim=1,
+    ).clamp(min=1)
+    return torch.cat([((sizes - part) / 2).floor(), part], dim=1)
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (..., 3, height, width) as float32: 0 to 1, less `mean`, divided by `std`."""
+    scale = 1 / (255 * torch.tensor(std)).view(3, 1, 1)
+    shift = (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1)
+    return images.float().mul_(scale).sub_(shift)
