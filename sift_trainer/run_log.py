@@ -64,7 +64,10 @@ class RunLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._append(args, state, {"event": "log", "step": state.global_step, **(logs or {})})
+        logs = dict(logs or {})
+        if "train_runtime" in logs:  # also of a run that was stopped before its last step
+            logs["max_steps"] = state.max_steps
+        self._append(args, state, {"event": "log", "step": state.global_step, **logs})
 
     def _append(self, args: TrainingArguments, state: TrainerState, line: dict[str, Any]) -> None:
         if not state.is_world_process_zero:
