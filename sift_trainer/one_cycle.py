@@ -67,6 +67,8 @@ class OneCycleMixin(_Base):
             ``learning_rate``.
     """
 
+    lr_scheduler: LRScheduler | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.lr_scheduler is None:
@@ -103,9 +105,10 @@ def _innermost(optimizer: Any) -> Optimizer:
 def _check(args: "TrainingArguments") -> None:
     for name, unused in _UNUSED.items():
         value = getattr(args, name)
+        value = getattr(value, "value", value)  # of an enum
         if value and value != unused:
             raise ValueError(
-                f"{name}={getattr(value, 'value', value)!r} has no effect on the one-cycle schedule; leave it at "
+                f"{name}={value!r} has no effect on the one-cycle schedule; leave it at "
                 f"{unused!r}, or OneCycleMixin out"
             )
     if not args.learning_rate > 0:

@@ -1,4 +1,4 @@
-"""The learning rate and beta1 of a run are those of PyTorch's own one-cycle loop, resumed or not."""
+"""Learning rate and beta1 of a run are those of PyTorch's own one-cycle loop, resumed or not."""
 
 from pathlib import Path
 from typing import Any
@@ -135,5 +135,5 @@ def test_fields_of_other_schedules_are_refused(
 
 
 def test_optimizer_without_momentum_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="optim: Adafactor has no momentum .* optim='adamw_torch'"):
+    with pytest.raises(ValueError, match="optim: Adafactor has no momentum"):
         trainer(tmp_path, optim="adafactor").train()

@@ -210,7 +210,7 @@ def test_unfinished_baseline_is_refused(tmp_path: Path, clock: Clock) -> None:
     stopped = budgeted(tmp_path, clock, None)
     stopped.add_callback(Stop())
     stopped.train()
-    with pytest.raises(ValueError, match="is unfinished: its log ends at step 2 .* finish it"):
+    with pytest.raises(ValueError, match="is unfinished: its log ends at step 2 without"):
         TimeBudget(trainer, tmp_path)
     log = tmp_path / "log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # killed
@@ -230,7 +230,7 @@ def test_budget_has_to_be_positive(seconds: Any, tmp_path: Path, clock: Clock) -
 
 def test_trainer_has_to_measure(tmp_path: Path) -> None:
     trainer: Any = Trainer(bert(), TrainingArguments(**quick(tmp_path)), train_dataset=Rows(8))
-    with pytest.raises(TypeError, match="Trainer, which does not measure .* sift_keep_ratio=1.0"):
+    with pytest.raises(TypeError, match="Trainer, which does not measure its phases"):
         TimeBudget(trainer, 3600)
 
 

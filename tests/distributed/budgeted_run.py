@@ -32,6 +32,7 @@ def main(folder: Path) -> None:
     trainer.add_callback(budget)
     trainer.train()
     report = {
+        "wrapped in": type(trainer.model_wrapped).__name__,
         "step": trainer.state.global_step,
         "stopped": budget.stopped,
         "own seconds": sum(trainer.sift_callback.timer.totals.values()),
