@@ -38,7 +38,8 @@ class RunLog(TrainerCallback):
 
     A ``start`` line has the settings, the machine and the step that training goes on from; every
     ``log`` line is a log line of the Trainer: steps, accuracy, seconds of each phase, candidates
-    and backpropagated samples since the start. A resumed run appends to the same file.
+    and backpropagated samples since the start; the closing one has ``max_steps`` besides, as a
+    stopped run has one too. A resumed run appends to the same file.
 
     Args:
         settings: what describes the run, as plain data.

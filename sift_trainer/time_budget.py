@@ -38,7 +38,7 @@ class TimeBudget(TrainerCallback):
     a few. That run could be repeated bit for bit, but would miss the budget by as much as those few
     steps mislead. Here the seconds hold to within a step; in exchange learning rates, and so
     weights, depend on the clock: two runs of one seed differ. A resumed run goes on from the
-    seconds, the rate and the weights of its checkpoint.
+    seconds, the rate and the weights of its checkpoint; with another budget its rate jumps.
 
     The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
     2); whether its one-cycle schedule came to its end by then, it does not say.
