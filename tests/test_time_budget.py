@@ -171,6 +171,23 @@ def test_resumed_run_has_what_is_left(tmp_path: Path, clock: Clock, restore: boo
     assert not spent.losses
 
 
+def test_work_that_a_device_ends_late_ends_the_run_with_the_next_step(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """It shows between two epochs of 10 steps, where a resume refuses a spent budget."""
+    settings = {"max_steps": 20, "save_strategy": "steps", "save_steps": 9}
+    budgeted(tmp_path, clock, 9, **settings).train()
+    resumed = budgeted(tmp_path, clock, 30, **settings)
+
+    class Late(TrainerCallback):
+        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+            resumed.sift_callback.timer.totals["backward"] += 100
+
+    resumed.add_callback(Late())
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
+    assert resumed.state.global_step == 11
+
+
 def test_by_the_real_clock(tmp_path: Path) -> None:
     trainer = budgeted(tmp_path, Clock(), 0.3, max_steps=1000)
     trainer.train()
