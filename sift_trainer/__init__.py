@@ -4,18 +4,22 @@ from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints import last_whole_checkpoint
 from sift_trainer.early_exit import early_exit, register_exit
+from sift_trainer.one_cycle import OneCycleMixin
 from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
 from sift_trainer.selection import select_top_k
 from sift_trainer.termination import StopOnSignal
+from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
 __all__ = [
+    "OneCycleMixin",
     "SiftArguments",
     "SiftCallback",
     "SiftMixin",
     "SiftTrainer",
     "SiftTrainingArguments",
     "StopOnSignal",
+    "TimeBudget",
     "early_exit",
     "last_whole_checkpoint",
     "per_sample_entropy",

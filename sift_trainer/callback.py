@@ -156,6 +156,11 @@ class SiftCallback(TrainerCallback, ExportableState):
         metrics["sift/nonfinite_scores"] = self.nonfinite_scores
         return metrics
 
+    def seconds(self) -> float:
+        """Training seconds since the start, of what the device has finished; does not wait."""
+        self.timer.drain(wait=False)
+        return sum(self.timer.totals.values())
+
     def _drain(self) -> None:
         self.timer.drain()
         if self._nonfinite is not None:

@@ -38,7 +38,8 @@ class RunLog(TrainerCallback):
 
     A ``start`` line has the settings, the machine and the step that training goes on from; every
     ``log`` line is a log line of the Trainer: steps, accuracy, seconds of each phase, candidates
-    and backpropagated samples since the start. A resumed run appends to the same file.
+    and backpropagated samples since the start; the closing one has ``max_steps`` besides, as a
+    stopped run has one too. A resumed run appends to the same file.
 
     Args:
         settings: what describes the run, as plain data.
@@ -64,7 +65,10 @@ class RunLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._append(args, state, {"event": "log", "step": state.global_step, **(logs or {})})
+        logs = dict(logs or {})
+        if "train_runtime" in logs:  # also of a run that was stopped before its last step
+            logs["max_steps"] = state.max_steps
+        self._append(args, state, {"event": "log", "step": state.global_step, **logs})
 
     def _append(self, args: TrainingArguments, state: TrainerState, line: dict[str, Any]) -> None:
         if not state.is_world_process_zero:

@@ -45,13 +45,21 @@ class StepTimer:
         finally:
             self.stop(phase)
 
-    def drain(self) -> None:
-        """Read the events so far. The only place that waits for the device."""
-        if self._events:
+    def drain(self, wait: bool = True) -> None:
+        """Read the events so far. The only place that waits for the device.
+
+        Args:
+            wait: or read only the phases that the device has finished.
+        """
+        if wait and self._events:
             self._events[-1][2].synchronize()
+        read = 0
         for phase, begin, end in self._events:
+            if not wait and not end.query():
+                break
             self._add(phase, begin.elapsed_time(end) / 1000)  # events count milliseconds
-        self._events.clear()
+            read += 1
+        del self._events[:read]
 
     def interval(self) -> dict[str, float]:
         """Seconds per phase since the last call."""

@@ -143,3 +143,38 @@ def test_accelerator_is_waited_for_only_when_read(
     assert waits == [clock.now]  # for the last event, which is after all others
     assert timer.interval() == NONE
     assert waits == [clock.now]
+
+
+def test_finished_phases_are_read_without_waiting(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event:
+        """Of a device that has come as far as `reached`; waiting for it fails."""
+
+        reached = 0.0
+
+        def __init__(self, device: torch.device, enable_timing: bool) -> None: ...
+
+        def record(self) -> None:
+            self.at = clock.now
+
+        def query(self) -> bool:
+            return self.at <= Event.reached
+
+        def elapsed_time(self, end: "Event") -> float:
+            return (end.at - self.at) * 1000
+
+    monkeypatch.setattr(torch, "Event", Event)
+    timer = StepTimer()
+    timer.device = torch.device("cuda")
+    for phase in ("sampling", "forward"):
+        with timer.span(phase):
+            clock.now += 2
+    timer.drain(wait=False)
+    assert timer.totals == NONE
+    Event.reached = clock.now - 1
+    timer.drain(wait=False)
+    assert timer.totals == {**NONE, "sampling": 2.0}
+    Event.reached = clock.now
+    timer.drain(wait=False)
+    assert timer.totals == {**NONE, "sampling": 2.0, "forward": 2.0}
