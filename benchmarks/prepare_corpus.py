@@ -57,6 +57,7 @@ def child(folder: Path, times: int, num_proc: int, tokenizer: str, max_length: i
         max_length=max_length,
         data_dir=str(folder / f"prepared-{times}-{num_proc}-{os.getpid()}"),
     )
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process is one core
     began = time.perf_counter()
     prepare_corpus(args, ShareArguments(num_proc=num_proc), progress=False)
     seconds = time.perf_counter() - began
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=20)
     parser.add_argument("--max_length", type=int, default=512)
     parser.add_argument("--num_proc", type=int, default=1)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
