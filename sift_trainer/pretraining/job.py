@@ -4,6 +4,7 @@ The experiment of Section 7.1 at any size: the runs of one configuration share c
 of the data and validation masks, and differ in what they override. See configs/quickstart.yaml.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -90,11 +91,15 @@ def main(argv: Sequence[str]) -> list[Run]:
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
+    if _asks_for_a_plan(argv) and not torch.accelerator.is_available():
+        # bf16 and the like are refused without a GPU, but a login node can plan for one.
+        argv = [*argv, "--use_cpu", "true"]
     config = parse_config(KINDS, argv)
     check(config)
     shared = Settings(*config.instances)
     if shared.job.dry_run:
-        print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+        if shared.args.process_index == 0:
+            print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
         return []
     try:
         check_launch(shared.launch, shared.args)
@@ -253,6 +258,13 @@ def _record(name: str, settings: Settings, data: PretrainingData) -> dict[str, A
         "data": asdict(settings.data),
         "training": settings.args.to_sanitized_dict(),
     }
+
+
+def _asks_for_a_plan(argv: Sequence[str]) -> bool:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--dry_run", nargs="?", const="true", default="false")
+    known, _ = parser.parse_known_args(list(argv))
+    return str(known.dry_run).lower() in ("true", "yes", "y", "t", "1")
 
 
 def _finished(args: SiftTrainingArguments) -> bool:

@@ -201,6 +201,15 @@ def test_a_dry_run_prints_every_run_and_touches_nothing(toy, tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
 
 
+def test_the_papers_run_can_be_planned_where_there_is_no_gpu(capsys):
+    row = ROOT / "configs" / "bert_base" / "loss_exit_1.yaml"
+    assert main(["--config", str(row), "--dry_run"]) == []
+    out = capsys.readouterr().out
+    assert out.startswith("loss_exit_1: loss at exit 1 keeps 32 of 64 in steps 20,000 to 799,999")
+    assert "110,106,428" in out
+    assert "bf16 on a GPU" in out
+
+
 def test_a_dry_run_of_a_prepared_corpus_counts_its_epochs(toy, tmp_path, capsys):
     main([*toy, *flags(output_dir=tmp_path / "out", runs="loss")])
     log = (tmp_path / "out" / "loss" / "log.jsonl").read_text().splitlines()[0]
