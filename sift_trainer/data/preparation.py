@@ -6,22 +6,13 @@ holds one round of a spool or one shard at a time, whatever the size of the corp
 whole on disk is not made again.
 """
 
-import logging
 import os
 import shutil
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
-from multiprocessing import current_process, get_all_start_methods, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from tqdm import tqdm
 
 from sift_trainer.atomic_write import write_json
@@ -36,21 +27,18 @@ from sift_trainer.data.corpus import (
     made_of,
     read_manifest,
 )
-from sift_trainer.data.sentence_pairs import sentence_pairs, sentences
-from sift_trainer.data.shards import pair_arrays, read_record, write_shard
+from sift_trainer.data.packing import in_order, write_pairs
+from sift_trainer.data.shards import read_record
 from sift_trainer.data.sources import Source, Unit, documents, read_sources, units
-from sift_trainer.data.spool import Document, Shards, spool, spooled
+from sift_trainer.data.spool import Shards, spool, spooled
 from sift_trainer.data.vocabulary import load_wordpiece, train_wordpiece
+from sift_trainer.data.workers import all_cores, alone, check_main_guard, run_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-logger = logging.getLogger(__name__)
-
 SHARD_BYTES = 16_000_000  # of text; what a process holds is a small multiple of it
 _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
-_DOCUMENTS_AT_ONCE = 200
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -96,16 +84,15 @@ def prepare_corpus(
         ImportError: the ``data`` extra is not installed.
     """
     share = share or ShareArguments()
-    _check_main_guard()
+    check_main_guard()
     folder = folder_of(args)
     folder.mkdir(parents=True, exist_ok=True)
     shards = _begin(folder, args)
     mine = [shard for shard in range(len(shards)) if shard % share.num_shards == share.shard_index]
     name = f"{share.shard_index}-of-{share.num_shards}"
-    with _alone(folder / f".lock-{name}"):
-        missing = [shard for shard in mine if read_record(folder / shards.name(shard)) is None]
-        if missing:
-            _make(folder, args, share, shards, missing, folder / f".spool-{name}", progress)
+    with alone(folder / f".lock-{name}"):
+        if any(read_record(folder / shards.name(shard)) is None for shard in mine):
+            _make(folder, args, share, shards, mine, folder / f".spool-{name}", progress)
     return folder
 
 
@@ -113,34 +100,6 @@ def prepared(args: CorpusArguments, progress: bool = True) -> Corpus:
     """Prepares the corpus where that is not done yet, and reads it."""
     share = ShareArguments(num_proc=os.cpu_count() or 1)
     return load_corpus(replace(args, data_dir=str(prepare_corpus(args, share, progress))))
-
-
-def _check_main_guard() -> None:
-    """Refuse to be called while a worker imports the script that started it.
-
-    Python does so itself when that starts a process (the same private flag tells), but here the
-    worker would wait for the lock of its own parent first.
-    """
-    if getattr(current_process(), "_inheriting", False):
-        raise RuntimeError(
-            "prepare_corpus was called again by its own worker, which imports the script that "
-            'calls it; write the call under if __name__ == "__main__":'
-        )
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Within the context no other process does the same part of the work."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning(f"waiting for another process, which prepares the same in {path.parent}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _begin(folder: Path, args: CorpusArguments) -> Shards:
@@ -189,7 +148,7 @@ def _make(
     args: CorpusArguments,
     share: ShareArguments,
     shards: Shards,
-    missing: list[int],
+    mine: list[int],
     spool_folder: Path,
     progress: bool,
 ) -> None:
@@ -208,16 +167,21 @@ def _make(
         for unit in units(name, source)
     ]
     paths = [spool_folder / f"{number:05}" for number in range(len(parts))]
+    # Not only for the shards that are missing now: this spool may be continued when others are.
     reading = [
-        (*part, shards, frozenset(missing), path)
+        (*part, shards, frozenset(mine), path)
         for part, path in zip(parts, paths, strict=True)
         if not Path(f"{path}.json").is_file()
     ]
-    _all(_spool_unit, reading, share.num_proc, "reading", "file", progress)
+    run_all(_spool_unit, reading, share.num_proc, "reading", "file", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
         _save_tokenizer(folder, _trained(paths, shards, args.vocab_size or VOCAB_SIZE, progress))
-    packing = [(folder, paths, shard, shards, args, tuple(sources)) for shard in missing]
-    _all(_write_pairs, packing, share.num_proc, "packing pairs", "shard", progress)
+    packing = [
+        (folder, paths, shard, shards, args, tuple(sources))
+        for shard in mine
+        if read_record(folder / shards.name(shard)) is None
+    ]
+    run_all(write_pairs, packing, share.num_proc, "packing pairs", "shard", progress)
     shutil.rmtree(spool_folder)
 
 
@@ -227,72 +191,6 @@ def _spool_unit(
     spool(documents(source, unit), number, shards, wanted, path)
 
 
-def _write_pairs(
-    folder: Path,
-    paths: list[Path],
-    shard: int,
-    shards: Shards,
-    args: CorpusArguments,
-    names: tuple[str, ...],
-) -> None:
-    """One shard, from its spooled documents."""
-    from tokenizers import Tokenizer
-
-    tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    found = _in_order(spooled(paths, shard))
-    encoded = list(_encoded((document.text for document in found), tokenizer))
-    generator = np.random.default_rng([args.corpus_seed, shard])
-    try:
-        pairs = sentence_pairs(
-            encoded,
-            args.max_length,
-            args.short_fraction,
-            args.random_next_fraction,
-            generator=generator,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"{shards.name(shard)}: {error}; use fewer shards (shards={shards.train} now) or a "
-            f"larger validation_fraction ({args.validation_fraction} now)"
-        ) from error
-    arrays = pair_arrays(
-        pairs,
-        cls_id=tokenizer.token_to_id("[CLS]"),
-        sep_id=tokenizer.token_to_id("[SEP]"),
-        vocab_size=tokenizer.get_vocab_size(),
-    )
-    per_source = np.bincount([document.source for document in found], minlength=len(names))
-    record = {
-        "documents": len(found),
-        "text_bytes": sum(len(document.text.encode()) for document in found),
-        "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
-        "random_next": int(arrays.is_random.sum()),
-        **{f"documents_of_{name}": int(n) for name, n in zip(names, per_source, strict=True)},
-    }
-    write_shard(folder / shards.name(shard), arrays, record)
-
-
-def _in_order(found: Iterable[Document]) -> list[Document]:
-    """By digest, equal documents once."""
-    distinct = {document.digest: document for document in found}
-    return [distinct[digest] for digest in sorted(distinct)]
-
-
-def _encoded(texts: Iterable[str], tokenizer: Any) -> Iterator[list["array[int]"]]:
-    """Documents as sentences of token ids, compactly, some documents at a time."""
-    kind = "H" if tokenizer.get_vocab_size() <= 2**16 else "i"
-    batch: list[list[str]] = []
-    for text in chain(texts, [None]):
-        if text is not None:
-            batch.append(sentences(text))
-        if text is None or len(batch) == _DOCUMENTS_AT_ONCE:
-            flat = [sentence for document in batch for sentence in document]
-            ids = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
-            for document in batch:
-                yield [array(kind, next(ids).ids) for _ in document]
-            batch = []
-
-
 def _trained(
     paths: list[Path], shards: Shards, vocab_size: int, progress: bool
 ) -> "PreTrainedTokenizerFast":
@@ -300,11 +198,12 @@ def _trained(
     texts: list[str] = []
     size = 0
     for shard in range(shards.train):
-        texts += [document.text for document in _in_order(spooled(paths, shard))]
-        size = sum(map(len, texts))
+        found = [document.text for document in in_order(spooled(paths, shard))]
+        texts += found
+        size += sum(map(len, found))
         if size >= _VOCABULARY_BYTES:
             break
-    with _all_cores(), tqdm(total=1, desc="training the vocabulary", disable=not progress) as bar:
+    with all_cores(), tqdm(total=1, desc="training the vocabulary", disable=not progress) as bar:
         tokenizer = train_wordpiece(texts, vocab_size)
         bar.update()
     return tokenizer
@@ -325,60 +224,3 @@ def _save_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
         unfinished = folder / f".tokenizer.{os.getpid()}"
         tokenizer.save_pretrained(str(unfinished))
         os.replace(unfinished, place)
-
-
-def _all(
-    function: Callable[..., Result],
-    tasks: Sequence[tuple[Any, ...]],
-    processes: int,
-    stage: str,
-    unit: str,
-    progress: bool,
-) -> None:
-    """Calls `function` with every task, in this process or in several."""
-    bar = tqdm(total=len(tasks), desc=stage, unit=unit, disable=not progress)
-    with bar:
-        if min(processes, len(tasks)) < 2:
-            for task in tasks:
-                function(*task)
-                bar.update()
-            return
-        # Forked from a server that has imported everything and started no thread.
-        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        context = get_context(method)
-        context.set_forkserver_preload([__name__])
-        with _one_thread(), ProcessPoolExecutor(min(processes, len(tasks)), context) as pool:
-            running = [pool.submit(function, *task) for task in tasks]
-            try:
-                for done in as_completed(running):
-                    done.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    f"a process was killed while {stage}, perhaps for its memory; what is finished "
-                    f"is kept: run the same again, with num_proc below {processes} if need be"
-                ) from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _all_cores() -> Any:
-    """Lets `tokenizers` use every core, whatever TOKENIZERS_PARALLELISM says outside."""
-    return _environment("TOKENIZERS_PARALLELISM", "true")
-
-
-def _one_thread() -> Any:
-    return _environment("TOKENIZERS_PARALLELISM", "false")

@@ -1,13 +1,6 @@
-"""Prepared once, the same whatever the processes and jobs; continued, never half."""
+"""Prepared once, the same whatever the processes, jobs and order of files; never another's."""
 
-import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,66 +8,12 @@ from typing import Any
 import pytest
 
 from sift_trainer.data import preparation as module
-from sift_trainer.data.corpus import Corpus, CorpusArguments, folder_of, load_corpus
+from sift_trainer.data.corpus import CorpusArguments, load_corpus
 from sift_trainer.data.preparation import ShareArguments, prepare_corpus
 from sift_trainer.data.sources import Sources
+from tests.data.small_corpus import DOCUMENTS, arguments, arrow_files, prepared, rows
 
 ROOT = Path(__file__).parents[2]
-NAMES = "reader writer buffer signal filter matrix kernel tensor loader parser"
-VERBS = "opens closes copies moves reads writes counts sorts splits joins"
-DOCUMENTS = [
-    " ".join(f"The {a} {v} the {b} number {len(v)} {c}." for b in NAMES.split() if b != a)
-    for a in NAMES.split()
-    for v in VERBS.split()
-    for c in ("once", "twice", "again")
-]
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[str]:
-    """Three files, of which the last repeats ten documents of the first."""
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    parts = [DOCUMENTS[:100], DOCUMENTS[100:180], DOCUMENTS[180:] + DOCUMENTS[:10]]
-    paths = [folder / f"{number}.jsonl" for number in range(len(parts))]
-    for path, part in zip(paths, parts, strict=True):
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in part))
-    return [str(path) for path in paths]
-
-
-def arguments(files: list[str], folder: Path | None, **more: Any) -> CorpusArguments:
-    settings: dict[str, Any] = {
-        "sources": Sources({"mine": {"files": files}}),
-        "vocab_size": 120,
-        "max_length": 32,
-        "validation_fraction": 0.2,
-        "shards": 4,
-        "data_dir": None if folder is None else str(folder),
-    }
-    return CorpusArguments(**{**settings, **more})
-
-
-def prepared(args: CorpusArguments, **share: int) -> Corpus:
-    prepare_corpus(args, ShareArguments(**share), progress=False)
-    return load_corpus(args)
-
-
-def rows(corpus: Corpus) -> list[list[dict[str, Any]]]:
-    return [[split[i] for i in range(len(split))] for split in (corpus.train, corpus.validation)]
-
-
-def arrow_files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.arrow"))
-    }
-
-
-@pytest.fixture
-def tokenizer(files: list[str], tmp_path: Path) -> str:
-    """A folder with a tokenizer, as jobs that share the work need one."""
-    prepared(arguments(files, tmp_path / "first"))
-    shutil.copytree(tmp_path / "first" / "tokenizer", tmp_path / "tokenizer")
-    return str(tmp_path / "tokenizer")
 
 
 def test_rows_are_pairs_of_the_documents_and_statistics_count_them(
@@ -149,115 +88,6 @@ def test_seed_and_length_change_rows_but_never_the_split(
         assert rows(other)[0] != rows(first)[0]
         for name in ("train_documents", "validation_documents", "train_text_bytes"):
             assert other.statistics[name] == first.statistics[name]
-
-
-def test_a_killed_preparation_goes_on_where_it_stopped(
-    files: list[str], tmp_path: Path, tokenizer: str
-) -> None:
-    """A real SIGKILL of a real process, after its second shard."""
-    whole = prepared(arguments(files, tmp_path / "whole", tokenizer=tokenizer))
-    folder = tmp_path / "killed"
-    script = tmp_path / "prepare.py"
-    script.write_text(
-        "import json, os, signal, sys\n"
-        "from sift_trainer.data import preparation\n"
-        "from sift_trainer.data.corpus import CorpusArguments\n"
-        "from sift_trainer.data.sources import Sources\n"
-        "settings = json.loads(sys.argv[1])\n"
-        "settings['sources'] = Sources(settings['sources'])\n"
-        "written = []\n"
-        "write = preparation.write_shard\n"
-        "def counting(path, *rest):\n"
-        "    if len(written) == 2:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(path, *rest)\n"
-        "    written.append(path)\n"
-        "preparation.write_shard = counting\n"
-        "preparation.prepare_corpus(CorpusArguments(**settings), progress=False)\n"
-    )
-    args = arguments(files, folder, tokenizer=tokenizer)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(script), json.dumps(vars(args))], env=environment, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.arrow")}
-    assert len(before) == 2
-    time.sleep(0.01)
-    assert rows(prepared(args)) == rows(whole)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_killed_worker_is_reported_and_nothing_is_lost(
-    files: list[str], tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
-    with monkeypatch.context() as broken:
-        broken.setattr(module, "_write_pairs", _die)
-        with pytest.raises(RuntimeError, match=r"a process was killed while packing.*is kept"):
-            prepare_corpus(args, ShareArguments(num_proc=2), progress=False)
-    assert len(prepared(args, num_proc=2).train)
-
-
-def _die(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(
-    files: list[str], tmp_path: Path, tokenizer: str
-) -> None:
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        "import json, sys\n"
-        "from sift_trainer.data.corpus import CorpusArguments\n"
-        "from sift_trainer.data.preparation import ShareArguments, prepare_corpus\n"
-        "from sift_trainer.data.sources import Sources\n"
-        "settings = json.loads(sys.argv[1])\n"
-        "settings['sources'] = Sources(settings['sources'])\n"
-        "prepare_corpus(CorpusArguments(**settings), ShareArguments(num_proc=2), progress=False)\n"
-    )
-    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
-    done = subprocess.run(
-        [sys.executable, str(script), json.dumps(vars(args))],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert 'write the call under if __name__ == "__main__":' in done.stderr
-    assert len(prepared(args).train)
-
-
-def test_two_at_once_wait_for_each_other(
-    files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    args = arguments(files, tmp_path / "a")
-    done: list[Corpus] = []
-    (tmp_path / "a").mkdir()
-    with module._alone(tmp_path / "a" / ".lock-0-of-1"):
-        other = threading.Thread(target=lambda: done.append(prepared(args)))
-        other.start()
-        while other.is_alive() and "waiting for another process" not in caplog.text:
-            time.sleep(0.01)
-        assert other.is_alive()
-        assert not done
-    other.join()
-    assert len(done[0].train)
-
-
-def test_a_finished_preparation_is_not_done_again(
-    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    args = arguments(files, None, cache_dir=str(tmp_path / "cache"))
-    first = prepared(args)
-    monkeypatch.setattr(module, "_make", _die)
-    assert rows(prepared(args)) == rows(first)
-    assert folder_of(args).parent == tmp_path / "cache"
-    assert folder_of(replace(args, max_length=24)) != folder_of(args)
-    Path(files[0]).write_text(Path(files[0]).read_text() + json.dumps({"text": "More."}) + "\n")
-    assert not folder_of(args).exists()  # another text is another corpus
 
 
 def test_a_run_whose_settings_disagree_is_told_which(files: list[str], tmp_path: Path) -> None:
