@@ -19,13 +19,14 @@ import tempfile
 from pathlib import Path
 
 import torch
-from step_time import Arm, Stepper, machine, summary
+from step_time import Arm, Stepper, summary
 from torch.utils.data import Dataset
 from transformers import Trainer
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.models.resnet_flops import count
+from sift_trainer.run_log import machine
 
 EXITS = {"early exit": 1, "last exit": -1}
 ARMS = [

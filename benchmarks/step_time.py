@@ -10,8 +10,6 @@ its own for each arm. Results with the machine they ran on go to a JSON file.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import BertConfig, BertForPreTraining, Trainer
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.run_log import machine
 
 PHASES = ("sampling", "forward", "backward", "optimizer")
 
@@ -181,17 +179,6 @@ def peak_memory(options: argparse.Namespace, name: str) -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def machine() -> dict:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def table(rows: list[dict]) -> str:

@@ -1,6 +1,7 @@
 """What a training run leaves behind for reports: one JSON object per line, as it happens."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": platform.processor() or platform.machine(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-import torch
-from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
+
+from sift_trainer.host_group import HostGroup
 
 logger = logging.get_logger(__name__)
 
@@ -41,19 +41,11 @@ class StopOnSignal(TrainerCallback):
         self.stopped = False
         self._received = False
         self._previous: dict[int, Any] = {}
-        self._group: Any = None
+        self._processes = HostGroup()
         self._limit: tuple[TrainingArguments, int | None] | None = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._received = True
-
-    def _agreed(self) -> bool:
-        """Whether any process has received a signal."""
-        if self._group is None:
-            return self._received
-        received = torch.tensor(int(self._received))
-        distributed.all_reduce(received, distributed.ReduceOp.MAX, group=self._group)
-        return bool(received)
 
     def release(self) -> None:
         """Put back what was there before training; harmless if that has been done."""
@@ -67,9 +59,7 @@ class StopOnSignal(TrainerCallback):
             args, limit = self._limit
             args.save_total_limit = limit
             self._limit = None
-        if self._group is not None:
-            distributed.destroy_process_group(self._group)
-            self._group = None
+        self._processes.close()
 
     def _shield(self, on: bool) -> None:
         """Have the processes that are started from now on ignore the signals, or no longer.
@@ -100,8 +90,7 @@ class StopOnSignal(TrainerCallback):
                 "StopOnSignal: Python handles signals in the main thread only, which "
                 "this is not; a signal ends this process without a checkpoint"
             )
-        if distributed.is_available() and distributed.is_initialized() and args.world_size > 1:
-            self._group = distributed.new_group(backend="gloo")
+        self._processes.open(args.world_size)
 
     def on_epoch_begin(
         self,
@@ -128,7 +117,7 @@ class StopOnSignal(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        if self._agreed():
+        if self._processes.any(self._received):
             self.stopped = True
             logger.warning(f"stopping after step {state.global_step}, as a signal asks for it")
             control.should_training_stop = control.should_save = control.should_log = True

@@ -4,13 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import distributed
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from sift_trainer.arguments import sift_arguments
+from sift_trainer.host_group import HostGroup
 from sift_trainer.run_log import read_run_log
 from sift_trainer.timing import PHASES
 from sift_trainer.trainer import SiftMixin
@@ -79,19 +78,11 @@ class TimeBudget(TrainerCallback):
         self.stopped = False
         self._resumed = False
         self._trainer = trainer
-        self._group: Any = None
+        self._processes = HostGroup()
 
     def _spent(self) -> float:
         """Share of the budget, the same on every process."""
-        spent = torch.tensor(self._trainer.sift_callback.seconds() / self.seconds).double()
-        if self._group is not None:
-            distributed.broadcast(spent, 0, group=self._group)
-        return float(spent)
-
-    def _release(self) -> None:
-        if self._group is not None:
-            distributed.destroy_process_group(self._group)
-            self._group = None
+        return self._processes.of_first(self._trainer.sift_callback.seconds() / self.seconds)
 
     # ---- events ----
 
@@ -102,7 +93,7 @@ class TimeBudget(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self._release()
+        self._processes.close()  # a run that failed left it open
         self.stopped = False
         scheduler = kwargs["lr_scheduler"]
         # Others compute a rate from the one before it, and cannot be put anywhere.
@@ -117,9 +108,7 @@ class TimeBudget(TrainerCallback):
                 f"sift_cooldown_steps={cooldown} are counted back from max_steps={state.max_steps},"
                 " and a time budget ends the run before; use 0"
             )
-        if distributed.is_available() and distributed.is_initialized() and args.world_size > 1:
-            # On the CPU, so that no process waits for its device.
-            self._group = distributed.new_group(backend="gloo")
+        self._processes.open(args.world_size)
         self._resumed = state.global_step > 0
 
     def on_epoch_begin(
@@ -170,7 +159,7 @@ class TimeBudget(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self._release()
+        self._processes.close()
 
 
 def training_seconds(folder: str | Path) -> float:

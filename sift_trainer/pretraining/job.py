@@ -18,10 +18,12 @@ from torch.utils.data import Dataset, Subset
 from transformers import (
     BertConfig,
     BertForPreTraining,
+    PreTrainedTokenizerFast,
     ProgressCallback,
     default_data_collator,
     set_seed,
 )
+from transformers.utils import logging
 
 from sift_trainer import (
     SiftCallback,
@@ -48,12 +50,13 @@ from sift_trainer.pretraining.progress import SiftProgress
 from sift_trainer.report import Run, earlier_runs, read_run, summarize, write_report
 from sift_trainer.run_log import RunLog
 
+logger = logging.get_logger(__name__)
+
 
 class PretrainingData(NamedTuple):
     """What every run of a configuration shares."""
 
-    vocab_size: int
-    pad_token_id: int
+    tokenizer: PreTrainedTokenizerFast
     collator: PairCollator
     train: Dataset[Any]
     validation: Dataset[Any]
@@ -86,8 +89,8 @@ def main(argv: Sequence[str]) -> list[Run]:
     a figure named after the folder. Runs that are in `output_dir` from earlier calls, finished or
     not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`:
     then every run goes on from its last whole one, if it has any, and finished ones stay as they
-    are. A SIGTERM, as schedulers send
-    it, saves a checkpoint after the step at hand and ends the call.
+    are. A SIGTERM, as schedulers send it, saves a checkpoint after the step at hand and ends the
+    call.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
@@ -167,8 +170,7 @@ def load_data(settings: Settings) -> PretrainingData:
     if data.validation_samples is not None:
         rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
     return PretrainingData(
-        len(corpus.tokenizer),
-        int(corpus.tokenizer.pad_token_id),
+        corpus.tokenizer,
         collator,
         corpus.train,
         FixedMasks(rows, collator, data.validation_seed),
@@ -178,7 +180,8 @@ def load_data(settings: Settings) -> PretrainingData:
 
 def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraining:
     """A freshly initialized model; call `set_seed` before for the same one again."""
-    vocabulary = {"vocab_size": data.vocab_size, "pad_token_id": data.pad_token_id}
+    tokenizer = data.tokenizer
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
 
 
@@ -213,6 +216,10 @@ def train(name: str, settings: Settings, data: PretrainingData) -> Run | None:
     # A copy: DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
     if args.resume_from_checkpoint == "latest" and _finished(args):
+        logger.warning(
+            f"run {name!r} in {args.output_dir} is finished and left as it is; to train it for "
+            "longer, raise max_steps"
+        )
         return read_run(name, args.output_dir)
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -253,7 +260,7 @@ def _record(name: str, settings: Settings, data: PretrainingData) -> dict[str, A
     return {
         "run": name,
         "processes": settings.args.world_size,
-        "model": {**asdict(settings.model), "vocab_size": data.vocab_size},
+        "model": {**asdict(settings.model), "vocab_size": len(data.tokenizer)},
         "corpus": {**settings_of(settings.corpus), "statistics": data.statistics},
         "data": asdict(settings.data),
         "training": settings.args.to_sanitized_dict(),
