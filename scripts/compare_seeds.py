@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sift_trainer.atomic_write import write_json, write_text
 from sift_trainer.plots import plot_accuracy
-from sift_trainer.report import REFERENCES, table
 from sift_trainer.run_log import machine
 from sift_trainer.seeds import mean_run, read_seeds, spread_table
+from sift_trainer.tables import REFERENCES, table
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -30,7 +30,7 @@ def require_matplotlib() -> None:
 def plot_accuracy(runs: Sequence[Run], path: str | Path) -> Path:
     """Write a PNG with two panels and return its path.
 
-    Left: validation MLM accuracy over backpropagated samples (thousands), shaded where sifting was
+    Left: validation accuracy over backpropagated samples (thousands), shaded where sifting was
     on. Right: the same over training seconds, in which the sampling is included and evaluation is
     not; there each run has a time of its own, so its first and last sifted moment are marked by
     vertical lines in its colour.
@@ -49,7 +49,7 @@ def plot_accuracy(runs: Sequence[Run], path: str | Path) -> Path:
     _shade_sifting(left, runs)
     _mark_sifting(right, runs)
     left.set_xlabel("backpropagated samples (thousands)")
-    left.set_ylabel("validation MLM accuracy (%)")
+    left.set_ylabel(f"validation {runs[0].measure} (%)")
     right.set_xlabel("training time, sampling included (s)")
     left.legend(loc="upper left", frameon=False, title="run: last accuracy")
     figure.savefig(path, dpi=150)
@@ -60,12 +60,12 @@ def _draw(axes: "Axes", runs: Sequence[Run], position: Callable[[Totals], float]
     for index, run in enumerate(runs):
         axes.plot(
             [position(point.spent) for point in run.points],
-            [100 * point.mlm_accuracy for point in run.points],
+            [100 * point.accuracy for point in run.points],
             color=_COLOURS[index % len(_COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
             markersize=3.5,
             linewidth=1.6,
-            label=f"{run.name}: {100 * run.final.mlm_accuracy:.2f}%",
+            label=f"{run.name}: {100 * run.final.accuracy:.2f}%",
         )
     axes.grid(color="0.9")
     axes.set_axisbelow(True)

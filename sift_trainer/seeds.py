@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from sift_trainer.report import Point, Run, Totals, markdown, read_run
+from sift_trainer.report import Point, Run, Totals, read_run
 from sift_trainer.run_log import FILE
+from sift_trainer.tables import markdown
 
 Group = Sequence[Run]
 
@@ -47,7 +48,7 @@ def mean_run(name: str, runs: Group) -> Run:
         points.append(
             Point(
                 _mean_totals([point.spent for point in at_step]),
-                mean(point.mlm_accuracy for point in at_step),
+                mean(point.accuracy for point in at_step),
                 None if None in nsp else mean(value for value in nsp if value is not None),
             )
         )
@@ -56,7 +57,7 @@ def mean_run(name: str, runs: Group) -> Run:
         (_mean_totals([begin for begin, _ in each]), _mean_totals([end for _, end in each]))
         for each in stretches
     ]
-    return Run(name, points, sifted)
+    return Run(name, points, sifted, runs[0].measure)
 
 
 def _mean_totals(totals: Sequence[Totals]) -> Totals:
@@ -76,7 +77,7 @@ def spread_table(groups: Mapping[str, Group]) -> str:
     for index, point in enumerate(first.points):
         cells = []
         for runs in groups.values():
-            values = [run.points[index].mlm_accuracy for run in runs]
+            values = [run.points[index].accuracy for run in runs]
             cells.append(f"{mean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
         rows.append([f"{point.spent.step:.0f}", f"{point.spent.backprop_samples:.0f}", *cells])
     return markdown(rows)

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 from transformers import SchedulerType
 
-from sift_trainer.config import ConfigError, load_yaml, parse_config
+from sift_trainer.config import parse_config
+from sift_trainer.yaml_layers import ConfigError, load_yaml
 
 
 @dataclass
@@ -57,17 +58,18 @@ def refused(*argv: str) -> str:
 
 
 def test_without_anything_the_dataclass_defaults_hold():
-    (model, training), runs = parse()
-    assert (model, training) == (Model(), Training())
-    assert list(runs) == ["run"]
+    config = parse()
+    assert config.instances == (Model(), Training())
+    assert list(config.runs) == config.names == ["run"]
 
 
 def test_each_place_wins_over_the_ones_below_it(write):
     """Five fields' worth of places: flag > runs entry > file > base > default."""
     write("width: 1\nrate: 1\nsteps: 1\nfolder: base\n", "base.yaml")
     path = write("base: base.yaml\nrate: 2\nsteps: 2\nwidth: 2\nruns: {a: {steps: 3, width: 3}}\n")
-    (_, plain), runs = parse("--config", path, "--width", "4")
-    model, training = runs["a"]
+    config = parse("--config", path, "--width", "4")
+    _, plain = config.instances
+    model, training = config.runs["a"]
     assert (model.kind, training.folder, training.rate) == ("wide", "base", 2.0)
     assert (training.steps, model.width) == (3, 4)
     assert plain.steps == 2
@@ -75,7 +77,7 @@ def test_each_place_wins_over_the_ones_below_it(write):
 
 def test_a_flag_wins_even_with_the_value_of_the_default(write):
     path = write("steps: 99\ncosine: true\n")
-    (_, training), _ = parse("--config", path, "--steps", "10", "--cosine", "false")
+    _, training = parse("--config", path, "--steps", "10", "--cosine", "false").instances
     assert training.steps == 10
     assert training.cosine is False
 
@@ -97,7 +99,7 @@ def test_a_cycle_of_bases_is_refused(write):
 def test_the_runs_of_the_upper_file_replace_those_of_its_base(write):
     write("runs: {old: {width: 1}}\n", "base.yaml")
     path = write("base: base.yaml\nruns: {new: , other: {width: 2}}\n")
-    _, runs = parse("--config", path)
+    runs = parse("--config", path).runs
     assert {name: model.width for name, (model, _) in runs.items()} == {"new": 8, "other": 2}
 
 
@@ -109,6 +111,52 @@ def test_runs_can_be_picked_on_the_command_line(write):
     path = write("runs: {a: , b: , c: }\n")
     assert list(parse("--config", path, "--runs", "c", "a").runs) == ["a", "c"]
     assert "there is a, b, c" in refused("--config", path, "--runs", "d")
+
+
+def test_a_grid_makes_every_run_with_every_combination_of_values(write):
+    text = "runs: {a: , b: {width: 2}}\ngrid: {rate: [1e-1, 2], steps: [3, 4]}\n"
+    config = parse("--config", write(text))
+    cells = {
+        "rate_0.1-steps_3": (0.1, 3),
+        "rate_0.1-steps_4": (0.1, 4),
+        "rate_2.0-steps_3": (2.0, 3),
+        "rate_2.0-steps_4": (2.0, 4),
+    }
+    expected = {
+        f"{cell}/{name}": (width, *values)
+        for cell, values in cells.items()
+        for name, width in (("a", 8), ("b", 2))
+    }
+    found = {
+        name: (model.width, training.rate, training.steps)
+        for name, (model, training) in config.runs.items()
+    }
+    assert found == expected
+    assert list(found) == list(expected) == config.names
+
+
+def test_runs_of_a_grid_are_picked_by_name_cell_or_both(write):
+    path = write("runs: {a: , b: }\ngrid: {steps: [1, 2]}\n")
+    for wanted, found in (
+        ("a", ["steps_1/a", "steps_2/a"]),
+        ("steps_2", ["steps_2/a", "steps_2/b"]),
+        ("steps_1/b", ["steps_1/b"]),
+    ):
+        config = parse("--config", path, "--runs", wanted)
+        assert list(config.runs) == found
+        assert config.names == ["steps_1/a", "steps_1/b", "steps_2/a", "steps_2/b"]
+    assert "there is steps_1/a, steps_1/b" in refused("--config", path, "--runs", "steps_3")
+
+
+def test_a_grid_without_runs_has_one_run_a_cell(write):
+    config = parse("--config", write("grid: {steps: [1, 2]}\n", "mine.yaml"))
+    assert config.names == ["steps_1/mine", "steps_2/mine"]
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--steps=3"])
+def test_a_flag_for_a_field_of_the_grid_is_refused(write, flag):
+    path = write("grid: {steps: [1, 2]}\n")
+    assert "varies steps; pick runs with --runs steps_VALUE" in refused("--config", path, flag, "3")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +178,7 @@ def test_runs_can_be_picked_on_the_command_line(write):
     ],
 )
 def test_a_value_becomes_its_fields_type(write, text, value):
-    (_, training), _ = parse("--config", write(text))
+    _, training = parse("--config", write(text)).instances
     got = getattr(training, text.split(":")[0])
     assert got == value
     assert type(got) is type(value)
@@ -160,6 +208,15 @@ def test_a_value_becomes_its_fields_type(write, text, value):
         ("runs: {a: {rate: -1}}", "run 'a': rate=-1.0 must be 0 or more"),
         ("runs: {a: {widht: 1}}", "runs.a: unknown key 'widht'; did you mean 'width'?"),
         ("runs: {a: {runs: {}}}", "runs.a: unknown key 'runs'"),
+        ("grid: [steps]", "grid=['steps']; write lines of 'field: [value, value]'"),
+        ("grid: {steps: 3}", "grid.steps=3 is no list of values"),
+        ("grid: {steps: []}", "grid.steps=[] is no list of values"),
+        ("grid: {steps: [1, 1.0]}", "grid.steps has 1 twice"),
+        ("grid: {steps: [1, x]}", "config.yaml: grid: steps='x' is no int"),
+        ("grid: {stepz: [1]}", "grid: unknown key 'stepz'; did you mean 'steps'?"),
+        ("grid: {folder: [a/b]}", "grid.folder has 'a/b', which cannot be part of a folder's name"),
+        ("grid: {names: [[a]]}", "grid.names has ['a'], which cannot be part"),
+        ("grid: {steps: [1]}\nruns: {a: {steps: 2}}", "runs.a sets steps=2, which the grid varies"),
         ("run: {}", "unknown key 'run'; did you mean 'runs'?"),
     ],
 )
@@ -183,7 +240,7 @@ def test_a_key_written_twice_is_refused(write, text):
 
 def test_yaml_merge_keys_are_no_duplicates(write):
     text = "runs:\n  a: &a {width: 1}\n  b:\n    <<: *a\n    width: 2\n    rate: 1\n"
-    _, runs = parse("--config", write(text))
+    runs = parse("--config", write(text)).runs
     assert (runs["b"][0].width, runs["b"][1].rate) == (2, 1.0)
 
 

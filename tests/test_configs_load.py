@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.config import load_yaml, parse_config
+from sift_trainer.config import parse_config
+from sift_trainer.yaml_layers import load_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"

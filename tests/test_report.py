@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from sift_trainer.plots import plot_accuracy
-from sift_trainer.report import read_run, summarize, table, totals, totals_at
+from sift_trainer.report import read_run, summarize, totals, totals_at
+from sift_trainer.tables import grid_table, table
 
 
 def training_line(step, sampling, forward, samples, candidates):
@@ -59,7 +60,7 @@ LOSS = [
 
 def test_the_final_numbers_of_a_run():
     final = summarize("loss", LOSS).final
-    assert (final.mlm_accuracy, final.nsp_accuracy) == (0.4, 0.7)
+    assert (final.accuracy, final.nsp_accuracy) == (0.4, 0.7)
     assert final.spent.seconds == pytest.approx(
         {"sampling": 1.8, "forward": 4, "backward": 8, "optimizer": 4, "data": 2}
     )
@@ -90,12 +91,14 @@ def test_an_evaluation_after_the_last_totals_is_refused():
 
 
 def test_a_history_without_evaluation_is_refused():
-    with pytest.raises(ValueError, match="'loss' logged no eval_mlm_accuracy; set eval_strategy"):
+    with pytest.raises(
+        ValueError, match="'loss' logged no eval_mlm_accuracy or eval_accuracy; set eval_strategy"
+    ):
         summarize("loss", [line for line in LOSS if "loss" in line])
 
 
 def test_the_last_of_two_evaluations_of_a_step_counts():
-    assert summarize("loss", [*LOSS, evaluation_line(40, 0.9)]).final.mlm_accuracy == 0.9
+    assert summarize("loss", [*LOSS, evaluation_line(40, 0.9)]).final.accuracy == 0.9
 
 
 def test_where_sifting_was_on():
@@ -142,6 +145,59 @@ def test_a_run_that_stays_below_the_reference_never_reaches_it():
 def test_without_a_reference_there_are_no_ratios():
     reached, _ = tables(summarize("loss", LOSS))
     assert reached[1] == ["loss", "0.4000", "-", "0.7000", "19.8", "-", "-"]
+
+
+def in_cell(cell, name, history):
+    return summarize(f"{cell}/{name}", history)
+
+
+def images(history):
+    """The same run as one that is compared by its accuracy alone."""
+    return [
+        {"eval_accuracy": line["eval_mlm_accuracy"], "step": line["step"]}
+        if "eval_mlm_accuracy" in line
+        else line
+        for line in history
+    ]
+
+
+def test_a_run_without_pairs_has_no_column_for_them():
+    reached, _ = tables(summarize("baseline", images(VANILLA)), summarize("early", images(LOSS)))
+    assert reached[0] == [
+        *("run", "accuracy", "vs baseline", "seconds", "vs baseline"),
+        "reached baseline's accuracy",
+    ]
+    assert reached[2] == ["early", "0.4000", "+0.1000", "19.8", "1.10x", "after 0.75x"]
+
+
+def test_runs_of_a_grid_are_held_to_the_reference_of_their_cell():
+    better = [
+        line | {"eval_mlm_accuracy": 2 * line["eval_mlm_accuracy"]}
+        if "eval_mlm_accuracy" in line
+        else line
+        for line in VANILLA
+    ]
+    reached, _ = tables(
+        in_cell("rate_1", "vanilla", VANILLA),
+        in_cell("rate_1", "loss", LOSS),
+        in_cell("rate_2", "vanilla", better),
+        in_cell("rate_2", "loss", LOSS),
+        in_cell("rate_3", "loss", LOSS),
+    )
+    assert [row[2] for row in reached[1:]] == ["+0.0000", "+0.1000", "+0.0000", "-0.2000", "-"]
+
+
+def test_the_table_of_a_grid_has_a_row_for_each_cell():
+    text = grid_table(
+        [
+            in_cell("rate_1", "baseline", images(VANILLA)),
+            in_cell("rate_1", "early", images(LOSS)),
+            in_cell("rate_2", "baseline", images(LOSS)),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()]
+    assert rows[0] == ["accuracy (%)", "baseline", "early"]
+    assert rows[2:] == [["rate_1", "30.00", "**40.00**"], ["rate_2", "**40.00**", "-"]]
 
 
 def test_a_run_is_read_from_its_log(tmp_path):

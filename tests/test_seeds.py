@@ -41,7 +41,7 @@ def test_means_point_by_point(folders: list[Path]) -> None:
     groups = read_seeds(folders)
     assert {name: len(runs) for name, runs in groups.items()} == {"loss": 3, "vanilla": 3}
     run = mean_run("loss", groups["loss"])
-    assert [point.mlm_accuracy for point in run.points] == pytest.approx([0.2, 0.44])
+    assert [point.accuracy for point in run.points] == pytest.approx([0.2, 0.44])
     assert [point.nsp_accuracy for point in run.points] == [0.5, 0.5]
     assert run.final.spent.seconds["forward"] == pytest.approx(2 * 2 * 3600)
     assert run.final.spent.backprop_samples == 80

@@ -6,11 +6,12 @@ from typing import Literal, NamedTuple
 from transformers import BertForPreTraining
 
 from sift_trainer.arguments import SiftTrainingArguments
-from sift_trainer.config import Config, ConfigError
+from sift_trainer.config import Config
 from sift_trainer.data.corpus import CorpusArguments
 from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.experiment import check_runs
 from sift_trainer.launch import LaunchArguments
-from sift_trainer.validation import check_steps
+from sift_trainer.yaml_layers import ConfigError
 
 
 @dataclass
@@ -93,33 +94,28 @@ KINDS = (
 
 
 def check(config: Config) -> None:
-    """Refuse what no field can see by itself, for every run, before the first one starts."""
+    """Refuse what no field can see by itself, for every run, before the first one starts.
+
+    Raises:
+        ConfigError: naming the run.
+    """
+    check_runs(config, Settings)
     shared = Settings(*config.instances)
     for name, instances in config.runs.items():
         run = Settings(*instances)
         if (run.corpus, run.data) != (shared.corpus, shared.data):
             raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
-        if (run.job, run.launch) != (shared.job, shared.launch):
-            raise ConfigError(
-                f"run {name!r} changes the launch, which all runs share; set it above"
-            )
+        if run.job != shared.job:
+            raise ConfigError(f"run {name!r} changes the job, which all runs share; set it above")
         if run.corpus.max_length > run.model.max_position_embeddings:
             raise ConfigError(
                 f"run {name!r}: max_length={run.corpus.max_length} is above "
                 f"max_position_embeddings={run.model.max_position_embeddings}; use at most that "
                 "many tokens"
             )
-        checkpoint = run.args.resume_from_checkpoint
-        if checkpoint not in (None, "latest") and len(config.runs) > 1:
-            raise ConfigError(
-                f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
-                f"--runs {name}, or use 'latest'"
-            )
-        try:
-            if run.args.sift_keep_ratio < 1:
-                depth = run.model.num_hidden_layers
+        if run.args.sift_keep_ratio < 1:
+            depth = run.model.num_hidden_layers
+            try:
                 check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)
-            if run.args.max_steps > 0:
-                check_steps(run.args, run.args.max_steps)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
+            except ValueError as error:
+                raise ConfigError(f"run {name!r}: {error}") from error

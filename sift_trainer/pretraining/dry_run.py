@@ -6,7 +6,7 @@ from sift_trainer.arguments import scores_with_model
 from sift_trainer.pretraining.plan import Plan
 
 
-def describe(plan: Plan) -> str:
+def plan_in_words(plan: Plan) -> str:
     """A block of aligned lines: samples, epochs, memory, operations. No line ends in a newline."""
     lines = [*_samples(plan), *_memory(plan), *_operations(plan)]
     return "\n".join([_title(plan), *(f"  {label:<20}{text}" for label, text in lines)])

@@ -5,11 +5,9 @@ of the data and validation masks, and differ in what they override. See configs/
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -19,38 +17,24 @@ from transformers import (
     BertConfig,
     BertForPreTraining,
     PreTrainedTokenizerFast,
-    ProgressCallback,
+    TrainerCallback,
     default_data_collator,
-    set_seed,
 )
-from transformers.utils import logging
 
-from sift_trainer import (
-    SiftCallback,
-    SiftTrainer,
-    SiftTrainingArguments,
-    StopOnSignal,
-    last_whole_checkpoint,
-)
-from sift_trainer.arguments import sift_settings
-from sift_trainer.atomic_write import write_json
-from sift_trainer.config import ConfigError, parse_config
+from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.config import parse_config
 from sift_trainer.data.corpus import TRAIN, VOCAB_SIZE, CorpusArguments, load_corpus, settings_of
 from sift_trainer.data.masking import FixedMasks, PairCollator
 from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
+from sift_trainer.experiment import Experiment, train_runs
 from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.launch import check_launch
 from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.plots import plot_accuracy, require_matplotlib
 from sift_trainer.pretraining.arguments import KINDS, ModelArguments, Settings, check
-from sift_trainer.pretraining.dry_run import describe
+from sift_trainer.pretraining.dry_run import plan_in_words
 from sift_trainer.pretraining.evaluation import evaluate_pretraining
 from sift_trainer.pretraining.plan import Plan
-from sift_trainer.pretraining.progress import SiftProgress
-from sift_trainer.report import Run, earlier_runs, read_run, summarize, write_report
-from sift_trainer.run_log import RunLog
-
-logger = logging.get_logger(__name__)
+from sift_trainer.report import Run
+from sift_trainer.yaml_layers import ConfigError
 
 
 class PretrainingData(NamedTuple):
@@ -82,15 +66,11 @@ class PretrainingTrainer(SiftTrainer):
 
 
 def main(argv: Sequence[str]) -> list[Run]:
-    """Train every run of the configuration; write and print what they reached.
+    """Train every run of the configuration, see `experiment.train_runs`.
 
-    The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
-    `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder. Runs that are in `output_dir` from earlier calls, finished or
-    not, are in them too. `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`:
-    then every run goes on from its last whole one, if it has any, and finished ones stay as they
-    are. A SIGTERM, as schedulers send it, saves a checkpoint after the step at hand and ends the
-    call.
+    `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
+    from its last whole one, if it has any, and finished ones stay as they are. A SIGTERM, as
+    schedulers send it, saves a checkpoint after the step at hand and ends the call.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
@@ -100,34 +80,11 @@ def main(argv: Sequence[str]) -> list[Run]:
     config = parse_config(KINDS, argv)
     check(config)
     shared = Settings(*config.instances)
-    if shared.job.dry_run:
-        if shared.args.process_index == 0:
-            print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
-        return []
-    try:
-        check_launch(shared.launch, shared.args)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    require_matplotlib()
-
-    output = Path(shared.args.output_dir)
-    with shared.args.main_process_first(desc="the corpus"):
-        data = load_data(shared)
-    runs: list[Run] = []
-    for name, instances in config.runs.items():
-        settings = Settings(*instances)
-        settings.args.output_dir = str(output / name)
-        settings.args.run_name = settings.args.run_name or name
-        run = train(name, settings, data)
-        if run is None:
-            return runs
-        runs.append(run)
+    if not shared.job.dry_run:
+        return train_runs(PRETRAINING, config)
     if shared.args.process_index == 0:
-        compared = [*runs, *earlier_runs(output, {run.name for run in runs})]
-        record = {"corpus": settings_of(shared.corpus), "data": asdict(shared.data)}
-        print(write_report(output, compared, record))
-        plot_accuracy(compared, output / f"{output.resolve().name}.png")
-    return runs
+        print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+    return []
 
 
 def prepare(argv: Sequence[str]) -> None:
@@ -205,66 +162,45 @@ def dry_run(name: str, settings: Settings) -> str:
     config = BertConfig(vocab_size=vocabulary, **asdict(settings.model))
     processes = settings.launch.world_size or args.world_size
     try:
-        return describe(Plan(name, config, args, corpus_args.max_length, share, processes, rows))
+        return plan_in_words(
+            Plan(name, config, args, corpus_args.max_length, share, processes, rows)
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def train(name: str, settings: Settings, data: PretrainingData) -> Run | None:
-    """One run from scratch, or from a checkpoint, to its last evaluation; None if a signal ended it
-    before, with a checkpoint. A finished run that is to be resumed is read from its log."""
-    # A copy: DeepSpeed's part of the arguments serves one trainer only.
-    args = replace(settings.args)
-    if args.resume_from_checkpoint == "latest" and _finished(args):
-        logger.warning(
-            f"run {name!r} in {args.output_dir} is finished and left as it is; to train it for "
-            "longer, raise max_steps"
-        )
-        return read_run(name, args.output_dir)
+def build_trainer(
+    settings: Settings,
+    data: PretrainingData,
+    args: SiftTrainingArguments,
+    callbacks: list[TrainerCallback],
+) -> PretrainingTrainer:
+    """The trainer of a run."""
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)
 
-    set_seed(args.seed)
-    stop = StopOnSignal()
-    trainer = PretrainingTrainer(
+    return PretrainingTrainer(
         model=build_model(settings.model, data),
         args=args,
         data_collator=collate,
         train_dataset=data.train,
         eval_dataset=data.validation,
         compute_metrics=pretraining_metrics(),
-        callbacks=[RunLog(_record(name, settings, data)), stop],
+        callbacks=callbacks,
     )
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        sift_callback = trainer.pop_callback(SiftCallback)
-        trainer.add_callback(SiftProgress)  # before the one that prints when training ends
-        trainer.add_callback(sift_callback)
-    trainer.train(resume_from_checkpoint=_checkpoint(args))
-    if stop.stopped:
-        return None
-    history, last = trainer.state.log_history, trainer.state.global_step
-    if not any("eval_loss" in line and line["step"] == last for line in history):
-        trainer.evaluate()
-    trainer.save_state()
-    run = summarize(name, history)
-    if trainer.is_world_process_zero():
-        result = {"sift": sift_settings(args), "model": asdict(settings.model), "run": asdict(run)}
-        write_json(Path(args.output_dir) / "results.json", result)
-    return run
 
 
-def _record(name: str, settings: Settings, data: PretrainingData) -> dict[str, Any]:
-    """What describes a run, as plain data."""
+def describe(settings: Settings, data: PretrainingData) -> dict[str, Any]:
+    """A run as plain data."""
     return {
-        "run": name,
-        "processes": settings.args.world_size,
         "model": {**asdict(settings.model), "vocab_size": len(data.tokenizer)},
         "corpus": {**settings_of(settings.corpus), "statistics": data.statistics},
         "data": asdict(settings.data),
-        "training": settings.args.to_sanitized_dict(),
     }
+
+
+PRETRAINING = Experiment(KINDS, Settings, check, load_data, build_trainer, describe)
 
 
 def _asks_for_a_plan(argv: Sequence[str]) -> bool:
@@ -272,20 +208,3 @@ def _asks_for_a_plan(argv: Sequence[str]) -> bool:
     parser.add_argument("--dry_run", nargs="?", const="true", default="false")
     known, _ = parser.parse_known_args(list(argv))
     return str(known.dry_run).lower() in ("true", "yes", "y", "t", "1")
-
-
-def _finished(args: SiftTrainingArguments) -> bool:
-    """Whether nothing is left to do. The Trainer would take one step more than it was asked to."""
-    results = Path(args.output_dir) / "results.json"
-    if not results.is_file():
-        return False
-    last = json.loads(results.read_text(encoding="utf-8"))["run"]["points"][-1]["spent"]["step"]
-    return bool(args.max_steps <= 0 or last >= args.max_steps)
-
-
-def _checkpoint(args: SiftTrainingArguments) -> str | None:
-    wanted: str | None = args.resume_from_checkpoint
-    if wanted == "latest":
-        folder = Path(args.output_dir)
-        wanted = last_whole_checkpoint(folder) if folder.is_dir() else None
-    return wanted

@@ -9,7 +9,7 @@ import pytest
 from transformers import BertConfig
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.pretraining.dry_run import describe
+from sift_trainer.pretraining.dry_run import plan_in_words
 from sift_trainer.pretraining.plan import Plan
 from tests.training import Rows, bert, quick
 
@@ -42,7 +42,7 @@ def test_accumulation_and_an_interval(tmp_path):
     assert interval.micro_batches == 32
     assert interval.scored_steps == 195_000
     assert interval.scoring_flops == 4 * plan(tmp_path).scoring_flops
-    assert "in steps 20,000 to 799,996, one in 4 (24.4% of the run)" in describe(interval)
+    assert "in steps 20,000 to 799,996, one in 4 (24.4% of the run)" in plan_in_words(interval)
 
 
 def test_the_random_control_scores_nothing(tmp_path):
@@ -135,7 +135,7 @@ def test_memory_is_16_bytes_a_parameter_and_what_is_kept(tmp_path):
 
 def test_what_is_printed(tmp_path):
     """To be read at a glance: aligned, and no line wider than a terminal."""
-    lines = describe(plan(tmp_path, rows=16_000_000, bf16=True)).splitlines()
+    lines = plan_in_words(plan(tmp_path, rows=16_000_000, bf16=True)).splitlines()
     assert lines[:5] == [
         "loss_exit_1: loss at exit 1 keeps 32 of 64 in steps 20,000 to 799,999 (97.5% of the run)",
         "  samples             micro-batch  x 8 processes  x 800,000 steps",
@@ -154,7 +154,7 @@ def test_what_is_printed(tmp_path):
 
 
 def test_a_baseline_prints_no_scoring(tmp_path):
-    text = describe(plan(tmp_path, name="baseline", sift_keep_ratio=1.0, processes=1))
+    text = plan_in_words(plan(tmp_path, name="baseline", sift_keep_ratio=1.0, processes=1))
     assert text.startswith("baseline: no sifting\n")
     assert "scor" not in text
     assert "x 1 process  x" in text

@@ -6,14 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from sift_trainer import StopOnSignal
-from sift_trainer.config import ConfigError
 from sift_trainer.data.corpus import default_cache_dir
 from sift_trainer.pretraining import main
+from sift_trainer.pretraining.job import PRETRAINING
+from sift_trainer.yaml_layers import ConfigError
 from tests.pretraining.toy import BATCH, QUICKSTART, ROOT, STEPS, TINY, documents, flags
 
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
@@ -139,7 +141,8 @@ def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values
     def touched(*_, **__):
         raise AssertionError("the corpus was prepared")
 
-    monkeypatch.setattr("sift_trainer.pretraining.job.load_data", touched)
+    untouched = replace(PRETRAINING, load_data=touched)
+    monkeypatch.setattr("sift_trainer.pretraining.job.PRETRAINING", untouched)
     with pytest.raises(ConfigError, match=message):
         main([*toy, "--output_dir", str(tmp_path), *flags(**values)])
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sift_trainer.report import MEASURES
+
 
 class SiftProgress(ProgressCallback):
     """A bar with loss, last accuracy and sifting overhead, in place of printed log lines."""
@@ -28,7 +30,8 @@ class SiftProgress(ProgressCallback):
         if "loss" in logs:
             self.shown["loss"] = f"{logs['loss']:.3f}"
             self.shown["sifting"] = f"+{logs['sift/overhead']:.1%}"
-        if "eval_mlm_accuracy" in logs:
-            self.shown["accuracy"] = f"{logs['eval_mlm_accuracy']:.4f}"
+        for measure in MEASURES:
+            if f"eval_{measure}" in logs:
+                self.shown["accuracy"] = f"{logs[f'eval_{measure}']:.4f}"
         if self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)

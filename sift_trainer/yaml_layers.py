@@ -1,0 +1,65 @@
+"""YAML files over the ones that they name as their base."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the place, the value and a remedy."""
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping, with the file that its `base:` key names underneath it.
+
+    `base` is relative to the file that names it and may have a base of its own. A key of the upper
+    file replaces the whole value below. The result has no `base` key. Raises `ConfigError` for a
+    file that is missing, is no mapping, has a key twice or is its own base.
+    """
+    merged: dict[str, Any] = {}
+    for _, layer in layers(Path(path)):
+        merged.update(layer)
+    return merged
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A `SafeLoader` (plain data, never code) that also refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(
+                    f"{self.name}: key {key!r} is written twice, again on line "
+                    f"{key_node.start_mark.line + 1}; keep one of the two"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases, the lowest base first; raises as `load_yaml` does."""
+    if path.resolve() in above:
+        chain = " -> ".join(item.name for item in (*above, path))
+        raise ConfigError(f"{path}: its 'base' leads back to itself ({chain}); remove one of them")
+    if not path.is_file():
+        named_by = f", the 'base' of {above[-1].name}," if above else ""
+        raise ConfigError(f"{path}{named_by} is not a file; write a path that exists")
+    try:
+        with path.open(encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}; write lines of 'key: value'")
+    base = content.pop("base", None)
+    if base is None:
+        return [(path, content)]
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base={base!r} is not a file name; write 'base: shared.yaml'")
+    return [*layers(path.parent / base, (*above, path.resolve())), (path, content)]
