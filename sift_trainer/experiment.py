@@ -157,7 +157,6 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
     before, with a checkpoint. A finished run that is to be resumed is read from its log."""
     # A copy: DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
-    # The Trainer would take one step more than it was asked to.
     if args.resume_from_checkpoint == "latest" and is_finished(args.output_dir, args.max_steps):
         logger.warning(
             f"run {name!r} in {args.output_dir} is finished and left as it is; to train it for "

@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,17 +96,28 @@ def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: there is no ``log.jsonl`` in `folder`.
     """
-    file = Path(folder) / FILE
-    if not file.is_file():
-        raise ValueError(f"{file} is not there; give the output_dir of a run")
     lines: list[dict[str, Any]] = []
-    for text in file.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # the unfinished last line of a process that was killed
+    for line in _read(folder):
         if line["event"] == "start":
             lines = [before for before in lines if before["step"] <= line["step"]]
         else:
             lines.append(line)
     return lines
+
+
+def read_machines(folder: str | Path) -> list[dict[str, Any]]:
+    """The machines that a run was on, one for each time that it was started or resumed.
+
+    Raises:
+        ValueError: there is no ``log.jsonl`` in `folder`.
+    """
+    return [line["machine"] for line in _read(folder) if line["event"] == "start"]
+
+
+def _read(folder: str | Path) -> Iterator[dict[str, Any]]:
+    file = Path(folder) / FILE
+    if not file.is_file():
+        raise ValueError(f"{file} is not there; give the output_dir of a run")
+    for text in file.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):  # the unfinished line of a process that was killed
+            yield json.loads(text)

@@ -10,11 +10,14 @@ from transformers.utils import logging
 
 from sift_trainer.arguments import sift_arguments
 from sift_trainer.host_group import HostGroup
-from sift_trainer.run_log import read_run_log
+from sift_trainer.run_log import machine, read_machines, read_run_log
 from sift_trainer.timing import PHASES
 from sift_trainer.trainer import SiftMixin
 
 logger = logging.get_logger(__name__)
+
+_SPEED = ("processor", "accelerator", "cores", "threads")
+"""What of a machine decides how much it does in a second."""
 
 
 class TimeBudget(TrainerCallback):
@@ -37,7 +40,8 @@ class TimeBudget(TrainerCallback):
     a few. That run could be repeated bit for bit, but would miss the budget by as much as those few
     steps mislead. Here the seconds hold to within a step; in exchange learning rates, and so
     weights, depend on the clock: two runs of one seed differ. A resumed run goes on from the
-    seconds, the rate and the weights of its checkpoint; with another budget its rate jumps.
+    seconds, the rate and the weights of its checkpoint, and with another budget its rate jumps;
+    one whose budget is spent takes no further step.
 
     The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
     2); whether its one-cycle schedule came to its end by then, it does not say.
@@ -56,9 +60,9 @@ class TimeBudget(TrainerCallback):
 
     Raises:
         TypeError: for a trainer that does not sift, and so measures nothing.
-        ValueError: for a budget that is not positive, or a baseline without a log or an end; when
-            training begins, for a schedule that cannot follow the time, for ``sift_cooldown_steps``
-            and for a checkpoint that has spent the budget.
+        ValueError: for a budget that is not positive, or a baseline without a log or an end or of
+            another machine; when training begins, for a schedule that cannot follow the time and
+            for ``sift_cooldown_steps``.
     """
 
     def __init__(self, trainer: SiftMixin, seconds: float | str | Path) -> None:
@@ -102,12 +106,7 @@ class TimeBudget(TrainerCallback):
                 f"the schedule is a {type(scheduler).__name__}, which only goes step by step and "
                 "cannot follow the time; use OneCycleMixin, or lr_scheduler_type='linear'"
             )
-        cooldown = sift_arguments(args).sift_cooldown_steps
-        if cooldown:
-            raise ValueError(
-                f"sift_cooldown_steps={cooldown} are counted back from max_steps={state.max_steps},"
-                " and a time budget ends the run before; use 0"
-            )
+        check_cooldown(args)
         self._processes.open(args.world_size)
         self._resumed = state.global_step > 0
 
@@ -120,10 +119,11 @@ class TimeBudget(TrainerCallback):
     ) -> None:
         # Not when training begins: then SiftCallback may not have read its checkpoint yet.
         if self._resumed and self._spent() >= 1:
-            raise ValueError(
-                f"the checkpoint has spent the budget of seconds={self.seconds:g}, so there is "
-                "nothing to resume; its weights are the run's last, or give a larger budget"
+            logger.warning(
+                f"the checkpoint has spent the budget of seconds={self.seconds:g} and is not "
+                "trained further; give a larger budget to go on"
             )
+            self.stopped = control.should_training_stop = True
         self._resumed = False
 
     def on_step_end(
@@ -162,11 +162,26 @@ class TimeBudget(TrainerCallback):
         self._processes.close()
 
 
+def check_cooldown(args: TrainingArguments) -> None:
+    """Refuse what a run of a given time cannot have.
+
+    Raises:
+        ValueError: ``sift_cooldown_steps`` is set.
+    """
+    cooldown = sift_arguments(args).sift_cooldown_steps
+    if cooldown:
+        raise ValueError(
+            f"sift_cooldown_steps={cooldown} are counted back from max_steps={args.max_steps}, and "
+            "a time budget ends the run before; use 0"
+        )
+
+
 def training_seconds(folder: str | Path) -> float:
     """Training seconds of a finished run, from the log in its ``output_dir``.
 
     Raises:
-        ValueError: there is no log, or the run did not come to its last step.
+        ValueError: there is no log, the run did not come to its last step, or it was on another
+            machine than this process, where its seconds mean nothing.
     """
     lines = read_run_log(folder)
     ends = [line for line in lines if "train_runtime" in line and "sift/forward_hours" in line]
@@ -176,4 +191,13 @@ def training_seconds(folder: str | Path) -> float:
             f"the run in seconds={str(folder)!r} is unfinished: its log ends at step {last} "
             "without the totals of a whole run; finish it, or give a number of seconds"
         )
+    here = machine()
+    for there in read_machines(folder):
+        for name in _SPEED:
+            if there.get(name, here[name]) != here[name]:
+                raise ValueError(
+                    f"the run in seconds={str(folder)!r} was on a machine with {name}="
+                    f"{there[name]!r}, and this one has {here[name]!r}: the same seconds are not "
+                    "the same time on both. Train the baseline here, or give a number of seconds"
+                )
     return float(sum(ends[-1][f"sift/{phase}_hours"] for phase in PHASES)) * 3600

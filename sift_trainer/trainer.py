@@ -236,7 +236,12 @@ class SiftMixin(SavingMixin):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor | int | None]:
-        """The batches of an accumulation window, remembered until they are scored together."""
+        """The batches of an accumulation window, remembered until they are scored together.
+
+        None, if nothing is left to train: resumed at its end, a run would take one step more.
+        """
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            return [], None
         with self.sift_callback.timer.span("data"):
             batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._window = batches

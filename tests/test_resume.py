@@ -166,6 +166,23 @@ def saved_run(folder: Path, **changes: Any) -> RecordingTrainer:
     return trainer
 
 
+@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation_steps": 2}, {"max_steps": 6}])
+def test_a_run_that_is_resumed_at_its_end_trains_no_further(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """In the midst of an epoch and, with 6 steps, at the end of one."""
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2, **changes}
+    whole = RecordingTrainer(bert(), arguments(tmp_path, **args), train_dataset=Rows(48))
+    whole.train()
+    resumed = RecordingTrainer(bert(seed=1), arguments(tmp_path, **args), train_dataset=Rows(48))
+    assert resumed.train(resume_from_checkpoint=True).global_step == args["max_steps"]
+    assert not resumed.kept
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weights)
+    totals = resumed.state.log_history[-1]
+    assert totals["sift/candidates"] == whole.state.log_history[-1]["sift/candidates"]
+
+
 def test_other_settings_are_named_with_both_values(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

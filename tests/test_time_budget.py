@@ -1,11 +1,13 @@
 """A run ends when its training seconds are spent, and its schedule with it."""
 
+import json
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sift_trainer import OneCycleMixin, TimeBudget
@@ -166,15 +168,16 @@ def test_resumed_run_has_what_is_left(tmp_path: Path, clock: Clock, restore: boo
     assert resumed.losses == whole.losses[3:]
 
     spent = budgeted(tmp_path, clock, 7, seed=1, **settings)
-    with pytest.raises(ValueError, match="has spent the budget of seconds=7"):
-        spent.train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))
-    assert not spent.losses
+    spent.train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))
+    assert (spent.budget.stopped, spent.state.global_step, spent.losses) == (True, 7, [])
+    weights = [trainer.model.state_dict() for trainer in (whole, spent)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_work_that_a_device_ends_late_ends_the_run_with_the_next_step(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """It shows between two epochs of 10 steps, where a resume refuses a spent budget."""
+    """It shows between two epochs of 10 steps, where a resume ends with a spent budget."""
     settings = {"max_steps": 20, "save_strategy": "steps", "save_steps": 9}
     budgeted(tmp_path, clock, 9, **settings).train()
     resumed = budgeted(tmp_path, clock, 30, **settings)
@@ -213,6 +216,23 @@ def test_time_of_a_baseline(tmp_path: Path, clock: Clock) -> None:
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     budget = TimeBudget(budgeted(tmp_path, clock, None), str(tmp_path))
     assert budget.seconds == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"), [("accelerator", "another GPU"), ("threads", 999), ("cores", 999)]
+)
+def test_a_baseline_of_another_machine_is_refused(
+    tmp_path: Path, clock: Clock, name: str, there: Any
+) -> None:
+    budgeted(tmp_path, clock, None, max_steps=2).train()
+    log = tmp_path / "log.jsonl"
+    start, *lines = log.read_text().splitlines(keepends=True)
+    line = json.loads(start)
+    line["machine"][name] = there
+    log.write_text(json.dumps(line) + "\n" + "".join(lines))
+    trainer = budgeted(tmp_path / "new", clock, None)
+    with pytest.raises(ValueError, match=f"was on a machine with {name}={there!r}, and this one"):
+        TimeBudget(trainer, tmp_path)
 
 
 class Stop(TrainerCallback):
