@@ -140,6 +140,25 @@ class MaskedPerplexity(_Mean):
         return {"loss": mean, "perplexity": math.exp(min(mean, _LARGEST_EXPONENT))}
 
 
+def classification_metrics() -> Callable[..., dict[str, float]]:
+    """For `Trainer(compute_metrics=...)` where the predictions are class ids, as
+    ``preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1)`` makes them.
+
+    The function returned gives `accuracy`, over all rows or, with ``batch_eval_metrics=True``, in
+    the call for the last batch.
+
+    Raises:
+        ImportError: `evaluate` is not installed.
+    """
+    accuracy = MaskedAccuracy()
+
+    def compute(prediction: "EvalPrediction", compute_result: bool = True) -> dict[str, float]:
+        accuracy.add_batch(predictions=prediction.predictions, references=prediction.label_ids)
+        return accuracy.compute() if compute_result else {}
+
+    return compute
+
+
 def pretraining_metrics() -> Callable[..., dict[str, float]]:
     """For `Trainer(compute_metrics=...)` with ``batch_eval_metrics=True``.
 

@@ -72,7 +72,7 @@ class OneCycleMixin(_Base):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.lr_scheduler is None:
-            _check(self.args)
+            check_one_cycle(self.args)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: Optimizer | None = None
@@ -102,7 +102,12 @@ def _innermost(optimizer: Any) -> Optimizer:
     return found
 
 
-def _check(args: "TrainingArguments") -> None:
+def check_one_cycle(args: "TrainingArguments") -> None:
+    """Refuse fields that one cycle cannot use.
+
+    Raises:
+        ValueError: naming the field, its value and one that works.
+    """
     for name, unused in _UNUSED.items():
         value = getattr(args, name)
         value = getattr(value, "value", value)  # of an enum

@@ -72,6 +72,12 @@ class EarlyExitResNetConfig(ResNetConfig):
             )
         self.problem_type = "single_label_classification"
 
+    @property
+    def smallest_side(self) -> int:
+        """Pixels that an image needs so that the strides leave one to the last block group."""
+        halved: int = len(self.depths) - 1 + self.downsample_in_first_stage
+        return STEM_STRIDES[self.stem] << halved
+
 
 class EarlyExitResNetForImageClassification(ResNetForImageClassification):
     """The library's ResNet with an intermediate classifier.
@@ -96,9 +102,6 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
     def __init__(self, config: EarlyExitResNetConfig) -> None:
         super().__init__(config)
         self.exits_early = False
-        self.smallest_side = STEM_STRIDES[config.stem] * 2 ** (
-            len(config.depths) - 1 + config.downsample_in_first_stage
-        )
         if config.stem == "cifar":
             # Put in place of the library's parts, whose names in the state dict they keep.
             stem = self.resnet.embedder
@@ -132,7 +135,7 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
         Raises:
             ValueError: for images or labels that do not fit the configuration.
         """
-        check_pixel_values(pixel_values, self.config.num_channels, self.smallest_side)
+        check_pixel_values(pixel_values, self.config.num_channels, self.config.smallest_side)
         if labels is not None:
             readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
             (check_labels if readable else check_label_type)(labels, self.config.num_labels)

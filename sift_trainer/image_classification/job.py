@@ -1,0 +1,129 @@
+"""Train the two-classifier ResNet on images, once per run.
+
+The experiments of Section 7.2 and Appendix G at any size: the runs of one configuration share data,
+seeds and augmentation, and differ in what they override. See configs/resnet50.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from sift_trainer import OneCycleMixin, SiftTrainer, SiftTrainingArguments, TimeBudget
+from sift_trainer.config import parse_config
+from sift_trainer.data.image_batches import ImageCollator
+from sift_trainer.data.images import ImageData, load_images
+from sift_trainer.experiment import Experiment, train_runs
+from sift_trainer.image_classification.arguments import KINDS, Settings, check
+from sift_trainer.metrics import classification_metrics
+from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.report import Run
+from sift_trainer.yaml_layers import ConfigError
+
+
+class ImageClassificationTrainer(OneCycleMixin, SiftTrainer):
+    """One cycle of the learning rate; logs how many images could not be read, if any."""
+
+    unreadable_before: int = 0
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """With ``unreadable_images``, those that were left out before training and amid it."""
+        collator = getattr(self.data_collator, "images", None)
+        if isinstance(collator, ImageCollator) and collator.skip_unreadable and "loss" in logs:
+            logs["unreadable_images"] = self.unreadable_before + collator.unreadable
+        super().log(logs, *args, **kwargs)
+
+
+class ChannelsLast:
+    """A collator whose images are in another memory layout, with the same values."""
+
+    def __init__(self, images: ImageCollator, channels_last: bool) -> None:
+        self.images = images
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        batch = self.images(rows)
+        pixels = batch["pixel_values"].contiguous(memory_format=self.layout)
+        return {**batch, "pixel_values": pixels}
+
+
+def main(argv: Sequence[str]) -> list[Run]:
+    """Train every run of the configuration, see `experiment.train_runs`.
+
+    `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
+    from its last whole one, if it has any, and finished ones stay as they are. A SIGTERM, as
+    schedulers send it, saves a checkpoint after the step at hand and ends the call.
+
+    Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
+    """
+    config = parse_config(KINDS, argv)
+    check(config)
+    return train_runs(IMAGE_CLASSIFICATION, config)
+
+
+def load_data(settings: Settings) -> ImageData:
+    """The images of both splits, every one of them looked at.
+
+    Raises:
+        ConfigError: naming what cannot be used: file, folder, column, field or class.
+    """
+    main = settings.args.local_process_index == 0
+    # The check decides how many rows there are if it may leave some out.
+    check = main or settings.images.skip_unreadable
+    try:
+        return load_images(settings.images, check=check, progress=main)
+    except (ValueError, ConnectionError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def build_trainer(
+    settings: Settings,
+    data: ImageData,
+    args: SiftTrainingArguments,
+    callbacks: list[TrainerCallback],
+) -> ImageClassificationTrainer:
+    """The trainer of a run, with a freshly initialized model."""
+    shape, duration = settings.model, settings.duration
+    model = EarlyExitResNetForImageClassification(shape.config(len(data.classes)))
+    model.config.id2label = dict(enumerate(data.classes))
+    model.config.label2id = {name: label for label, name in enumerate(data.classes)}
+    if shape.channels_last:
+        model.to(memory_format=torch.channels_last)
+    trainer = ImageClassificationTrainer(
+        model=model,
+        args=args,
+        data_collator=ChannelsLast(data.collator, shape.channels_last),
+        train_dataset=data.train,
+        eval_dataset=data.test,
+        compute_metrics=classification_metrics(),
+        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+        callbacks=callbacks,
+    )
+    trainer.unreadable_before = data.unreadable
+    seconds: float | Path | None = duration.train_seconds
+    if duration.same_time_as is not None:
+        seconds = Path(args.output_dir).parent / duration.same_time_as
+    if seconds is not None:
+        trainer.add_callback(TimeBudget(trainer, seconds))
+    return trainer
+
+
+def describe(settings: Settings, data: ImageData) -> dict[str, Any]:
+    """A run as plain data."""
+    return {
+        "model": {**asdict(settings.model), "num_labels": len(data.classes)},
+        "images": {
+            **asdict(settings.images),
+            "train_rows": len(data.train),
+            "test_rows": len(data.test),
+            "unreadable": data.unreadable,
+        },
+        "duration": asdict(settings.duration),
+    }
+
+
+IMAGE_CLASSIFICATION = Experiment(KINDS, Settings, check, load_data, build_trainer, describe)
