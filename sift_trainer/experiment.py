@@ -63,6 +63,7 @@ class Experiment(Generic[S, D]):
         build_trainer: of a run, with a freshly initialized model, the run's arguments and the
             callbacks; raises `ValueError`.
         describe: a run as plain data.
+        waits_for: the run that has to be finished before one, by its name, if it depends on any.
     """
 
     kinds: tuple[type, ...]
@@ -71,6 +72,7 @@ class Experiment(Generic[S, D]):
     load_data: Callable[[S], D]
     build_trainer: Callable[[S, D, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
     describe: Callable[[S, D], dict[str, Any]]
+    waits_for: Callable[[str, S], str | None] = lambda name, settings: None
 
 
 def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:

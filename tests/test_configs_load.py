@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 PRETRAINING = [CONFIGS / "quickstart.yaml", *sorted(CONFIGS.glob("bert_*/*.yaml"))]
+IMAGES = sorted(CONFIGS.glob("resnet*/*.yaml"))
 
 
 def relative(path):
@@ -55,6 +56,18 @@ def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
     assert corpus == Settings(*whole.instances).corpus
 
 
+@pytest.mark.parametrize("path", IMAGES, ids=relative)
+def test_image_classification_config(path, tmp_path):
+    from sift_trainer.image_classification.arguments import KINDS, Settings, check
+
+    flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
+    config = parse_config(KINDS, ["--config", str(path), *flags])
+    check(config)
+    for run in map(Settings._make, config.runs.values()):
+        assert run.args.max_steps % run.args.eval_steps == 0
+        assert run.args.batch_eval_metrics
+
+
 def test_the_quickstart_compares_three_runs():
     runs = load_yaml(CONFIGS / "quickstart.yaml")["runs"]
     assert list(runs) == ["vanilla", "loss", "entropy"]
@@ -63,5 +76,5 @@ def test_the_quickstart_compares_three_runs():
 
 def test_no_config_is_left_out():
     """A new folder of configs needs a test of its own."""
-    known = {*ACCELERATE, *PRETRAINING}
+    known = {*ACCELERATE, *PRETRAINING, *IMAGES}
     assert {relative(path) for path in CONFIGS.rglob("*.yaml") if path not in known} == set()

@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "flops": set(),
     "grid": set(),
     "host_group": set(),
+    "job_processes": set(),
     "data": {"atomic_write", "data"},
     "metrics": set(),
     "positions": set(),
@@ -101,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
         "yaml_layers",
     },
+    "sweep": {"config", "experiment", "job_processes", "run_log"},
 }
 # What scripts call: these may import all of the above.
 ON_TOP = {"cli", "image_classification", "pretraining", "probe"}

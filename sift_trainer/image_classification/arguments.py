@@ -94,16 +94,19 @@ def check(config: Config) -> None:
             raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
         try:
             _check_run(run)
-            if run.duration.same_time_as is not None:
-                _check_reference(name, run.duration.same_time_as, config)
+            reference = waits_for(name, run)
+            if reference is not None:
+                _check_reference(name, reference, config)
         except ValueError as error:
             raise ConfigError(f"run {name!r}: {error}") from error
 
 
-def sibling(name: str, other: str) -> str:
-    """The run ``other`` of the grid cell that the run ``name`` is in."""
+def waits_for(name: str, run: Settings) -> str | None:
+    """The run, of the same grid cell, whose time the run called ``name`` is given."""
+    if run.duration.same_time_as is None:
+        return None
     cell, slash, _ = name.rpartition("/")
-    return f"{cell}{slash}{other}"
+    return f"{cell}{slash}{run.duration.same_time_as}"
 
 
 def _check_run(run: Settings) -> None:
@@ -120,17 +123,16 @@ def _check_run(run: Settings) -> None:
         check_cooldown(run.args)
 
 
-def _check_reference(name: str, wanted: str, config: Config) -> None:
-    reference = sibling(name, wanted)
+def _check_reference(name: str, reference: str, config: Config) -> None:
     before = config.names[: config.names.index(name)]
     if reference not in before:
         raise ValueError(
-            f"same_time_as={wanted!r} is no run that comes before it; there is "
+            f"same_time_as: {reference!r} is no run that comes before it; there is "
             f"{', '.join(before) or 'none'}"
         )
     folder = Path(str(Settings(*config.instances).args.output_dir)) / reference
     if reference not in config.runs and not is_finished(folder, max_steps=0):
         raise ValueError(
-            f"same_time_as={wanted!r} is not finished in {folder}; train it first, or in the same "
-            f"call: --runs {reference} {name}"
+            f"same_time_as: {reference!r} is not finished in {folder}; train it first, or "
+            f"in the same call: --runs {reference} {name}"
         )

@@ -18,7 +18,7 @@ from sift_trainer.config import parse_config
 from sift_trainer.data.image_batches import ImageCollator
 from sift_trainer.data.images import ImageData, load_images
 from sift_trainer.experiment import Experiment, train_runs
-from sift_trainer.image_classification.arguments import KINDS, Settings, check
+from sift_trainer.image_classification.arguments import KINDS, Settings, check, waits_for
 from sift_trainer.metrics import classification_metrics
 from sift_trainer.models import EarlyExitResNetForImageClassification
 from sift_trainer.report import Run
@@ -126,4 +126,6 @@ def describe(settings: Settings, data: ImageData) -> dict[str, Any]:
     }
 
 
-IMAGE_CLASSIFICATION = Experiment(KINDS, Settings, check, load_data, build_trainer, describe)
+IMAGE_CLASSIFICATION = Experiment(
+    KINDS, Settings, check, load_data, build_trainer, describe, waits_for
+)

@@ -1,0 +1,47 @@
+"""Train every run of a configuration that nobody trains yet, each in processes of its own.
+
+scripts/sweep.py train_resnet --config configs/resnet50/table_3.yaml \\
+    --accelerate_config configs/accelerate/single_gpu.yaml [--runs NAME ...] [--field value ...]
+
+Started again it goes on, started several times (as a job array is) the runs are shared. `--status`
+says what is finished. Other flags are the training script's own.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sift_trainer.image_classification import IMAGE_CLASSIFICATION
+from sift_trainer.pretraining import PRETRAINING
+from sift_trainer.sweep import plan, sweep
+from sift_trainer.yaml_layers import ConfigError
+
+EXPERIMENTS = {"train_resnet": IMAGE_CLASSIFICATION, "pretrain_bert": PRETRAINING}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("script", choices=EXPERIMENTS, help="in this script's folder")
+    parser.add_argument("--accelerate_config", metavar="FILE", help="for accelerate launch")
+    parser.add_argument("--runs", metavar="NAME", nargs="+", help="run, cell, or run in all cells")
+    parser.add_argument("--status", action="store_true", help="say what is finished, and exit")
+    flags, others = parser.parse_known_args()
+    chosen = ["--runs", *flags.runs] if flags.runs else []
+    try:
+        runs = plan(EXPERIMENTS[flags.script], [*others, *chosen])
+        if not flags.status:
+            command = [sys.executable, "-m", "accelerate.commands.launch"]
+            if flags.accelerate_config:
+                command += ["--config_file", flags.accelerate_config]
+            command += [str(Path(__file__).with_name(f"{flags.script}.py")), *others]
+            failed = sweep(runs, [*command, "--resume_from_checkpoint", "latest", "--runs"])
+    except (ConfigError, ChildProcessError) as error:
+        sys.exit(f"error: {error}")
+    width = max(len(run.name) for run in runs)
+    for run in runs:
+        failure = not flags.status and failed.get(run.name)
+        print(f"{run.name:<{width}}  {f'failed with status {failure}' if failure else run.state()}")
+    sys.exit(1 if not flags.status and failed else 0)

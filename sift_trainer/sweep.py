@@ -1,0 +1,127 @@
+"""The runs of a configuration, each in processes of its own, shared by all who start the sweep.
+
+There is no list of who trains what. Whoever is free takes the next run that nobody holds, so that a
+job array is the same command started several times, and an interrupted one is started again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers.utils import logging
+
+from sift_trainer.config import parse_config
+from sift_trainer.experiment import D, Experiment, S, is_finished
+from sift_trainer.job_processes import JobProcesses, held
+from sift_trainer.run_log import FILE
+
+logger = logging.get_logger(__name__)
+
+_LOCK = ".lock"
+
+
+class Planned(NamedTuple):
+    """A run of the sweep.
+
+    Attributes:
+        folder: its `output_dir`.
+        after: the run that has to be finished before it begins, if it depends on one.
+    """
+
+    name: str
+    folder: Path
+    max_steps: int
+    after: "Planned | None"
+
+    def is_finished(self) -> bool:
+        return is_finished(self.folder, self.max_steps)
+
+    def may_begin(self) -> bool:
+        return self.after is None or self.after.is_finished()
+
+    def state(self) -> str:
+        """``finished``, ``being trained``, ``begun``, ``not begun``, or what it waits for."""
+        if self.is_finished():
+            return "finished"
+        lock = self.folder / _LOCK
+        if lock.is_file():
+            with held(lock) as descriptor:
+                if descriptor is None:
+                    return "being trained"
+        if not self.may_begin():
+            return f"waits for {self.after.name if self.after else None}"
+        return "begun" if (self.folder / FILE).is_file() else "not begun"
+
+
+def plan(experiment: Experiment[S, D], argv: Sequence[str]) -> list[Planned]:
+    """The runs that a configuration asks for, all of it checked.
+
+    Raises:
+        ConfigError: as the training of any of them would.
+    """
+    # What only a GPU computes is checked by those who train; this process is not to occupy one.
+    config = parse_config(experiment.kinds, [*argv, "--use_cpu", "true"])
+    experiment.check(config)
+    output = Path(str(experiment.settings(*config.instances).args.output_dir))
+    planned: dict[str, Planned] = {}
+    for name, instances in config.runs.items():
+        settings = experiment.settings(*instances)
+        after = experiment.waits_for(name, settings)
+        # One that was not asked for has been found finished by `check`.
+        earlier = planned.get(after) if after is not None else None
+        planned[name] = Planned(name, output / name, settings.args.max_steps, earlier)
+    return list(planned.values())
+
+
+def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
+    """Train what is not finished, one run after another, as far as nobody else does.
+
+    A run that ends with an error is left, and the others go on. SIGTERM and SIGINT are passed on:
+    the run at hand saves a checkpoint, and the sweep ends. A second signal kills it.
+
+    Args:
+        command: trains one run, whose name comes behind it.
+
+    Returns:
+        Name and exit status of each run that failed.
+
+    Raises:
+        ChildProcessError: a run ended before its first step, as all others would.
+    """
+    failed: dict[str, int] = {}
+    with JobProcesses() as processes:
+
+        def train(run: Planned) -> bool:
+            """Whether anything was trained."""
+            if run.is_finished() or not run.may_begin():
+                return False
+            run.folder.mkdir(parents=True, exist_ok=True)
+            with held(run.folder / _LOCK) as lock:
+                if lock is None or run.is_finished():
+                    return False
+                logger.warning(f"training {run.name} in {run.folder}")
+                before = _logged(run)
+                status = processes.run([*command, run.name], lock)
+            if run.is_finished() or processes.stopped:
+                return True
+            if _logged(run) == before:
+                raise ChildProcessError(
+                    f"{run.name} ended with status {status} before its first step: see above"
+                )
+            logger.warning(f"{run.name} ended with status {status} and is not finished")
+            failed[run.name] = status
+            return True
+
+        trained = True
+        while trained and not processes.stopped:  # again for what waited for others
+            trained = False
+            for run in runs:
+                if run.name not in failed and not processes.stopped:
+                    trained |= train(run)
+    return failed
+
+
+def _logged(run: Planned) -> int:
+    """Bytes in the log of a run, whose first line is written when training begins."""
+    log = run.folder / FILE
+    return log.stat().st_size if log.is_file() else 0

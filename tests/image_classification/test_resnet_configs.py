@@ -1,0 +1,95 @@
+"""configs/resnet50 against the paper: section 7.2 and appendix G, copied here by hand."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+from sift_trainer.config import parse_config
+from sift_trainer.image_classification.arguments import KINDS, Settings, check
+from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.selection import num_candidates, should_sift
+from tests.image_classification.toy import RESNET50
+
+RATES = [5e-2, 1e-2, 5e-3, 1e-3]  # the rows of each table
+IMAGES = {"cifar100": 50_000, "food101": 75_750}  # training images
+TABLES = {2: "cifar100", 3: "cifar100", 4: "food101", 5: "food101"}
+
+
+def runs_of(number: int) -> dict[str, Settings]:
+    flags = ["--bf16", "false", "--report_to", "none"]  # what this machine may not compute
+    config = parse_config(KINDS, ["--config", str(RESNET50 / f"table_{number}.yaml"), *flags])
+    check(config)
+    return {name: Settings(*run) for name, run in config.runs.items()}
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_a_table_has_every_row_and_column(number: int) -> None:
+    """ "Baseline | SIFT w/ early exit | SIFT w/ last layer exit" at four values of max_lr."""
+    suffix = "_same_time" if number in (2, 4) else ""
+    names = ["baseline", f"early_exit{suffix}", f"last_exit{suffix}"]
+    runs = runs_of(number)
+    assert list(runs) == [f"learning_rate_{rate}/{name}" for rate in RATES for name in names]
+    for rate in RATES:
+        baseline, early, last = (runs[f"learning_rate_{rate}/{name}"] for name in names)
+        assert [run.args.learning_rate for run in (baseline, early, last)] == [rate] * 3
+        assert baseline.args.sift_keep_ratio == 1
+        assert (early.args.sift_exit_layer, last.args.sift_exit_layer) == (1, -1)
+        same_time = "baseline" if suffix else None
+        assert [run.duration.same_time_as for run in (baseline, early, last)] == [
+            None,
+            same_time,
+            same_time,
+        ]
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_what_the_paper_says_of_all_of_them(number: int) -> None:
+    dataset = TABLES[number]
+    for name, run in runs_of(number).items():
+        args: Any = run.args
+        assert run.images.dataset == dataset
+        # "the baseline batch size is 125", "gross batch size of SIFT is 250", "top 50%"
+        assert args.per_device_train_batch_size == 125
+        assert args.gradient_accumulation_steps == 1
+        if args.sift_keep_ratio < 1:
+            assert num_candidates(125, args.sift_keep_ratio) == 250
+            assert args.sift_criterion == "loss"
+            schedule = args.sift_warmup_steps, args.sift_cooldown_steps, args.sift_interval
+            assert all(should_sift(step, args.max_steps, *schedule) for step in (0, 1, 39_999))
+        # "train each algorithm for 100 epochs"
+        assert args.max_steps == 100 * IMAGES[dataset] / 125, name
+        # "default values of beta_1 and beta_2 for AdamW and set the weight decay = 5e-4"
+        assert args.optim in ("adamw_torch", "adamw_torch_fused")
+        assert args.weight_decay == 5e-4
+        # evaluated and logged at the last step, or there is no last accuracy
+        assert args.max_steps % args.eval_steps == 0
+        assert args.eval_steps % args.logging_steps == 0
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_the_model_is_a_resnet_50(number: int) -> None:
+    run = next(iter(runs_of(number).values()))
+    with torch.device("meta"):
+        model = EarlyExitResNetForImageClassification(run.model.config(num_labels=100))
+    parameters = sum(p.numel() for p in model.parameters())
+    # He et al. (2016): 25.6 M with 1,000 classes; 2,048 + 1 weights less for each of 900, and
+    # 51,300 more for the intermediate classifier. The small stem has 64 x 3 x (49 - 9) less.
+    imagenet = 25_557_032 - 900 * 2049 + 51_300
+    assert parameters == imagenet - (64 * 3 * 40 if run.model.stem == "cifar" else 0)
+
+
+def test_the_schedule_is_pytorchs_with_default_values() -> None:
+    """What the trainer builds is compared in tests/test_one_cycle.py; here, its length and peak."""
+    run = runs_of(3)["learning_rate_0.01/early_exit"]
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    schedule = OneCycleLR(optimizer, run.args.learning_rate, run.args.max_steps)
+    rates = []
+    for _ in range(run.args.max_steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        if len(rates) < run.args.max_steps:
+            schedule.step()
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates.index(max(rates)) == pytest.approx(0.3 * 40_000, abs=1)

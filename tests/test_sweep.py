@@ -1,0 +1,207 @@
+"""A sweep trains what is not finished, once, whoever and however many start it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from sift_trainer.job_processes import held
+from sift_trainer.sweep import Planned, sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Trains the run whose name it is given, for as long as its entry in `seconds` says: a checkpoint on
+# SIGTERM, results at the end, and a line in `trained` for each time that it is started.
+TRAINING = """
+import json, os, signal, sys, time
+from pathlib import Path
+root, name = Path(sys.argv[1]), sys.argv[2]
+behaviour = json.loads((root / "behaviour.json").read_text()).get(name, {})
+folder = root / name
+with (root / "trained").open("a") as file:
+    file.write(name + "\\n")
+if behaviour.get("fails") == "at once":
+    sys.exit(3)
+with (folder / "log.jsonl").open("a") as file:
+    file.write("{}\\n")
+if behaviour.get("fails") == "later":
+    sys.exit(4)
+def save(*_):
+    (folder / "checkpoint").touch()
+    sys.exit(0)
+if behaviour.get("stubborn"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, save)
+if behaviour.get("forks"):  # the launcher ends first, as it does on a signal
+    if os.fork():
+        os._exit(0)
+time.sleep(behaviour.get("seconds", 0))
+(folder / "results.json").write_text(json.dumps({"max_steps": 5}))
+"""
+
+
+class Runs:
+    """Runs of a sweep in a folder, trained by the script above."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "training.py").write_text(TRAINING)
+        self.behave()
+
+    def behave(self, **behaviour: dict[str, object]) -> None:
+        (self.root / "behaviour.json").write_text(json.dumps(behaviour))
+
+    def planned(self, *names: str, max_steps: int = 5, **after: str) -> list[Planned]:
+        runs: dict[str, Planned] = {}
+        for name in names:
+            before = runs[after[name]] if name in after else None
+            runs[name] = Planned(name, self.root / name, max_steps, before)
+        return list(runs.values())
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(self.root / "training.py"), str(self.root)]
+
+    @property
+    def trained(self) -> list[str]:
+        file = self.root / "trained"
+        return file.read_text().split() if file.is_file() else []
+
+    def start(self, *names: str, **after: str) -> subprocess.Popen[str]:
+        """The same in a process of its own."""
+        code = f"""
+            from pathlib import Path
+            from sift_trainer.sweep import Planned, sweep
+            from tests.test_sweep import Runs
+            runs = Runs.__new__(Runs)
+            runs.root = Path({str(self.root)!r})
+            print(sweep(runs.planned(*{names!r}, **{after!r}), runs.command))
+        """
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(path)
+
+
+def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
+    planned = runs.planned("a", "b", "c")
+    assert [run.state() for run in planned] == ["not begun"] * 3
+    assert sweep(planned, runs.command) == {}
+    assert runs.trained == ["a", "b", "c"]
+    assert [run.state() for run in planned] == ["finished"] * 3
+    assert sweep(planned, runs.command) == {}
+    assert runs.trained == ["a", "b", "c"]
+    assert sweep(runs.planned("a", max_steps=6), runs.command) == {"a": 0}  # 5 were reached
+    assert runs.trained == ["a", "b", "c", "a"]
+
+
+def test_a_run_waits_for_the_one_whose_time_it_gets(runs: Runs) -> None:
+    """Also if that is trained by another, and comes first when it is free."""
+    planned = runs.planned("base", "timed", timed="base")
+    assert planned[1].state() == "waits for base"
+    (runs.root / "base").mkdir()
+    with held(runs.root / "base" / ".lock") as lock:
+        assert lock is not None
+        assert planned[0].state() == "being trained"
+        assert sweep(planned, runs.command) == {}
+        assert runs.trained == []
+    assert sweep(planned, runs.command) == {}
+    assert runs.trained == ["base", "timed"]
+
+
+def test_a_run_that_fails_is_left_and_the_others_go_on(runs: Runs) -> None:
+    runs.behave(b={"fails": "later"})
+    planned = runs.planned("a", "b", "after_b", "c", after_b="b")
+    assert sweep(planned, runs.command) == {"b": 4}
+    assert runs.trained == ["a", "b", "c"]
+    assert [run.state() for run in planned] == ["finished", "begun", "waits for b", "finished"]
+    runs.behave()
+    assert sweep(planned, runs.command) == {}
+    assert runs.trained == ["a", "b", "c", "b", "after_b"]
+
+
+def test_what_fails_before_its_first_step_ends_the_sweep(runs: Runs) -> None:
+    runs.behave(a={"fails": "at once"})
+    with pytest.raises(ChildProcessError, match="a ended with status 3 before its first step"):
+        sweep(runs.planned("a", "b"), runs.command)
+    assert runs.trained == ["a"]
+
+
+def test_two_who_start_the_sweep_share_the_runs(runs: Runs) -> None:
+    names = ("a", "b", "c", "d")
+    runs.behave(**{name: {"seconds": 1.5} for name in names})
+    callers = [runs.start(*names), runs.start(*names)]
+    for caller in callers:
+        assert caller.wait(timeout=120) == 0, caller.communicate()[1]
+    assert sorted(runs.trained) == list(names)
+    assert {run.state() for run in runs.planned(*names)} == {"finished"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_at_hand_and_ends_the_sweep(
+    runs: Runs, number: signal.Signals
+) -> None:
+    runs.behave(a={"seconds": 100})
+    caller = runs.start("a", "b")
+    wait_for(runs.root / "a" / "log.jsonl")
+    time.sleep(0.3)
+    caller.send_signal(number)
+    assert caller.wait(timeout=60) == 0
+    assert (runs.root / "a" / "checkpoint").exists()
+    assert runs.trained == ["a"]
+
+
+def test_it_waits_for_training_whose_launcher_has_ended(runs: Runs) -> None:
+    runs.behave(a={"seconds": 2, "forks": True})
+    assert sweep(runs.planned("a", "b"), runs.command) == {}
+    assert runs.trained == ["a", "b"]
+
+
+def test_a_second_signal_kills(runs: Runs) -> None:
+    runs.behave(a={"seconds": 100, "stubborn": True})
+    caller = runs.start("a", "b")
+    wait_for(runs.root / "a" / "log.jsonl")
+    time.sleep(0.3)
+    caller.terminate()
+    time.sleep(1)
+    assert caller.poll() is None
+    caller.terminate()
+    assert caller.wait(timeout=60) == 0
+    assert runs.planned("a")[0].state() == "begun"
+
+
+def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -> None:
+    runs.behave(a={"seconds": 3})
+    caller = runs.start("a")
+    wait_for(runs.root / "a" / "log.jsonl")
+    os.kill(caller.pid, signal.SIGKILL)
+    caller.wait()
+    (run,) = runs.planned("a")
+    assert run.state() == "being trained"
+    assert sweep([run], runs.command) == {}
+    assert runs.trained == ["a"]
+    wait_for(runs.root / "a" / "results.json")
+    assert run.state() == "finished"
