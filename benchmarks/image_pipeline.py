@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from sift_trainer.data.image_arguments import DATA_SETS, ImageArguments
-from sift_trainer.data.image_batches import EvaluationDataset, ImageCollator, PixelDataset
-from sift_trainer.data.image_decoding import StoredImage, decode
-from sift_trainer.data.images import check_images, load_images
+from sift_trainer.data.images.arguments import DATA_SETS, ImageArguments
+from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+from sift_trainer.data.images.decoding import StoredImage, decode
+from sift_trainer.data.images.loading import check_images, load_images
 from sift_trainer.run_log import machine
 
 BATCH = 250  # the candidates of section 7.2

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sift_trainer.data.corpus import TRAIN, CorpusArguments, load_corpus
-from sift_trainer.data.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.sources import Source, Sources, documents, units
+from sift_trainer.data.text.corpus import TRAIN, CorpusArguments, load_corpus
+from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
+from sift_trainer.data.text.sources import Source, Sources, documents, units
 from sift_trainer.run_log import machine
 
 SIZES = (1, 4)  # times the input

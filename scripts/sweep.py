@@ -11,10 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from sift_trainer.config import ConfigError
+from sift_trainer.experiments.sweep import plan, sweep
 from sift_trainer.image_classification import IMAGE_CLASSIFICATION
 from sift_trainer.pretraining import PRETRAINING
-from sift_trainer.sweep import plan, sweep
-from sift_trainer.yaml_layers import ConfigError
 
 EXPERIMENTS = {"train_resnet": IMAGE_CLASSIFICATION, "pretrain_bert": PRETRAINING}
 

@@ -7,8 +7,7 @@ from typing import Literal
 import pytest
 from transformers import SchedulerType
 
-from sift_trainer.config import parse_config
-from sift_trainer.yaml_layers import ConfigError, load_yaml
+from sift_trainer.config import ConfigError, load_yaml, parse_config
 
 
 @dataclass

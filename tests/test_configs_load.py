@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.config import parse_config
-from sift_trainer.yaml_layers import load_yaml
+from sift_trainer.config import load_yaml, parse_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -43,8 +42,8 @@ def test_pretraining_config(path, tmp_path):
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
     """One file serves both scripts."""
-    from sift_trainer.data.corpus import CorpusArguments
-    from sift_trainer.data.preparation import ShareArguments
+    from sift_trainer.data.text.corpus import CorpusArguments
+    from sift_trainer.data.text.preparation import ShareArguments
     from sift_trainer.pretraining.arguments import KINDS, Settings
 
     argv = ["--config", str(path), "--num_proc", "3"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.job_processes import held
-from sift_trainer.sweep import Planned, sweep
+from sift_trainer.experiments.job_processes import held
+from sift_trainer.experiments.sweep import Planned, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,7 +78,7 @@ class Runs:
         """The same in a process of its own."""
         code = f"""
             from pathlib import Path
-            from sift_trainer.sweep import Planned, sweep
+            from sift_trainer.experiments.sweep import Planned, sweep
             from tests.test_sweep import Runs
             runs = Runs.__new__(Runs)
             runs.root = Path({str(self.root)!r})

@@ -11,7 +11,7 @@ import torch
 
 from sift_trainer import SiftTrainer
 from sift_trainer.checkpoints import write_manifest
-from sift_trainer.yaml_layers import ConfigError, load_yaml
+from sift_trainer.config import ConfigError, load_yaml
 from tests.training import Rows, arguments, bert
 
 PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"
@@ -87,7 +87,7 @@ def test_no_remote_code_and_no_unsafe_loading_in_the_package() -> None:
     assert found == [RESTRICTED.name]  # one line, see below
 
 
-RESTRICTED = PACKAGE / "data" / "cifar_pickles.py"
+RESTRICTED = PACKAGE / "data" / "images" / "cifar_pickles.py"
 
 
 def test_the_one_unpickler_decides_about_every_name() -> None:

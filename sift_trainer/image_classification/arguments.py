@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sift_trainer.arguments import SiftTrainingArguments
-from sift_trainer.config import Config
-from sift_trainer.data.image_arguments import ImageArguments
+from sift_trainer.config import Config, ConfigError
+from sift_trainer.data.images import ImageArguments
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.experiment import check_runs, is_finished
+from sift_trainer.experiments.training import check_runs, is_finished
 from sift_trainer.launch import LaunchArguments
 from sift_trainer.models import EarlyExitResNetConfig
 from sift_trainer.one_cycle import check_one_cycle
 from sift_trainer.time_budget import check_cooldown
-from sift_trainer.yaml_layers import ConfigError
 
 
 @dataclass

@@ -14,15 +14,14 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from sift_trainer import OneCycleMixin, SiftTrainer, SiftTrainingArguments, TimeBudget
-from sift_trainer.config import parse_config
-from sift_trainer.data.image_batches import ImageCollator
+from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.images import ImageData, load_images
-from sift_trainer.experiment import Experiment, train_runs
+from sift_trainer.data.images.batches import ImageCollator
+from sift_trainer.experiments.training import Experiment, train_runs
 from sift_trainer.image_classification.arguments import KINDS, Settings, check, waits_for
 from sift_trainer.metrics import classification_metrics
 from sift_trainer.models import EarlyExitResNetForImageClassification
 from sift_trainer.report import Run
-from sift_trainer.yaml_layers import ConfigError
 
 
 class ImageClassificationTrainer(OneCycleMixin, SiftTrainer):

@@ -6,12 +6,11 @@ from typing import Literal, NamedTuple
 from transformers import BertForPreTraining
 
 from sift_trainer.arguments import SiftTrainingArguments
-from sift_trainer.config import Config
-from sift_trainer.data.corpus import CorpusArguments
+from sift_trainer.config import Config, ConfigError
+from sift_trainer.data.text.corpus import CorpusArguments
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.experiment import check_runs
+from sift_trainer.experiments.training import check_runs
 from sift_trainer.launch import LaunchArguments
-from sift_trainer.yaml_layers import ConfigError
 
 
 @dataclass

@@ -22,11 +22,17 @@ from transformers import (
 )
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.config import parse_config
-from sift_trainer.data.corpus import TRAIN, VOCAB_SIZE, CorpusArguments, load_corpus, settings_of
-from sift_trainer.data.masking import FixedMasks, PairCollator
-from sift_trainer.data.preparation import ShareArguments, prepare_corpus, prepared
-from sift_trainer.experiment import Experiment, train_runs
+from sift_trainer.config import ConfigError, parse_config
+from sift_trainer.data.text.corpus import (
+    TRAIN,
+    VOCAB_SIZE,
+    CorpusArguments,
+    load_corpus,
+    settings_of,
+)
+from sift_trainer.data.text.masking import FixedMasks, PairCollator
+from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus, prepared
+from sift_trainer.experiments.training import Experiment, train_runs
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.pretraining.arguments import KINDS, ModelArguments, Settings, check
@@ -34,7 +40,6 @@ from sift_trainer.pretraining.dry_run import plan_in_words
 from sift_trainer.pretraining.evaluation import evaluate_pretraining
 from sift_trainer.pretraining.plan import Plan
 from sift_trainer.report import Run
-from sift_trainer.yaml_layers import ConfigError
 
 
 class PretrainingData(NamedTuple):

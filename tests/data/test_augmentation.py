@@ -7,7 +7,7 @@ from statistics import mean, variance
 import pytest
 import torch
 
-from sift_trainer.data.augmentation import (
+from sift_trainer.data.images.augmentation import (
     crop_flip,
     normalize,
     random_flip,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.data import documentation as module
-from sift_trainer.data.documentation import documentation, installed_packages
+from sift_trainer.data.text import documentation as module
+from sift_trainer.data.text.documentation import documentation, installed_packages
 
 
 def _sentence(word: str) -> str:

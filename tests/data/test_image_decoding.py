@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sift_trainer.data.image_decoding import (
+from sift_trainer.data.images.decoding import (
     StoredImage,
     check_header,
     decode,

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 from sift_trainer.config import parse_config
-from sift_trainer.data.image_arguments import DATA_SETS, ImageArguments
-from sift_trainer.data.image_batches import EvaluationDataset, ImageCollator, PixelDataset
-from sift_trainer.data.images import ImageData, choose_per_class, load_images
+from sift_trainer.data.images.arguments import DATA_SETS, ImageArguments
+from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+from sift_trainer.data.images.loading import ImageData, choose_per_class, load_images
 from tests.data.pictures import class_folders, encoded, food_archive, picture, python_2_pickle
 
 torch.set_num_threads(1)

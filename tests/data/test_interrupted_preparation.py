@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.data import preparation as module
-from sift_trainer.data import workers
-from sift_trainer.data.corpus import Corpus, folder_of
-from sift_trainer.data.preparation import ShareArguments, prepare_corpus
+from sift_trainer.data.text import preparation as module
+from sift_trainer.data.text import workers
+from sift_trainer.data.text.corpus import Corpus, folder_of
+from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
 from tests.data.small_corpus import (
     arguments,
     arrow_files,
@@ -36,9 +36,9 @@ def test_a_killed_preparation_goes_on_where_it_stopped(
     script = tmp_path / "prepare.py"
     script.write_text(
         "import json, os, signal, sys\n"
-        "from sift_trainer.data import packing, preparation\n"
-        "from sift_trainer.data.corpus import CorpusArguments\n"
-        "from sift_trainer.data.sources import Sources\n"
+        "from sift_trainer.data.text import packing, preparation\n"
+        "from sift_trainer.data.text.corpus import CorpusArguments\n"
+        "from sift_trainer.data.text.sources import Sources\n"
         "settings = json.loads(sys.argv[1])\n"
         "settings['sources'] = Sources(settings['sources'])\n"
         "written = []\n"
@@ -85,9 +85,9 @@ def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(
     script = tmp_path / "unguarded.py"
     script.write_text(
         "import json, sys\n"
-        "from sift_trainer.data.corpus import CorpusArguments\n"
-        "from sift_trainer.data.preparation import ShareArguments, prepare_corpus\n"
-        "from sift_trainer.data.sources import Sources\n"
+        "from sift_trainer.data.text.corpus import CorpusArguments\n"
+        "from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus\n"
+        "from sift_trainer.data.text.sources import Sources\n"
         "settings = json.loads(sys.argv[1])\n"
         "settings['sources'] = Sources(settings['sources'])\n"
         "prepare_corpus(CorpusArguments(**settings), ShareArguments(num_proc=2), progress=False)\n"

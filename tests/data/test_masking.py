@@ -17,10 +17,10 @@ from transformers import (
     default_data_collator,
 )
 
-from sift_trainer.data.masking import FixedMasks, PairCollator, mask_tokens
-from sift_trainer.data.sentence_pairs import Pair
-from sift_trainer.data.shards import PairDataset, open_shards, pair_arrays, write_shard
-from sift_trainer.data.vocabulary import SPECIAL_TOKENS
+from sift_trainer.data.text.masking import FixedMasks, PairCollator, mask_tokens
+from sift_trainer.data.text.sentence_pairs import Pair
+from sift_trainer.data.text.shards import PairDataset, open_shards, pair_arrays, write_shard
+from sift_trainer.data.text.vocabulary import SPECIAL_TOKENS
 
 torch.set_num_threads(1)  # two threads only wait for each other on rows this small
 

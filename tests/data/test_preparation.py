@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.data import preparation as module
-from sift_trainer.data.corpus import CorpusArguments, load_corpus
-from sift_trainer.data.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.sources import Sources
+from sift_trainer.data.text import preparation as module
+from sift_trainer.data.text.corpus import CorpusArguments, load_corpus
+from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
+from sift_trainer.data.text.sources import Sources
 from tests.data.small_corpus import DOCUMENTS, arguments, arrow_files, prepared, rows
 
 ROOT = Path(__file__).parents[2]

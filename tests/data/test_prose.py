@@ -2,7 +2,7 @@
 
 import pytest
 
-from sift_trainer.data.prose import prose
+from sift_trainer.data.text.prose import prose
 
 NUMPYDOC = """Return the sum of the two numbers, as in `math` [1]_.
 

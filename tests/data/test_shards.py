@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from sift_trainer.data.sentence_pairs import Pair
-from sift_trainer.data.shards import PairDataset, open_shards, pair_arrays, read_record, write_shard
+from sift_trainer.data.text.sentence_pairs import Pair
+from sift_trainer.data.text.shards import (
+    PairDataset,
+    open_shards,
+    pair_arrays,
+    read_record,
+    write_shard,
+)
 
 CLS, SEP = 60_001, 60_002
 PAIRS = [Pair([7, 8], [9], False), Pair([10], [11, 12, 13], True)]
@@ -99,7 +105,7 @@ def test_a_shard_is_whole_only_with_its_record(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("sift_trainer.data.shards.write_json", interrupted)
+        broken.setattr("sift_trainer.data.text.shards.write_json", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "0")
     assert read_record(tmp_path / "0") is None

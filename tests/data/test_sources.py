@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sift_trainer.data.sources import Source, Sources, documents, read_sources, units
+from sift_trainer.data.text.sources import Source, Sources, documents, read_sources, units
 
 TEXTS = ["One sentence. Another.", "Zwei\nZeilen, naïve.", "Drei."]
 

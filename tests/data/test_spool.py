@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.data import spool as module
-from sift_trainer.data.spool import Shards, spool, spooled
+from sift_trainer.data.text import spool as module
+from sift_trainer.data.text.spool import Shards, spool, spooled
 
 TEXTS = [f"document number {i}, {'x' * (i % 50)}" for i in range(4000)]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sift_trainer.config import ConfigError
 from sift_trainer.data.images import load_images
 from sift_trainer.image_classification import main
 from sift_trainer.image_classification.arguments import ImageArguments
 from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION
 from sift_trainer.models import EarlyExitResNetForImageClassification
-from sift_trainer.yaml_layers import ConfigError
 from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
 from tests.pretraining.toy import flags
 

@@ -9,10 +9,9 @@ import yaml
 from transformers import BertConfig, BertForPreTraining, get_scheduler
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.config import parse_config
+from sift_trainer.config import load_yaml, parse_config
 from sift_trainer.pretraining.arguments import ModelArguments
 from sift_trainer.selection import num_candidates, should_sift
-from sift_trainer.yaml_layers import load_yaml
 
 FOLDER = Path(__file__).parents[2] / "configs" / "bert_base"
 

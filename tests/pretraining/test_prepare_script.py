@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sift_trainer.config import ConfigError
 from sift_trainer.pretraining import main, prepare
-from sift_trainer.yaml_layers import ConfigError
 from tests.pretraining.toy import ROOT, TINY, flags, on_a_file
 
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from sift_trainer import StopOnSignal
-from sift_trainer.data.corpus import default_cache_dir
+from sift_trainer.config import ConfigError
+from sift_trainer.data.text.corpus import default_cache_dir
 from sift_trainer.pretraining import main
 from sift_trainer.pretraining.job import PRETRAINING
-from sift_trainer.yaml_layers import ConfigError
 from tests.pretraining.toy import BATCH, QUICKSTART, ROOT, STEPS, TINY, documents, flags
 
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
@@ -24,7 +24,8 @@ SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Flags for the quickstart on a corpus of random words."""
-    monkeypatch.setattr("sift_trainer.data.sources.documentation", lambda _progress: documents(100))
+    embedded = "sift_trainer.data.text.sources.documentation"
+    monkeypatch.setattr(embedded, lambda _progress: documents(100))
     cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
     return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sift_trainer.data.corpus import CorpusArguments
-from sift_trainer.data.sentence_pairs import sentence_pairs, sentences
-from sift_trainer.data.shards import pair_arrays, write_shard
-from sift_trainer.data.spool import Document, Shards, spooled
+from sift_trainer.data.text.corpus import CorpusArguments
+from sift_trainer.data.text.sentence_pairs import sentence_pairs, sentences
+from sift_trainer.data.text.shards import pair_arrays, write_shard
+from sift_trainer.data.text.spool import Document, Shards, spooled
 
 _DOCUMENTS_AT_ONCE = 200
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from transformers.utils import logging
 
 from sift_trainer.config import parse_config
-from sift_trainer.experiment import D, Experiment, S, is_finished
-from sift_trainer.job_processes import JobProcesses, held
+from sift_trainer.experiments.job_processes import JobProcesses, held
+from sift_trainer.experiments.training import D, Experiment, S, is_finished
 from sift_trainer.run_log import FILE
 
 logger = logging.get_logger(__name__)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from sift_trainer.atomic_write import write_json
-from sift_trainer.data.corpus import (
+from sift_trainer.data.text.corpus import (
     TRAIN,
     VOCAB_SIZE,
     Corpus,
@@ -27,12 +27,12 @@ from sift_trainer.data.corpus import (
     made_of,
     read_manifest,
 )
-from sift_trainer.data.packing import in_order, write_pairs
-from sift_trainer.data.shards import read_record
-from sift_trainer.data.sources import Source, Unit, documents, read_sources, units
-from sift_trainer.data.spool import Shards, spool, spooled
-from sift_trainer.data.vocabulary import load_wordpiece, train_wordpiece
-from sift_trainer.data.workers import all_cores, alone, check_main_guard, run_all
+from sift_trainer.data.text.packing import in_order, write_pairs
+from sift_trainer.data.text.shards import read_record
+from sift_trainer.data.text.sources import Source, Unit, documents, read_sources, units
+from sift_trainer.data.text.spool import Shards, spool, spooled
+from sift_trainer.data.text.vocabulary import load_wordpiece, train_wordpiece
+from sift_trainer.data.text.workers import all_cores, alone, check_main_guard, run_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

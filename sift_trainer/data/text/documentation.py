@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sift_trainer.data.prose import prose
+from sift_trainer.data.text.prose import prose
 
 # Import names, in the order in which their documents are listed, after the standard library.
 _PACKAGES = """

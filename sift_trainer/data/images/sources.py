@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sift_trainer.data.cifar_pickles import FILES, read_names, read_split
-from sift_trainer.data.image_arguments import ImageArguments
-from sift_trainer.data.image_decoding import SUFFIXES, StoredImage
+from sift_trainer.data.images.arguments import ImageArguments
+from sift_trainer.data.images.cifar_pickles import FILES, read_names, read_split
+from sift_trainer.data.images.decoding import SUFFIXES, StoredImage
 
 _TEST_FOLDERS = ("test", "validation", "val")
 _LAYOUTS = (

@@ -22,15 +22,14 @@ from sift_trainer import (
 )
 from sift_trainer.arguments import sift_settings
 from sift_trainer.atomic_write import write_json
-from sift_trainer.config import Config
+from sift_trainer.config import Config, ConfigError
+from sift_trainer.experiments.progress import SiftProgress
 from sift_trainer.launch import LaunchArguments, check_launch
 from sift_trainer.plots import plot_accuracy, require_matplotlib
-from sift_trainer.progress import SiftProgress
 from sift_trainer.report import Run, earlier_runs, read_run, summarize
 from sift_trainer.run_log import RunLog
 from sift_trainer.tables import cell_of, write_report
 from sift_trainer.validation import check_steps
-from sift_trainer.yaml_layers import ConfigError
 
 logger = logging.get_logger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sift_trainer.field_types import typed
-from sift_trainer.grid import expand, is_chosen
-from sift_trainer.yaml_layers import ConfigError, layers
+from sift_trainer.config.field_types import typed
+from sift_trainer.config.grid import expand, is_chosen
+from sift_trainer.config.yaml_layers import ConfigError, layers
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

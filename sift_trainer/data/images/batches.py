@@ -15,20 +15,20 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from transformers.utils import logging
 
-from sift_trainer.data.augmentation import (
+from sift_trainer.data.images.augmentation import (
     crop_flip,
     normalize,
     random_flip,
     resized_crop_boxes,
     seeded_generator,
 )
-from sift_trainer.data.image_decoding import (
+from sift_trainer.data.images.decoding import (
     StoredImage,
     decode_center,
     decode_crop,
     open_image,
 )
-from sift_trainer.data.image_sources import Split
+from sift_trainer.data.images.sources import Split
 
 logger = logging.get_logger(__name__)
 

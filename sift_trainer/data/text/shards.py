@@ -12,7 +12,7 @@ import numpy as np
 import torch.utils.data
 
 from sift_trainer.atomic_write import write_json
-from sift_trainer.data.sentence_pairs import Pair
+from sift_trainer.data.text.sentence_pairs import Pair
 
 if TYPE_CHECKING:
     from datasets import Dataset

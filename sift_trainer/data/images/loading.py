@@ -7,15 +7,15 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils import logging
 
-from sift_trainer.data.image_arguments import ImageArguments
-from sift_trainer.data.image_batches import (
+from sift_trainer.data.images.arguments import ImageArguments
+from sift_trainer.data.images.batches import (
     EvaluationDataset,
     ImageCollator,
     PixelDataset,
     StoredDataset,
 )
-from sift_trainer.data.image_decoding import check_header, decode
-from sift_trainer.data.image_sources import Found, Split, find_images
+from sift_trainer.data.images.decoding import check_header, decode
+from sift_trainer.data.images.sources import Found, Split, find_images
 
 logger = logging.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sift_trainer.data.documentation import documentation, installed_packages
+from sift_trainer.data.text.documentation import documentation, installed_packages
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

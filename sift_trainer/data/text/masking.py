@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from sift_trainer.data.sentence_pairs import MIN_LENGTH
+from sift_trainer.data.text.sentence_pairs import MIN_LENGTH
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sift_trainer.data.sentence_pairs import MIN_LENGTH
-from sift_trainer.data.shards import PairDataset, open_shards, read_record
-from sift_trainer.data.sources import Sources, read_sources
-from sift_trainer.data.spool import Shards
+from sift_trainer.data.text.sentence_pairs import MIN_LENGTH
+from sift_trainer.data.text.shards import PairDataset, open_shards, read_record
+from sift_trainer.data.text.sources import Sources, read_sources
+from sift_trainer.data.text.spool import Shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -148,7 +148,7 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
         ValueError: there is none, it is unfinished or corrupt, or it was prepared with other
             settings; says which, and what to do.
     """
-    from sift_trainer.data.vocabulary import load_wordpiece
+    from sift_trainer.data.text.vocabulary import load_wordpiece
 
     folder = folder_of(args)
     manifest = read_manifest(folder)

@@ -1,0 +1,1 @@
+"""Documents become batches of masked sentence pairs."""

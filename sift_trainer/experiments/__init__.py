@@ -1,0 +1,1 @@
+"""The runs of a configuration: trained in one way, swept over a grid."""
