@@ -1,7 +1,8 @@
-"""What sharding asks for: a model that can be wrapped, and processes that do the same things.
+"""What several processes ask for: a model that can be wrapped, and processes that agree.
 
 Each pass through a sharded model gathers its parameters, so that all processes have to make the
-same passes, whatever is in their batches.
+same passes, whatever is in their batches. And what one process alone has learned is in no
+checkpoint, so that all have to score with what is.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from accelerate.utils import broadcast
+from torch import Tensor, nn
 
 from sift_trainer.labelled_head import output_embeddings_of
 
@@ -22,6 +24,34 @@ def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
         return bool(answers.all())
 
     return agreed
+
+
+def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[], None]:
+    """A function for all processes to call together: it gives them the first one's buffers.
+
+    Of those that a checkpoint holds, such as batch normalisation's running statistics, which move
+    in each process by its own rows. DDP replaces them only in front of a training forward, sharding
+    never, and a checkpoint has the first process's: scores by others would be lost in a resume.
+
+    Args:
+        model: the bare module.
+    """
+    saved = set(model.state_dict()) if accelerator.num_processes > 1 else set()
+    names = [name for name, _ in model.named_buffers() if name in saved]
+
+    def share() -> None:
+        alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for buffer in map(model.get_buffer, names):
+            alike.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+        for buffers in alike.values():
+            # As one tensor: a ResNet-50 has 159 of them.
+            shared: Tensor = broadcast(torch.cat([buffer.flatten() for buffer in buffers]))
+            parts = torch.split(shared, [buffer.numel() for buffer in buffers])
+            with torch.no_grad():
+                for buffer, part in zip(buffers, parts, strict=True):
+                    buffer.copy_(part.view_as(buffer))
+
+    return share
 
 
 @contextmanager

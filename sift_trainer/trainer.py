@@ -1,6 +1,6 @@
 """The one training step: draw candidates, score them, keep the hard ones, train on those."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import Any
@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import SiftArguments, sift_arguments
+from sift_trainer.arguments import SiftArguments, scores_with_model, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
-from sift_trainer.sharding import tied_in_one_group, unanimous
+from sift_trainer.sharding import buffers_of_first, tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
     check_batch_size,
@@ -58,6 +58,7 @@ class SiftMixin(SavingMixin):
         self._window: list[Batch] = []
         self._sifter: Sifter | None = None
         self._sifted_model: nn.Module | None = None
+        self._share_buffers: Callable[[], None]
         self._num_items: Tensor | int | None = None
         self._in_training_step = False
         self.model_accepts_loss_kwargs: bool
@@ -118,6 +119,9 @@ class SiftMixin(SavingMixin):
         if model is not self._sifted_model:
             self._meet(model, self._window[0])
         assert self._sifter is not None
+        if scores_with_model(self.sift) and self._sifts():
+            with self.sift_callback.timer.span("sampling"):
+                self._share_buffers()  # decided without a look at the rows, as all have to call it
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
@@ -132,16 +136,21 @@ class SiftMixin(SavingMixin):
     def _select(self, batch: Batch, index: int) -> Selection:
         """Which rows of the window's batch number ``index`` to train on."""
         assert self._sifter is not None
-        sift, state = self.sift, self.state
-        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else first_length(batch)
-        kept = num_kept(rows, sift.sift_keep_ratio)
-        schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
-        if kept == rows or not should_sift(state.global_step, state.max_steps, *schedule):
+        keep_ratio = self.sift.sift_keep_ratio
+        rows = num_rows(batch) if keep_ratio < 1 else first_length(batch)
+        kept = num_kept(rows, keep_ratio)
+        if kept == rows or not self._sifts():
             return Selection(torch.arange(kept, device=self.args.device), rows)
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
             inputs = self._prepare_inputs(batch)
             scores = self._sifter.score(inputs, self._generator(index))
             return Selection(select_top_k(scores, kept), rows, scores)
+
+    def _sifts(self) -> bool:
+        """Whether this step is one that sifts."""
+        sift, state = self.sift, self.state
+        schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
+        return should_sift(state.global_step, state.max_steps, *schedule)
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator of the step's own: nothing to save, and the same after a resume."""
@@ -174,6 +183,7 @@ class SiftMixin(SavingMixin):
                 compiled=self.args.torch_compile,
                 agreed=unanimous(self.accelerator),
             )
+        self._share_buffers = buffers_of_first(self.accelerator, bare)
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
         self._sifted_model = model if self._sifter.asked else None

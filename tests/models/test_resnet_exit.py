@@ -5,27 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments, early_exit
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.scorer import Scorer, inference
-from tests.models.small_resnet import CLASSES, images, resnet, statistics
+from tests.models.small_resnet import CLASSES, Images, early_logits, images, resnet, statistics
 
 LABELS = torch.arange(8) % CLASSES
-
-
-def early_logits(model, pixel_values):
-    """By hand, in evaluation mode: stem and two groups, average, L_i."""
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        maps = model.resnet.encoder.stages[0](model.resnet.embedder(pixel_values))
-        means = model.resnet.encoder.stages[1](maps).mean((2, 3))
-        linear = model.intermediate_classifier[1]
-        logits = means @ linear.weight.T + linear.bias
-    model.train(was_training)
-    return logits
 
 
 def expected_scores(logits, criterion):
@@ -95,22 +81,9 @@ def test_exits_and_restoring():
 KEPT, DRAWN, STEPS, RATE = 4, 8, 3, 0.05
 
 
-class Images(Dataset):
-    def __init__(self) -> None:
-        self.pixel_values = images(DRAWN * STEPS, seed=7)
-        generator = torch.Generator().manual_seed(8)
-        self.labels = torch.randint(CLASSES, (DRAWN * STEPS,), generator=generator)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
-
-
 def by_hand(exit_layer, micro_batch):
     """Kept rows, losses, parameters and batch-norm statistics of plain SGD steps."""
-    model, data, chosen, losses = resnet(), Images(), [], []
+    model, data, chosen, losses = resnet(), Images(DRAWN * STEPS), [], []
     for step in range(STEPS):
         drawn = slice(DRAWN * step, DRAWN * (step + 1))
         pixel_values, labels = data.pixel_values[drawn], data.labels[drawn]
@@ -170,7 +143,7 @@ def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulati
         sift_exit_layer=exit_layer,
         sift_warmup_steps=0,
     )
-    trainer = Recording(resnet(), args, train_dataset=Images())
+    trainer = Recording(resnet(), args, train_dataset=Images(DRAWN * STEPS))
     trainer.train()
     expected, rows, losses = by_hand(exit_layer, micro_batch)
     assert chosen == rows

@@ -1,0 +1,116 @@
+"""Sifted training of a two-classifier ResNet, whole and resumed; each process writes what it did.
+
+``resnet_run.py FOLDER`` under a launcher. Candidates are dealt out in blocks of consecutive rows,
+to one process and the other, and what the second gets is of three times the contrast: its
+batch-norm statistics are others. In double precision, since normalising two rows enlarges what
+rounding does.
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.optim import SGD
+
+from sift_trainer import SiftTrainer, SiftTrainingArguments
+from tests.distributed.launch import leave
+from tests.models.small_resnet import Images, resnet, statistics
+
+PROCESSES, KEPT, STEPS, SAVED, RATE, MOMENTUM, CLIP = 2, 4, 6, 3, 0.05, 0.9, 4.6
+ROWS = 2 * KEPT * PROCESSES * STEPS
+
+
+class Run(NamedTuple):
+    """Of `KEPT` rows a step and process."""
+
+    accumulation: int = 1
+    unlabelled: tuple[int, ...] = ()  # numbers of rows
+
+    def rows(self) -> Images:
+        data = Images(ROWS)
+        block = torch.arange(ROWS) * self.accumulation // (2 * KEPT)
+        data.pixel_values = data.pixel_values.double()
+        data.pixel_values[block % 2 == 1] *= 3
+        data.labels[list(self.unlabelled)] = -100
+        return data
+
+
+RUNS = {
+    "batches": Run(),
+    # More than half of some micro-batches: then rows without a label are kept too.
+    "gaps": Run(accumulation=2, unlabelled=(0, 1, 3, 20, 21, 22, 45, 56, 57, 58, 59, 80, 82, 83)),
+}
+
+
+def first_pixels(pixel_values: torch.Tensor) -> list[float]:
+    """What tells the images of a batch apart."""
+    return pixel_values[:, 0, 0, 0].tolist()
+
+
+class Recording(SiftTrainer):
+    """Keeps, for each micro-batch, which rows were drawn, their scores, and which were trained on;
+    for each step, the statistics in front of scoring and after it."""
+
+    notes: dict[str, list]
+
+    def note(self, **values) -> None:
+        for name, value in values.items():
+            self.notes.setdefault(name, []).append(value)
+
+    def _sift_window(self, *args) -> None:
+        bare = self.accelerator.unwrap_model(self.model)
+        for batch in self._window:
+            self.note(drawn=first_pixels(batch["pixel_values"]))
+        self.note(before=statistics(bare))
+        super()._sift_window(*args)
+        self.note(after=statistics(bare))
+        for batch, selection in zip(self._window, self.selections, strict=True):
+            self.note(kept=first_pixels(batch["pixel_values"]), scores=selection.scores.tolist())
+
+
+def train(run: Run, folder: Path, resume: bool = False) -> dict:
+    args = SiftTrainingArguments(
+        str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=KEPT // run.accumulation,
+        gradient_accumulation_steps=run.accumulation,
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        max_grad_norm=CLIP,
+        train_sampling_strategy="sequential",
+        use_cpu=True,
+        report_to=[],
+        save_strategy="steps",
+        save_steps=SAVED,
+        logging_steps=1,
+        disable_tqdm=True,
+        sift_warmup_steps=0,
+    )
+    sgd = (SGD, {"lr": RATE, "momentum": MOMENTUM})
+    # A resumed run begins elsewhere, so that what it goes on from is the checkpoint's.
+    model = resnet(seed=int(resume)).double()
+    trainer = Recording(model, args, train_dataset=run.rows(), optimizer_cls_and_kwargs=sgd)
+    trainer.notes = {}
+    trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        **trainer.notes,
+        "world_size": args.world_size,
+        "losses": [entry["loss"] for entry in logged],
+        "grad_norms": [entry["grad_norm"] for entry in logged],
+        "model": trainer.model.state_dict(),
+    }
+
+
+def main(folder: Path) -> None:
+    reports = {}
+    for name, run in RUNS.items():
+        reports[name] = train(run, folder / name)
+        reports[f"{name} resumed"] = train(run, folder / name, resume=True)
+    torch.save(reports, folder / f"report-{torch.distributed.get_rank()}.pt")
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
