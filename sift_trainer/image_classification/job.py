@@ -22,12 +22,20 @@ from sift_trainer.image_classification.arguments import KINDS, Settings, check, 
 from sift_trainer.metrics import classification_metrics
 from sift_trainer.models import EarlyExitResNetForImageClassification
 from sift_trainer.report import Run
+from sift_trainer.sharding import buffers_of_first
 
 
 class ImageClassificationTrainer(OneCycleMixin, SiftTrainer):
     """One cycle of the learning rate; logs how many images could not be read, if any."""
 
     unreadable_before: int = 0
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """With the running statistics that a checkpoint has, on all processes."""
+        bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        buffers_of_first(self.accelerator, bare)()
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """With ``unreadable_images``, those that were left out before training and amid it."""
