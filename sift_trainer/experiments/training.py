@@ -117,8 +117,14 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
     return runs
 
 
-def check_runs(config: Config, settings: Callable[..., Settings]) -> None:
-    """Refuse what holds for every kind of experiment and no field can see by itself.
+def check_runs(
+    config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
+) -> None:
+    """Refuse what no field can see by itself, for every run, before the first one starts.
+
+    Args:
+        alike: names of those objects in the settings that all runs share.
+        check: what else is refused of a run, by a `ValueError`.
 
     Raises:
         ConfigError: naming the run.
@@ -126,21 +132,23 @@ def check_runs(config: Config, settings: Callable[..., Settings]) -> None:
     shared = settings(*config.instances)
     for name, instances in config.runs.items():
         run = settings(*instances)
-        if run.launch != shared.launch:
-            raise ConfigError(
-                f"run {name!r} changes the launch, which all runs share; set it above"
-            )
+        for part in alike:
+            if getattr(run, part) != getattr(shared, part):
+                raise ConfigError(
+                    f"run {name!r} changes the {part}, which all runs share; set it above"
+                )
         checkpoint = run.args.resume_from_checkpoint
         if checkpoint not in (None, "latest") and len(config.runs) > 1:
             raise ConfigError(
                 f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
                 f"--runs {name}, or use 'latest'"
             )
-        if run.args.max_steps > 0:
-            try:
+        try:
+            if run.args.max_steps > 0:
                 check_steps(run.args, run.args.max_steps)
-            except ValueError as error:
-                raise ConfigError(f"run {name!r}: {error}") from error
+            check(run)
+        except ValueError as error:
+            raise ConfigError(f"run {name!r}: {error}") from error
 
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:

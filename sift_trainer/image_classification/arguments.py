@@ -80,24 +80,16 @@ KINDS = (
 
 
 def check(config: Config) -> None:
-    """Refuse what no field can see by itself, for every run, before the first one starts.
+    """Refuse what no field can see by itself.
 
     Raises:
         ConfigError: naming the run.
     """
-    check_runs(config, Settings)
-    shared = Settings(*config.instances)
+    check_runs(config, Settings, ("images", "launch"), _check_run)
     for name, instances in config.runs.items():
-        run = Settings(*instances)
-        if run.images != shared.images:
-            raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
-        try:
-            _check_run(run)
-            reference = waits_for(name, run)
-            if reference is not None:
-                _check_reference(name, reference, config)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
+        reference = waits_for(name, Settings(*instances))
+        if reference is not None:
+            _check_reference(name, reference, config)
 
 
 def waits_for(name: str, run: Settings) -> str | None:
@@ -123,15 +115,15 @@ def _check_run(run: Settings) -> None:
 
 
 def _check_reference(name: str, reference: str, config: Config) -> None:
+    asked = f"run {name!r}: same_time_as: {reference!r}"
     before = config.names[: config.names.index(name)]
     if reference not in before:
-        raise ValueError(
-            f"same_time_as: {reference!r} is no run that comes before it; there is "
-            f"{', '.join(before) or 'none'}"
+        raise ConfigError(
+            f"{asked} is no run that comes before it; there is {', '.join(before) or 'none'}"
         )
     folder = Path(str(Settings(*config.instances).args.output_dir)) / reference
     if reference not in config.runs and not is_finished(folder, max_steps=0):
-        raise ValueError(
-            f"same_time_as: {reference!r} is not finished in {folder}; train it first, or "
-            f"in the same call: --runs {reference} {name}"
+        raise ConfigError(
+            f"{asked} is not finished in {folder}; train it first, or in the same call: --runs "
+            f"{reference} {name}"
         )

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from transformers import BertForPreTraining
 
 from sift_trainer.arguments import SiftTrainingArguments
-from sift_trainer.config import Config, ConfigError
+from sift_trainer.config import Config
 from sift_trainer.data.text.corpus import CorpusArguments
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.experiments.training import check_runs
@@ -93,28 +93,20 @@ KINDS = (
 
 
 def check(config: Config) -> None:
-    """Refuse what no field can see by itself, for every run, before the first one starts.
+    """Refuse what no field can see by itself.
 
     Raises:
         ConfigError: naming the run.
     """
-    check_runs(config, Settings)
-    shared = Settings(*config.instances)
-    for name, instances in config.runs.items():
-        run = Settings(*instances)
-        if (run.corpus, run.data) != (shared.corpus, shared.data):
-            raise ConfigError(f"run {name!r} changes the data, which all runs share; set it above")
-        if run.job != shared.job:
-            raise ConfigError(f"run {name!r} changes the job, which all runs share; set it above")
-        if run.corpus.max_length > run.model.max_position_embeddings:
-            raise ConfigError(
-                f"run {name!r}: max_length={run.corpus.max_length} is above "
-                f"max_position_embeddings={run.model.max_position_embeddings}; use at most that "
-                "many tokens"
-            )
-        if run.args.sift_keep_ratio < 1:
-            depth = run.model.num_hidden_layers
-            try:
-                check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)
-            except ValueError as error:
-                raise ConfigError(f"run {name!r}: {error}") from error
+    check_runs(config, Settings, ("corpus", "data", "job", "launch"), _check_run)
+
+
+def _check_run(run: Settings) -> None:
+    if run.corpus.max_length > run.model.max_position_embeddings:
+        raise ValueError(
+            f"max_length={run.corpus.max_length} is above max_position_embeddings="
+            f"{run.model.max_position_embeddings}; use at most that many tokens"
+        )
+    if run.args.sift_keep_ratio < 1:
+        depth = run.model.num_hidden_layers
+        check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)

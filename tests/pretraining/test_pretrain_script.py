@@ -151,7 +151,7 @@ def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values
 def test_runs_cannot_change_the_data(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"runs": {"short": {"max_length": 32}}}))
-    with pytest.raises(ConfigError, match="run 'short' changes the data"):
+    with pytest.raises(ConfigError, match="run 'short' changes the corpus"):
         main(["--config", str(config), *flags(output_dir=tmp_path, use_cpu="true")])
 
 
