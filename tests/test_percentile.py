@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import permutations
 from math import sqrt, ulp
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,17 @@ def test_the_agreement_would_see_another_exponent() -> None:
     scores, k, beta, _, percentiles = CASES["two of four"]
     with pytest.raises(AssertionError):
         assert_agree(drawn(scores, k, beta), chances([p**1.3 for p in percentiles], k))
+
+
+@pytest.mark.parametrize(("beta", "highest"), [(1.0, 0.79), (2.0, 0.95)])
+def test_at_its_upper_end_the_draw_is_flatter_than_percentile_to_the_beta(
+    beta: float, highest: float
+) -> None:
+    """In the limit of many candidates half are kept where the mean of 1 - exp(-c u) is 1/2, u being
+    uniform and beta 1: c = 1.594, so that the highest is kept with 1 - exp(-c) = 0.797."""
+    scores = torch.arange(64.0)
+    kept = sum(63 in draw(scores, 32, beta, seed) for seed in range(DRAWS))
+    assert kept / DRAWS == pytest.approx(highest, abs=0.02)
 
 
 @pytest.mark.parametrize("beta", [1e3, 1e6])
@@ -193,9 +205,14 @@ def test_a_run_draws_and_disturbs_no_other_randomness(tmp_path: Path) -> None:
     assert [len(kept) for kept in first.kept] == [4] * 8
 
 
-def test_metrics_of_kept_and_dropped_are_of_all_candidates(tmp_path: Path) -> None:
-    """The highest quarter is dropped, and counts among the dropped."""
-    args = arguments(tmp_path, sift_skip_top=0.25, max_steps=3)
+@pytest.mark.parametrize(
+    "settings", [{}, {"sift_selector": "percentile", "sift_beta": 1e6}], ids=str
+)
+def test_metrics_of_kept_and_dropped_are_of_all_candidates(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The highest quarter is left out, and counts among the dropped."""
+    args = arguments(tmp_path, sift_skip_top=0.25, max_steps=3, **settings)
     trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
     trainer.train()
     logs = [log for log in trainer.state.log_history if "loss" in log]
