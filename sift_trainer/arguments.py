@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from transformers import TrainingArguments
 
 from sift_trainer.scoring import CRITERIA
+from sift_trainer.selection import MAX_BETA, SELECTORS
 
 
 @dataclass
@@ -29,6 +30,18 @@ class SiftArguments:
     sift_keep_ratio: float = field(
         default=0.5,
         metadata={"help": "Share of the candidates that is trained on; 1.0 = plain Trainer."},
+    )
+    sift_selector: str = field(
+        default="top_k",
+        metadata={"help": "top_k, or percentile: a draw with weights (percentile of score)^beta."},
+    )
+    sift_beta: float = field(
+        default=1.0,
+        metadata={"help": "Exponent of the percentile selector: 0 draws uniformly."},
+    )
+    sift_skip_top: float = field(
+        default=0.0,
+        metadata={"help": "Share of the candidates left out for scores that are too high."},
     )
     sift_warmup_steps: float = field(
         default=0.025,
@@ -60,6 +73,7 @@ class SiftArguments:
             following()
         self._check_numbers()
         self._check_criterion()
+        self._check_selector()
         self._check_shares()
         self._check_steps()
 
@@ -71,6 +85,8 @@ class SiftArguments:
         for name in (
             "sift_keep_ratio",
             "sift_token_fraction",
+            "sift_beta",
+            "sift_skip_top",
             "sift_warmup_steps",
             "sift_cooldown_steps",
         ):
@@ -90,11 +106,30 @@ class SiftArguments:
                 "or -1 for the last block; 1 is the paper's cheapest"
             )
 
+    def _check_selector(self) -> None:
+        if self.sift_selector not in SELECTORS:
+            raise ValueError(
+                f"sift_selector={self.sift_selector!r} is unknown; choose one of {list(SELECTORS)}"
+            )
+        if not 0 <= self.sift_beta <= MAX_BETA:
+            raise ValueError(
+                f"sift_beta={self.sift_beta} must be in [0, {MAX_BETA:g}], such as 1.0; its limit "
+                "for large values is sift_selector='top_k'"
+            )
+
     def _check_shares(self) -> None:
         for name in ("sift_keep_ratio", "sift_token_fraction"):
             value = getattr(self, name)
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value} must be in (0, 1], such as 0.5")
+        # Nothing is selected at keep ratio 1, whose run may share its settings with others.
+        largest = 1 - self.sift_keep_ratio if self.sift_keep_ratio < 1 else 1.0
+        if not 0 <= self.sift_skip_top <= largest + 1e-9:  # 1 - 0.9 is 0.09999999999999998
+            raise ValueError(
+                f"sift_skip_top={self.sift_skip_top} must be in [0, {largest:.3g}], such as "
+                f"{largest / 2:.3g}: with sift_keep_ratio={self.sift_keep_ratio} no more of the "
+                "candidates can be left out"
+            )
 
     def _check_steps(self) -> None:
         if self.sift_interval < 1:

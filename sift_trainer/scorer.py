@@ -95,7 +95,7 @@ class Scorer:
         """
         if self.criterion is None or self.adapter is None:
             rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
-            return torch.rand(len(rows), generator=generator).to(rows.device)
+            return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
         labels = batch.get("labels")
         if labels is None:
             return self._without_labels(forward, batch, generator)

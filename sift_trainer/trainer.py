@@ -16,7 +16,14 @@ from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_row
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.saving import SavingMixin
-from sift_trainer.selection import num_candidates, num_kept, select_top_k, should_sift
+from sift_trainer.selection import (
+    num_candidates,
+    num_kept,
+    num_skipped,
+    select_percentile,
+    select_top_k,
+    should_sift,
+)
 from sift_trainer.sharding import buffers_of_first, tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter
 from sift_trainer.validation import (
@@ -33,7 +40,8 @@ class SiftMixin(SavingMixin):
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
     with the model's own first layers and head, and trains on the ``per_device_train_batch_size``
-    with the largest scores (section 7.1 of the paper).
+    with the largest scores (section 7.1 of the paper), or on what ``sift_selector`` and
+    ``sift_skip_top`` make of them.
 
     Attributes:
         selections: what the micro-batches of the current step were narrowed to.
@@ -136,15 +144,20 @@ class SiftMixin(SavingMixin):
     def _select(self, batch: Batch, index: int) -> Selection:
         """Which rows of the window's batch number ``index`` to train on."""
         assert self._sifter is not None
-        keep_ratio = self.sift.sift_keep_ratio
-        rows = num_rows(batch) if keep_ratio < 1 else first_length(batch)
-        kept = num_kept(rows, keep_ratio)
+        sift = self.sift
+        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else first_length(batch)
+        kept = num_kept(rows, sift.sift_keep_ratio)
         if kept == rows or not self._sifts():
             return Selection(torch.arange(kept, device=self.args.device), rows)
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
-            inputs = self._prepare_inputs(batch)
-            scores = self._sifter.score(inputs, self._generator(index))
-            return Selection(select_top_k(scores, kept), rows, scores)
+            inputs, generator = self._prepare_inputs(batch), self._generator(index)
+            scores = self._sifter.score(inputs, generator)
+            skip = num_skipped(rows, kept, sift.sift_skip_top)
+            if sift.sift_selector == "percentile":
+                chosen = select_percentile(scores, kept, sift.sift_beta, generator, skip)
+            else:
+                chosen = select_top_k(scores, kept, skip)
+            return Selection(chosen, rows, scores)
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""

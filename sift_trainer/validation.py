@@ -12,7 +12,7 @@ from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.callback import SiftCallback
 from sift_trainer.early_exit import exit_adapter
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.selection import num_candidates, num_kept, steps_of
+from sift_trainer.selection import num_candidates, num_kept, num_skipped, steps_of
 
 logger = logging.get_logger(__name__)
 
@@ -72,14 +72,23 @@ def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
-    """Refuse a batch so small that its candidates are no more than what is kept.
+    """Refuse a batch so small that its candidates are no more than what is kept, or that the share
+    to be left out is none of them.
 
     Also where ``auto_find_batch_size`` has made it so small.
     """
-    if sift.sift_keep_ratio < 1 and num_candidates(batch_size, sift.sift_keep_ratio) == batch_size:
+    if sift.sift_keep_ratio == 1:
+        return
+    drawn = num_candidates(batch_size, sift.sift_keep_ratio)
+    if drawn == batch_size:
         raise ValueError(
             f"sift_keep_ratio={sift.sift_keep_ratio} with per_device_train_batch_size={batch_size} "
             "draws no candidate more than it trains on; use a larger batch or a smaller ratio"
+        )
+    if sift.sift_skip_top > 0 and not num_skipped(drawn, batch_size, sift.sift_skip_top):
+        raise ValueError(
+            f"sift_skip_top={sift.sift_skip_top} with per_device_train_batch_size={batch_size} is "
+            f"none of the {drawn} candidates; use a larger batch or a larger share, or 0"
         )
 
 

@@ -17,6 +17,9 @@ PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of
     "sift_criterion": "loss",
     "sift_exit_layer": 1,
     "sift_keep_ratio": 0.5,
+    "sift_selector": "top_k",
+    "sift_beta": 1.0,
+    "sift_skip_top": 0.0,
     "sift_warmup_steps": 20_000 / 800_000,
     "sift_cooldown_steps": 0,
     "sift_interval": 1,
@@ -37,7 +40,11 @@ REFUSED = [
         for value in (-1, -0.1, 2.5, NAN, INFINITY)
     ],
     *[(name, "0.5", "must be a number") for name in ("sift_keep_ratio", "sift_warmup_steps")],
+    *[("sift_skip_top", value, "[0, 0.5], such as 0.25") for value in (0.51, 1, -0.1, NAN)],
+    *[("sift_beta", value, "[0, 1e+06], such as 1.0") for value in (-1, 1e7, NAN, INFINITY)],
+    *[(name, "1", "must be a number") for name in ("sift_skip_top", "sift_beta")],
     ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
+    ("sift_selector", "top", "['top_k', 'percentile']"),
 ]
 
 
@@ -64,10 +71,28 @@ def test_refused(name: str, value: Any, accepted: str) -> None:
         ("sift_warmup_steps", 0.999),
         ("sift_interval", 7),
         ("sift_token_fraction", 1),
+        ("sift_skip_top", 0),
+        ("sift_skip_top", 0.5),
+        ("sift_beta", 0),
+        ("sift_beta", 1e6),
+        ("sift_selector", "percentile"),
     ],
 )
 def test_ends_of_the_ranges_are_accepted(name: str, value: Any) -> None:
     assert getattr(SiftArguments(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("ratio", [percent / 100 for percent in range(1, 100)])
+def test_what_is_left_out_may_be_all_that_is_not_kept(ratio: float) -> None:
+    """However 1 - ratio comes out in floating point."""
+    for share in (round(1 - ratio, 2), 1 - ratio):
+        assert SiftArguments(sift_keep_ratio=ratio, sift_skip_top=share).sift_skip_top == share
+    with pytest.raises(ValueError, match=r"sift_skip_top=.* with sift_keep_ratio="):
+        SiftArguments(sift_keep_ratio=ratio, sift_skip_top=1.01 - ratio)
+
+
+def test_a_run_that_keeps_all_may_share_the_settings_of_one_that_leaves_out() -> None:
+    assert SiftArguments(sift_keep_ratio=1.0, sift_skip_top=0.2).sift_skip_top == 0.2
 
 
 def test_shares_that_leave_no_step_are_refused() -> None:

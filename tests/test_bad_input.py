@@ -54,6 +54,14 @@ def test_batch_too_small_for_the_ratio(batch: int, ratio: float, tmp_path: Path)
     assert f"per_device_train_batch_size={batch}" in message
 
 
+def test_batch_of_which_the_share_to_leave_out_is_nothing(tmp_path: Path) -> None:
+    """4 rows of 8 candidates: a sixteenth of them is half a row, which rounds to none."""
+    message = refusal(tmp_path, per_device_train_batch_size=4, sift_skip_top=0.06)
+    assert "sift_skip_top=0.06 with per_device_train_batch_size=4 is none of the 8" in message
+    SiftTrainer(bert(), arguments(tmp_path, sift_skip_top=0.07), train_dataset=Rows(48))
+    SiftTrainer(bert(), arguments(tmp_path, sift_skip_top=0.06, sift_keep_ratio=1.0))
+
+
 def test_smallest_batch_that_fits_the_ratio(tmp_path: Path) -> None:
     """5 / 0.9 = 5.6, which rounds to 6 candidates."""
     args = arguments(tmp_path, per_device_train_batch_size=5, sift_keep_ratio=0.9)

@@ -49,6 +49,16 @@ CASES: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 2,
         "sift_criterion": "random",
     },
+    "percentile draw, some tokens, accumulating": {
+        "save_steps": 2,
+        "die_at": 3,
+        "max_steps": 8,
+        "gradient_accumulation_steps": 2,
+        "sift_selector": "percentile",
+        "sift_beta": 2.0,
+        "sift_skip_top": 0.25,
+        "sift_token_fraction": 0.5,
+    },
     "restored callbacks": {
         "save_steps": 3,
         "die_at": 5,
@@ -196,6 +206,25 @@ def test_other_settings_are_named_with_both_values(
     assert "'loss'" in criterion
     assert "sift_exit_layer=-1" in exit_layer
     assert "1:" in exit_layer.split("trained with")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("sift_selector", "percentile", "top_k"),
+        ("sift_beta", 2.0, 1.0),
+        ("sift_skip_top", 0.25, 0.0),
+    ],
+)
+def test_another_way_to_select_is_named(
+    name: str, before: Any, now: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved_run(tmp_path, **{name: before})
+    trainer = SiftTrainer(bert(), arguments(tmp_path), train_dataset=Rows(48))
+    trainer.train(resume_from_checkpoint=True)
+    (said,) = [record.message for record in caplog.records if "resuming with" in record.message]
+    assert f"{name}={now!r}" in said
+    assert f"trained with {before!r}" in said
 
 
 def test_same_settings_do_not_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

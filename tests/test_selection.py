@@ -8,7 +8,14 @@ import torch
 
 from sift_trainer import select_top_k
 from sift_trainer.scoring import UNLABELLED
-from sift_trainer.selection import is_nonfinite, num_candidates, num_kept, should_sift, steps_of
+from sift_trainer.selection import (
+    is_nonfinite,
+    num_candidates,
+    num_kept,
+    num_skipped,
+    should_sift,
+    steps_of,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -84,6 +91,23 @@ def test_a_short_last_batch_keeps_its_share_and_never_nothing() -> None:
     assert [num_kept(rows, 0.25) for rows in (1, 2, 3, 5, 8, 11)] == [1, 1, 1, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("candidates", "kept", "share", "skipped"),
+    [
+        (64, 32, 0.0, 0),
+        (64, 32, 0.2, 13),  # 12.8 are rounded
+        (64, 32, 0.5, 32),
+        (10, 9, 0.1, 1),
+        (3, 2, 0.5, 1),  # 1.5 would be 2, and leave one of the two that are kept
+        (1, 1, 0.5, 0),
+    ],
+)
+def test_a_share_is_left_out_as_far_as_enough_remain(
+    candidates: int, kept: int, share: float, skipped: int
+) -> None:
+    assert num_skipped(candidates, kept, share) == skipped
+
+
 def test_the_largest_win_and_come_in_the_order_of_the_batch() -> None:
     scores = torch.tensor([0.1, 5.0, -2.0, 3.0, 4.0])
     assert select_top_k(scores, 1).tolist() == [1]
@@ -123,9 +147,34 @@ def test_among_equals_the_first_rows_win() -> None:
     assert select_top_k(scores, 4).tolist() == [0, 1, 3, 5]
 
 
+def test_the_top_that_is_left_out() -> None:
+    scores = torch.tensor([0.1, 5.0, -2.0, 3.0, 4.0, NAN])
+    assert select_top_k(scores, 2, skip=1).tolist() == [3, 4]
+    assert select_top_k(scores, 2, skip=2).tolist() == [0, 3]
+    assert select_top_k(scores, 2, skip=3).tolist() == [0, 2]
+    assert select_top_k(scores, 3, skip=1).tolist() == [0, 3, 4]
+
+
+def test_of_equals_the_first_rows_are_left_out() -> None:
+    assert select_top_k(torch.ones(6), 2, skip=3).tolist() == [3, 4]
+    scores = torch.tensor([1.0, 2.0, 2.0, 1.0, 2.0, 1.0])
+    assert select_top_k(scores, 3, skip=2).tolist() == [0, 3, 4]
+
+
+@pytest.mark.parametrize("low", [NAN, INF, -INF, UNLABELLED])
+def test_a_row_without_a_score_never_replaces_one_that_was_left_out(low: float) -> None:
+    """Five rows have a score. Three are to be kept, so that no more than two can be left out."""
+    scores = torch.tensor([low, 3.0, 5.0, low, 1.0, 4.0, 2.0, low])
+    assert select_top_k(scores, 3, skip=1).tolist() == [1, 5, 6]
+    for skip in (2, 3, 5):
+        assert select_top_k(scores, 3, skip).tolist() == [1, 4, 6]
+    assert select_top_k(scores, 5, skip=3).tolist() == [1, 2, 4, 5, 6]
+    assert select_top_k(scores, 6, skip=2).tolist() == [0, 1, 2, 4, 5, 6]
+
+
 def test_against_a_sort_of_random_scores_by_hand() -> None:
     draw = random.Random(0)
-    for _ in range(200):
+    for _ in range(300):
         size = draw.randint(1, 20)
         scores = [draw.choice([NAN, INF, -INF, UNLABELLED, 0.0, 1.0, draw.gauss(0, 1)])
                   for _ in range(size)]  # fmt: skip
@@ -135,9 +184,12 @@ def test_against_a_sort_of_random_scores_by_hand() -> None:
             broken = scores[row] != scores[row] or abs(scores[row]) == INF
             return broken, 0.0 if broken else -scores[row], row
 
-        expected = sorted(sorted(range(size), key=rank)[:k])
-        found = select_top_k(torch.tensor(scores, dtype=torch.float64), k)
-        assert found.tolist() == expected, scores
+        skip = draw.randint(0, size - k)
+        usable = [score for score in scores if abs(score) < INF and score > UNLABELLED]
+        left_out = min(skip, max(0, len(usable) - k))
+        expected = sorted(sorted(range(size), key=rank)[left_out : left_out + k])
+        found = select_top_k(torch.tensor(scores, dtype=torch.float64), k, skip)
+        assert found.tolist() == expected, (scores, k, skip)
 
 
 @pytest.mark.parametrize("k", [0, -1, 4])
@@ -146,7 +198,14 @@ def test_more_or_fewer_rows_than_there_are_cannot_be_kept(k: int) -> None:
         select_top_k(torch.zeros(3), k)
 
 
+@pytest.mark.parametrize("skip", [-1, 2])
+def test_what_is_left_out_cannot_be_kept(skip: int) -> None:
+    with pytest.raises(ValueError, match=rf"skip={skip} must be in 0\.\.1, .* less k=2"):
+        select_top_k(torch.zeros(3), 2, skip)
+
+
 def test_the_scores_are_left_as_they_are() -> None:
     scores = torch.tensor([INF, 1.0, 2.0])
     select_top_k(scores, 2)
+    select_top_k(scores, 1, skip=1)
     assert scores.tolist() == [INF, 1.0, 2.0]

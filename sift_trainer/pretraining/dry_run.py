@@ -4,6 +4,7 @@ import math
 
 from sift_trainer.arguments import scores_with_model
 from sift_trainer.pretraining.plan import Plan
+from sift_trainer.selection import num_skipped
 
 
 def plan_in_words(plan: Plan) -> str:
@@ -18,9 +19,14 @@ def _title(plan: Plan) -> str:
         return f"{plan.name}: no sifting"
     rule = plan.args.sift_criterion
     rule += f" at exit {plan.exit_block}" if scores_with_model(plan.args) else ""
+    skipped = num_skipped(plan.drawn, plan.kept, plan.args.sift_skip_top)
+    chosen = f" after the top {skipped}" if skipped else ""
+    if plan.args.sift_selector == "percentile":
+        chosen += f" by percentile^{plan.args.sift_beta:g}"
     interval = f", one in {sifting.step}" if sifting.step > 1 else ""
     return (
-        f"{plan.name}: {rule} keeps {plan.kept} of {plan.drawn} in steps {sifting.start:,} to "
+        f"{plan.name}: {rule} keeps {plan.kept} of {plan.drawn}{chosen} "
+        f"in steps {sifting.start:,} to "
         f"{sifting[-1]:,}{interval} ({len(sifting) / plan.steps:.1%} of the run)"
     )
 
