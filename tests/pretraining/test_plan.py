@@ -47,9 +47,9 @@ def test_accumulation_and_an_interval(tmp_path):
 
 def test_the_title_says_how_rows_are_chosen(tmp_path):
     """A fifth of 64 is 13."""
-    assert "loss at exit 1 keeps 32 of 64 in steps" in describe(plan(tmp_path))
+    assert "loss at exit 1 keeps 32 of 64 in steps" in plan_in_words(plan(tmp_path))
     drawn = plan(tmp_path, sift_selector="percentile", sift_beta=2, sift_skip_top=0.2)
-    assert "keeps 32 of 64 after the top 13 by percentile^2 in steps" in describe(drawn)
+    assert "keeps 32 of 64 after the top 13 by percentile^2 in steps" in plan_in_words(drawn)
 
 
 def test_the_random_control_scores_nothing(tmp_path):
