@@ -89,7 +89,8 @@ class Sifter:
             # At the exit, which is cheap: the answers are those of the whole model.
             adapter, k = exit_at(model, sift.sift_exit_layer) if scoring else (None, 0)
             with inference(model), adapter.at(k) if adapter else nullcontext():
-                counts = label_counts(batch[task.fields[0]])
+                labels = task.labels(batch) if scoring else batch[task.fields[0]]
+                counts = task.counts(labels) if scoring else label_counts(labels)
                 probe = finite_probe(forward, batch, counts, agreed=agreed)
                 if probe is not None:
                     self.asked = True

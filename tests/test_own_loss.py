@@ -16,10 +16,11 @@ from sift_trainer.early_exit import _REGISTERED as EXITS
 from sift_trainer.scoring import CRITERIA
 from sift_trainer.tasks import _REGISTERED as TASKS
 from sift_trainer.tasks import Regression
-from tests.matrix import MATRIX, ROWS, Entry, causal, next_tokens
+from tests.matrix import MATRIX, ROWS, Entry, causal, large_image, next_tokens, text
 from tests.test_matrix import hardest, rows_of, scored, trainer_of
 from tests.tiny import PlainNet, roughen
 from tests.tiny_configs import nllb_moe
+from tests.tiny_inputs import LENGTH
 from tests.training import arguments
 
 
@@ -118,6 +119,33 @@ def test_labels_that_no_task_has_are_refused(tmp_path: Path) -> None:
     batch = {**causal(), "labels": (causal()["labels"] % 2).clamp(min=0)}
     message = r"labels of shape \(2, 12\) do not fit logits of shape \(2, 12\)"
     refused_untouched(run_of(model, batch, tmp_path), message)
+
+
+def test_segmentation_is_refused(tmp_path: Path) -> None:
+    """Its loss compares the labels with predictions that it has enlarged."""
+    model = hf.SegformerForSemanticSegmentation(
+        hf.SegformerConfig(
+            hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8, num_labels=5
+        )
+    )
+    labels = torch.zeros(ROWS, 32, 32, dtype=torch.long)
+    batch = {"pixel_values": large_image()["pixel_values"], "labels": labels}
+    message = r"labels of shape \(2, 32, 32\) do not fit logits of shape \(2, 5, 8, 8\)"
+    refused_untouched(run_of(model, batch, tmp_path, sift_exit_layer=-1), message)
+
+
+def test_answers_of_which_one_end_was_cut_off_do_not_mislead(tmp_path: Path) -> None:
+    """Models average starts and ends apart: whole answers are compared, where there are any."""
+    entry = MATRIX["bert, answers"]
+    batch = entry.batch()
+    batch["end_positions"][:3] = LENGTH + 1
+    trainer = run_of(entry.build(), batch, tmp_path, sift_exit_layer=-1)
+    trainer.train()
+    found, _ = scored(trainer)
+    with torch.no_grad():
+        logits = entry.build()(**text()).start_logits[:3]
+    starts = functional.cross_entropy(logits, batch["start_positions"][:3], reduction="none")
+    torch.testing.assert_close(found[:3], starts, rtol=1e-4, atol=1e-5)
 
 
 # ---- nn.Modules outside Transformers ----
