@@ -11,9 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from sift_trainer import SiftTrainer, register_criterion, register_exit, register_task
+from sift_trainer import (
+    SiftArguments,
+    SiftTrainer,
+    register_criterion,
+    register_exit,
+    register_task,
+)
 from sift_trainer.early_exit import _REGISTERED as EXITS
 from sift_trainer.scoring import CRITERIA
+from sift_trainer.sifter import Sifter
 from sift_trainer.tasks import _REGISTERED as TASKS
 from sift_trainer.tasks import Regression
 from tests.matrix import MATRIX, ROWS, Entry, causal, large_image, next_tokens, text
@@ -94,6 +101,19 @@ def test_other_criteria_promise_nothing_about_the_loss(criterion: str, tmp_path:
 
 def test_where_nothing_is_sifted_nothing_is_compared(tmp_path: Path) -> None:
     run_of(penalised(), MATRIX["bert"].batch(), tmp_path, sift_keep_ratio=1.0).train()
+
+
+def test_a_run_is_refused_on_every_process_or_on_none() -> None:
+    """One that went on alone would wait for the others."""
+    entry, answers = MATRIX["t5"], [True]  # on the rows; it is asked nothing else
+
+    def agreed(answer: bool) -> bool:
+        assert answer
+        return answers.pop(0) if answers else False  # at last another process says no
+
+    model, sift = entry.build(), SiftArguments(sift_masked_only_head=False)
+    with pytest.raises(ValueError, match="another process found so"):
+        Sifter(model, model, sift, ["labels"], entry.batch(), False, None, agreed=agreed)
 
 
 class Weighted(hf.BertForSequenceClassification):
