@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
+from sift_trainer.collation import with_known_fields
 from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.loss_contract import (
@@ -55,7 +56,7 @@ class Sifter:
         agreed: Callable[[bool], bool] = bool,
     ) -> None:
         self.model = model
-        self.forward = forward
+        self.forward = forward if own_loss is None else with_known_fields(model, forward)
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
         self.shifted = False
         self.divides_by_count = True
@@ -66,7 +67,7 @@ class Sifter:
         if batch is not None:
             first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
             with inference(model), first_block:
-                probe = finite_probe(forward, batch, agreed=agreed)
+                probe = finite_probe(self.forward, batch, agreed=agreed)
                 if probe is not None:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
@@ -75,6 +76,8 @@ class Sifter:
             if sift.sift_keep_ratio < 1
             else None
         )
+        if own_loss is not None and self.asked:
+            self._say_what_scores(own_loss, sift, labelled=batch is not None)
 
     def _ask(self, probe: Mapping[str, Any], accepts_count: bool, own_loss: str | None) -> None:
         """Ask the model what its loss does."""
@@ -87,15 +90,30 @@ class Sifter:
         if self.head is None:
             return
         reason = self._why_not(self.head.gather, probe)
-        if reason is None and own_loss is None:
-            self.gather = self._widest(self.head, probe)
-            return
         if reason is not None:
             self.head = None
-        logger.warning(
-            f"{type(self.model).__name__} trains with its head on all positions, not only on the "
-            f"labelled ones: {reason or own_loss}"
-        )
+            does = "trains" if own_loss is None else "scores"
+            logger.warning(
+                f"{type(self.model).__name__} {does} with its head on all positions, not only on "
+                f"the labelled ones: {reason}"
+            )
+        elif own_loss is None:
+            self.gather = self._widest(self.head, probe)
+
+    def _say_what_scores(self, own_loss: str, sift: SiftArguments, labelled: bool) -> None:
+        """A loss of the trainer's own is one number for a batch: it tells no row from another."""
+        said = []
+        if self.head is not None:
+            said.append("it gets the kept rows with all their positions")
+        if scores_with_model(sift):
+            label = "the next label" if self.shifted else "their label"
+            where = label if labelled else "any token"
+            said.append(
+                f"rows are chosen by sift_criterion={sift.sift_criterion!r} of the model's own "
+                f"logits for {where}, at exit layer {sift.sift_exit_layer}"
+            )
+        if said:
+            logger.warning(f"{own_loss}: {'; '.join(said)}")
 
     def _why_not(self, gather: Gather, probe: Mapping[str, Any]) -> str | None:
         """Why no process trains with ``gather``: one that did alone would make other passes."""
