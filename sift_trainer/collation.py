@@ -8,13 +8,19 @@ Nothing says so but the batch itself, so the collator is tried on two samples.
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 from transformers.trainer_utils import has_length
+
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.batch import missing_field
+from sift_trainer.composition import owner_of
+from sift_trainer.tasks import task_of
+from sift_trainer.validation import check_fields, check_first_batch
 
 TRIED = 2
 """Samples that a collator is tried on."""
@@ -58,27 +64,70 @@ def rows_of_a_sample(batch: Mapping[str, Any], samples: int) -> int:
     return max([size // samples for size in sizes if size % samples == 0], default=1)
 
 
-def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
-    """What the model's forward cannot do without and the batch has not; None if it has all."""
-    needed = [
-        name
-        for name, parameter in signature(model.forward).parameters.items()
-        if parameter.default is Parameter.empty
-        and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    ]
-    return next((name for name in needed if name not in batch), None)
+def check_packing(sift: SiftArguments, args: TrainingArguments, collator: Any) -> None:
+    """Refuse a collator that flattens a batch into one row, by the fields that ask for it."""
+    flattens = getattr(collator, "padding_free", False)
+    flattens = flattens or isinstance(collator, DataCollatorWithFlattening)
+    if sift.sift_keep_ratio == 1 or not flattens:
+        return
+    asked, instead = f"data_collator={type(collator).__name__}(...)", "one that pads"
+    if getattr(args, "padding_free", False):
+        asked, instead = "padding_free=True", "padding_free=False"
+    elif getattr(args, "packing", False):
+        strategy = getattr(args, "packing_strategy", None)
+        asked = f"packing=True with packing_strategy={strategy!r}"
+        instead = "packing_strategy='wrapped', whose rows are blocks, or packing=False"
+    raise ValueError(
+        f"{asked} flattens a batch into one row, and sifting selects rows; use {instead}"
+    )
 
 
-def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward``, which is given those fields only that the model's own takes.
+def check_own_loss(
+    sift: SiftArguments, trainer: type, model: nn.Module, data: Any, collator: Any
+) -> None:
+    """Refuse a trainer with a loss of its own whose batches have no rows to select, or none that
+    the model itself could score.
 
-    What else is in a batch is for a loss that is not the model's.
+    Args:
+        trainer: the class of the trainer.
+        model: the bare module.
+        data: what is trained on, of which two samples are collated.
     """
-    parameters = signature(model.forward).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return forward
+    owner = owner_of(trainer, "compute_loss")
+    if sift.sift_keep_ratio == 1 or owner is Trainer:
+        return
+    if (batch := tried_batch(data, collator)) is None:
+        return
+    check_fields(batch)
+    made_by = f"{trainer.__name__} cannot sift: the collator, {_name_of(collator)}, makes"
+    instead = f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
+    if (rows := rows_of_a_sample(batch, TRIED)) > 1:
+        raise ValueError(
+            f"{made_by} {rows} rows of a sample, which belong together in {owner.__name__}."
+            f"compute_loss, and sifting, which keeps single rows, would tear them apart; {instead}"
+        )
+    if (field := missing_field(model, batch)) is not None:
+        raise ValueError(
+            f"{made_by} the fields {sorted(batch)}, and sifting scores them by {_name_of(model)}"
+            f"(**batch), which has no {field!r} then: {owner.__name__}.compute_loss gives the "
+            f"model something else; {instead}"
+        )
+    labels = batch.get("labels")
+    task = task_of(model, labels if isinstance(labels, Tensor) else None)
+    check_first_batch(batch, TRIED, TRIED, sift, task)
 
-    def known(**fields: Any) -> Any:
-        return forward(**{name: value for name, value in fields.items() if name in parameters})
 
-    return known
+def check_rows_of_samples(trainer: type, rows: int, expected: int) -> None:
+    """`check_own_loss` at the first batch, for samples that were not to be had before."""
+    owner = owner_of(trainer, "compute_loss")
+    if owner is not Trainer and rows > expected and rows % expected == 0:
+        raise ValueError(
+            f"the first batch has {rows} rows where {expected} candidates were drawn: the collator "
+            f"makes several rows of a sample, which belong together in {owner.__name__}."
+            "compute_loss, and sifting, which keeps single rows, would tear them apart; set "
+            "sift_keep_ratio=1.0"
+        )
+
+
+def _name_of(thing: Any) -> str:
+    return getattr(thing, "__name__", type(thing).__name__)

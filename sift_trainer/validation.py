@@ -5,21 +5,14 @@ from typing import Any
 
 from accelerate import ParallelismConfig
 from torch import nn
-from transformers import (
-    DataCollatorWithFlattening,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PreTrainedConfig, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.callback import SiftCallback
-from sift_trainer.collation import TRIED, missing_field, rows_of_a_sample, tried_batch
-from sift_trainer.composition import owner_of
-from sift_trainer.early_exit import exit_adapter
-from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.early_exit import exit_at
 from sift_trainer.selection import num_candidates, num_kept, num_skipped, steps_of
+from sift_trainer.tasks import Task, task_of
 
 logger = logging.get_logger(__name__)
 
@@ -63,69 +56,19 @@ def check_setup(
             "but all must keep the same number; use even_batches=True"
         )
     if scores_with_model(sift):
-        check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
+        check_routing(model)
+        exit_at(model, sift.sift_exit_layer)
+        task_of(model).criterion(sift.sift_criterion)
 
 
-def check_packing(sift: SiftArguments, args: TrainingArguments, collator: Any) -> None:
-    """Refuse a collator that flattens a batch into one row, by the fields that ask for it."""
-    flattens = getattr(collator, "padding_free", False)
-    flattens = flattens or isinstance(collator, DataCollatorWithFlattening)
-    if sift.sift_keep_ratio == 1 or not flattens:
-        return
-    asked, instead = f"data_collator={type(collator).__name__}(...)", "one that pads"
-    if getattr(args, "padding_free", False):
-        asked, instead = "padding_free=True", "padding_free=False"
-    elif getattr(args, "packing", False):
-        strategy = getattr(args, "packing_strategy", None)
-        asked = f"packing=True with packing_strategy={strategy!r}"
-        instead = "packing_strategy='wrapped', whose rows are blocks, or packing=False"
-    raise ValueError(
-        f"{asked} flattens a batch into one row, and sifting selects rows; use {instead}"
-    )
-
-
-def check_own_loss(
-    sift: SiftArguments, trainer: type, model: nn.Module, data: Any, collator: Any
-) -> None:
-    """Refuse a trainer with a loss of its own whose batches have no rows to select, or none that
-    the model itself could score.
-
-    Args:
-        trainer: the class of the trainer.
-        model: the bare module.
-        data: what is trained on, of which two samples are collated.
-    """
-    owner = owner_of(trainer, "compute_loss")
-    if sift.sift_keep_ratio == 1 or owner is Trainer:
-        return
-    if (batch := tried_batch(data, collator)) is None:
-        return
-    check_fields(batch)
-    made_by = f"{trainer.__name__} cannot sift: the collator, {_name_of(collator)}, makes"
-    instead = f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
-    if (rows := rows_of_a_sample(batch, TRIED)) > 1:
+def check_routing(model: nn.Module) -> None:
+    """Refuse a mixture whose experts take a share of the batch's tokens, as NLLB-MoE's."""
+    config = getattr(model, "config", None)
+    if isinstance(config, PreTrainedConfig) and hasattr(config, "moe_eval_capacity_token_fraction"):
         raise ValueError(
-            f"{made_by} {rows} rows of a sample, which belong together in {owner.__name__}."
-            f"compute_loss, and sifting, which keeps single rows, would tear them apart; {instead}"
-        )
-    if (field := missing_field(model, batch)) is not None:
-        raise ValueError(
-            f"{made_by} the fields {sorted(batch)}, and sifting scores them by {_name_of(model)}"
-            f"(**batch), which has no {field!r} then: {owner.__name__}.compute_loss gives the "
-            f"model something else; {instead}"
-        )
-    check_first_batch(batch, TRIED, TRIED, sift)
-
-
-def check_rows_of_samples(trainer: type, rows: int, expected: int) -> None:
-    """`check_own_loss` at the first batch, for samples that were not to be had before."""
-    owner = owner_of(trainer, "compute_loss")
-    if owner is not Trainer and rows > expected and rows % expected == 0:
-        raise ValueError(
-            f"the first batch has {rows} rows where {expected} candidates were drawn: the collator "
-            f"makes several rows of a sample, which belong together in {owner.__name__}."
-            "compute_loss, and sifting, which keeps single rows, would tear them apart; set "
-            "sift_keep_ratio=1.0"
+            f"{type(model).__name__} routes by expert_capacity over the whole batch: a sample's "
+            "score would depend on the rows beside it, and scoring would leave its capacity to "
+            "training; use sift_criterion='random' or sift_keep_ratio=1.0"
         )
 
 
@@ -148,10 +91,6 @@ def check_fields(batch: Any) -> None:
             "sample: what is trained on is made of it later, and nothing can be selected; train "
             "without SiftMixin"
         )
-
-
-def _name_of(thing: Any) -> str:
-    return getattr(thing, "__name__", type(thing).__name__)
 
 
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
@@ -202,7 +141,7 @@ def check_steps(sift: SiftArguments, total: int) -> None:
 
 
 def check_first_batch(
-    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments
+    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments, task: Task
 ) -> None:
     """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
     of one with another number of rows than was asked for."""
@@ -219,8 +158,10 @@ def check_first_batch(
             "/ sift_keep_ratio) rows"
         )
     needs_labels = sift.sift_criterion not in ("entropy", "random")
-    if needs_labels and "labels" not in batch:
+    missing = [name for name in task.fields if name not in batch]
+    if needs_labels and missing:
         raise ValueError(
-            f"sift_criterion={sift.sift_criterion!r} needs 'labels' in the batch, which has "
-            f"{sorted(batch)}; add them in the collator, or use sift_criterion='entropy'"
+            f"sift_criterion={sift.sift_criterion!r} needs {' and '.join(map(repr, missing))} in "
+            f"the batch, which has {sorted(batch)}; add them in the collator, or use "
+            "sift_criterion='entropy'"
         )

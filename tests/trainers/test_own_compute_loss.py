@@ -112,7 +112,8 @@ def test_own_loss_is_trained_on_the_rows_that_the_model_ranks_highest(
     name = "Focal" if trainer_class is Behind else "InFront"
     assert said == [
         f"{name} overrides compute_loss: it gets the kept rows with all their positions; rows are "
-        "chosen by sift_criterion='loss' of the model's own logits for their label, at exit layer 1"
+        "chosen by sift_criterion='loss' of the model's own logits for their label, at exit layer "
+        "1, which is not compared with the loss that is trained on"
     ]
 
 
