@@ -5,18 +5,20 @@ from dataclasses import dataclass, field, fields
 
 from transformers import TrainingArguments
 
+from sift_trainer.composition import ArgumentsMixin
 from sift_trainer.scoring import CRITERIA
 from sift_trainer.selection import MAX_BETA, SELECTORS
 
 
 @dataclass
-class SiftArguments:
+class SiftArguments(ArgumentsMixin):
     """What to sift by, how much, and when. A plain dataclass, to be mixed into any arguments:
 
     ``@dataclass class MyArguments(SiftArguments, Seq2SeqTrainingArguments): ...``
 
     Raises:
         ValueError: at construction, naming the field, its value and what it accepts.
+        TypeError: for a class of arguments that was put together wrongly, see `ArgumentsMixin`.
     """
 
     sift_criterion: str = field(

@@ -1,9 +1,10 @@
-"""Rows of a batch: how many there are, and taking some of them."""
+"""Rows of a batch: how many there are, and taking some; its fields: which of them a model takes."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from inspect import Parameter, signature
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = MutableMapping[str, Any]
 
@@ -76,3 +77,29 @@ def _take(value: Any, rows: Tensor) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(value[row] for row in rows.tolist())
     return value
+
+
+def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
+    """What the model's forward cannot do without and the batch has not; None if it has all."""
+    needed = [
+        name
+        for name, parameter in signature(model.forward).parameters.items()
+        if parameter.default is Parameter.empty
+        and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    ]
+    return next((name for name in needed if name not in batch), None)
+
+
+def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """``forward``, which is given those fields only that the model's own takes.
+
+    What else is in a batch is for a loss that is not the model's.
+    """
+    parameters = signature(model.forward).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return forward
+
+    def known(**fields: Any) -> Any:
+        return forward(**{name: value for name, value in fields.items() if name in parameters})
+
+    return known

@@ -107,11 +107,13 @@ class SiftCallback(TrainerCallback, ExportableState):
         self._nonfinite: Tensor | None = None  # on the device until the next log line
         self._scores: Tensor | None = None  # sum kept, number kept, sum dropped, number dropped
         self._warned = False
+        self._recorded = False  # since the last update
 
     # ---- what the trainer reports ----
 
     def record(self, selection: Selection, world_size: int) -> None:
         """Count one micro-batch; nothing here waits for the device."""
+        self._recorded = True
         self.candidates += selection.candidates * world_size
         self.backprop_samples += len(selection.rows) * world_size
         if selection.scores is None:
@@ -232,6 +234,14 @@ class SiftCallback(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
+        if not self._recorded:
+            raise ValueError(
+                "the candidates of this step were trained on unsifted, all of them: a class in "
+                "front of SiftMixin overrides training_step and does not call "
+                "super().training_step(model, inputs, num_items_in_batch); call it there, or "
+                "override it in a class behind SiftMixin: class Mine(SiftMixin, ThatClass)"
+            )
+        self._recorded = False
         self.timer.start("optimizer")
 
     def on_optimizer_step(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
+from sift_trainer.batch import with_known_fields
 from sift_trainer.early_exit import exit_at, labelled_last_block
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.loss_contract import (
@@ -74,7 +75,7 @@ class Sifter:
         trained_loss: TrainedLoss | None = None,
     ) -> None:
         self.model = model
-        self.forward = forward
+        self.forward = forward if own_loss is None else with_known_fields(model, forward)
         self.task = task
         self.label_names = label_names
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
@@ -91,7 +92,7 @@ class Sifter:
             with inference(model), adapter.at(k) if adapter else nullcontext():
                 labels = task.labels(batch) if scoring else batch[task.fields[0]]
                 counts = task.counts(labels) if scoring else label_counts(labels)
-                probe = finite_probe(forward, batch, counts, agreed=agreed)
+                probe = finite_probe(self.forward, batch, counts, agreed=agreed)
                 if probe is not None:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
@@ -103,6 +104,9 @@ class Sifter:
         if probe is not None and scoring and sift.sift_criterion == "loss":
             with inference(model):
                 self._check_loss(probe, own_loss, trained_loss)
+        if own_loss is not None and self.asked:
+            compared = trained_loss is not None
+            self._say_what_scores(own_loss, sift, labelled=batch is not None, compared=compared)
 
     @property
     def shifted(self) -> bool:
@@ -122,15 +126,33 @@ class Sifter:
         if self.head is None:
             return
         reason = self._why_not(self.head.gather, probe)
-        if reason is None and own_loss is None:
-            self.gather = self._widest(self.head, probe)
-            return
         if reason is not None:
             self.head = None
-        logger.warning(
-            f"{type(self.model).__name__} trains with its head on all positions, not only on the "
-            f"labelled ones: {reason or own_loss}"
-        )
+            does = "trains" if own_loss is None else "scores"
+            logger.warning(
+                f"{type(self.model).__name__} {does} with its head on all positions, not only on "
+                f"the labelled ones: {reason}"
+            )
+        elif own_loss is None:
+            self.gather = self._widest(self.head, probe)
+
+    def _say_what_scores(
+        self, own_loss: str, sift: SiftArguments, labelled: bool, compared: bool
+    ) -> None:
+        """A loss of the trainer's own is one number for a batch: it tells no row from another."""
+        said = []
+        if self.head is not None:
+            said.append("it gets the kept rows with all their positions")
+        if scores_with_model(sift) and not compared:
+            label = "the next label" if self.shifted else "their label"
+            where = label if labelled else "any token"
+            said.append(
+                f"rows are chosen by sift_criterion={sift.sift_criterion!r} of the model's own "
+                f"logits for {where}, at exit layer {sift.sift_exit_layer}, which is not compared "
+                "with the loss that is trained on"
+            )
+        if said:
+            logger.warning(f"{own_loss}: {'; '.join(said)}")
 
     def _check_loss(
         self, probe: dict[str, Any], own_loss: str | None, trained_loss: TrainedLoss | None
@@ -138,11 +160,7 @@ class Sifter:
         """Refuse to rank by losses that do not make the loss which is trained on."""
         name = type(self.model).__name__
         if trained_loss is None and own_loss is not None:
-            logger.warning(
-                f"samples are scored by the loss that {name} itself has for their labels, which "
-                f"is not compared with the one trained on: {own_loss}"
-            )
-            return
+            return  # a subclass's affair, and said
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
         scorer = Scorer(self.model, exact, self.label_names, self.head, self.task)
         losses = scorer(self.forward, probe, torch.Generator())

@@ -14,6 +14,8 @@ from transformers.trainer_utils import has_length
 from sift_trainer.arguments import SiftArguments, scores_with_model, sift_arguments
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
+from sift_trainer.collation import check_own_loss, check_packing, check_rows_of_samples
+from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases, owner_of
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
@@ -29,10 +31,12 @@ from sift_trainer.sifter import Sifter, TrainedLoss
 from sift_trainer.tasks import Task, task_of
 from sift_trainer.validation import (
     check_batch_size,
+    check_fields,
     check_first_batch,
     check_parallelism,
     check_setup,
     check_steps,
+    check_window,
 )
 
 
@@ -50,19 +54,16 @@ class SiftMixin(SavingMixin):
     Raises:
         ValueError: at construction, for settings that do not fit the model, data or launch; at the
             first batch, before any update, for batches that cannot be sifted.
-        TypeError: when the class is made, if `SiftMixin` comes after `Trainer` in its bases.
+        TypeError: when the class is made, if `SiftMixin` comes after a trainer in its bases; at
+            construction, if there is no trainer, or the arguments lost their sift fields.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        order = cls.__mro__
-        if Trainer in order and order.index(Trainer) < order.index(SiftMixin):
-            raise TypeError(
-                f"{cls.__name__}: SiftMixin must come before the trainer it extends, "
-                f"as in class {cls.__name__}(SiftMixin, Trainer)"
-            )
+        check_trainer_bases(cls, SiftMixin)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_trainer(self, SiftMixin)
         self.selections: list[Selection] = []
         self._window: list[Batch] = []
         self._sifter: Sifter | None = None
@@ -72,12 +73,15 @@ class SiftMixin(SavingMixin):
         self._in_training_step = False
         self.model_accepts_loss_kwargs: bool
         self._detached_callback = SiftCallback()
-        super().__init__(*args, **kwargs)
+        with arguments_kept(self, (*args, *kwargs.values())):
+            super().__init__(*args, **kwargs)
         check_launch(LaunchArguments(), self.args, self.accelerator.state)
         check_parallelism(self.sift, self.accelerator.parallelism_config)
         if self.sift_callback is self._detached_callback:
             self.add_callback(SiftCallback())
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        check_packing(self.sift, self.args, self.data_collator)
+        check_own_loss(self.sift, type(self), bare, self.train_dataset, self.data_collator)
         callbacks = self.callback_handler.callbacks
         check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
         if (steps := self._planned_steps()) is not None:
@@ -107,6 +111,8 @@ class SiftMixin(SavingMixin):
     ) -> Tensor:
         """Narrow the window's batches, in place, to the rows to train on; train on this one."""
         if not any(inputs is batch for batch in self._window):
+            if num_items_in_batch is not None:
+                check_window(getattr(self, "current_gradient_accumulation_steps", 1))
             self._window = [inputs]  # a caller with batches of its own
         if inputs is self._window[0]:
             # The weights do not change until the last micro-batch of the window, so all are
@@ -176,9 +182,11 @@ class SiftMixin(SavingMixin):
         """Learn what the model does with its labels, once per training run."""
         check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
+        check_fields(batch)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         task = self._task(bare, batch)
         if self.sift.sift_keep_ratio < 1:
+            check_rows_of_samples(type(self), num_rows(batch), self._candidates())
             check_first_batch(batch, num_rows(batch), self._candidates(), self.sift, task)
         forward = model if self.is_fsdp_enabled else bare
         if self.is_deepspeed_enabled:
@@ -237,7 +245,7 @@ class SiftMixin(SavingMixin):
     def _own_loss(self) -> str | None:
         """Why the loss is not the model's own; None if it is."""
         if self._computes_loss():
-            return f"{type(self).__name__} overrides compute_loss"
+            return f"{owner_of(type(self), 'compute_loss').__name__} overrides compute_loss"
         if self.compute_loss_func is not None:
             return "compute_loss_func is set"
         return "label_smoothing_factor is set" if self.label_smoother is not None else None

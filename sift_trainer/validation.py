@@ -72,6 +72,27 @@ def check_routing(model: nn.Module) -> None:
         )
 
 
+def check_window(micro_batches: int) -> None:
+    """Refuse to train one batch of an accumulation window of which the others were not seen."""
+    if micro_batches > 1:
+        raise ValueError(
+            f"a window of {micro_batches} micro-batches is trained on, of which SiftMixin has not "
+            "seen the others and cannot count their labels: get_batch_samples is overridden; "
+            "return what super().get_batch_samples(...) returns, or use "
+            "gradient_accumulation_steps=1"
+        )
+
+
+def check_fields(batch: Any) -> None:
+    """Refuse a batch that is no mapping of fields."""
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}, not a mapping of fields with a row for each "
+            "sample: what is trained on is made of it later, and nothing can be selected; train "
+            "without SiftMixin"
+        )
+
+
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
     """Refuse processes that share rows, or the positions of rows: each sifts its own."""
     if sift.sift_keep_ratio == 1 or parallelism is None:

@@ -198,24 +198,36 @@ def test_no_labels(warmup: int, tmp_path: Path) -> None:
     refused_untouched(trainer, r"sift_criterion='loss' needs 'labels'.*\['attention_mask', 'input_")
 
 
-def test_packed_into_one_row(tmp_path: Path) -> None:
+def test_collator_that_flattens(tmp_path: Path) -> None:
+    """Known by its class it is refused at construction."""
+    with pytest.raises(
+        ValueError, match=r"DataCollatorWithFlattening\(\.\.\.\).*use one that pads"
+    ):
+        SiftTrainer(
+            bert(),
+            arguments(tmp_path),
+            train_dataset=Lists(48),
+            data_collator=DataCollatorWithFlattening(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "match"),
+    [
+        (False, "1 row where 8 candidates were drawn.*one sample per row"),
+        (True, r"cu_seq_lens_q: 9.*one sample per row \(no packing\)"),
+    ],
+)
+def test_packed_into_one_row(lengths: bool, match: str, tmp_path: Path) -> None:
+    """With or without sequence lengths, by a collator of the user's own."""
+    flattening = DataCollatorWithFlattening(return_flash_attn_kwargs=lengths)
     trainer = SiftTrainer(
         bert(max_position_embeddings=8 * 16),
-        arguments(tmp_path),
-        train_dataset=Lists(48),
-        data_collator=DataCollatorWithFlattening(),
-    )
-    refused_untouched(trainer, "1 row where 8 candidates were drawn.*one sample per row")
-
-
-def test_packed_with_sequence_lengths(tmp_path: Path) -> None:
-    trainer = SiftTrainer(
-        bert(),
         arguments(tmp_path, remove_unused_columns=False),
         train_dataset=Lists(48),
-        data_collator=DataCollatorWithFlattening(return_flash_attn_kwargs=True),
+        data_collator=lambda samples: flattening(samples),
     )
-    refused_untouched(trainer, r"cu_seq_lens_q: 9.*one sample per row \(no packing\)")
+    refused_untouched(trainer, match)
 
 
 @pytest.mark.parametrize("nested", [{"inner": torch.ones(8)}, [torch.ones(8, 2), torch.ones(8, 2)]])

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "atomic_write": set(),
     "batch": set(),
     "checkpoints": set(),
+    "composition": set(),
     "config": {"config"},
     "flops": set(),
     "host_group": set(),
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     # score, keep
     "scoring": {"positions"},
     "selection": {"scoring"},
-    "arguments": {"scoring", "selection"},
+    "arguments": {"composition", "scoring", "selection"},
     "labelled_head": {"positions"},
     "early_exit": {"early_exit", "labelled_head"},
     "tasks": {"positions", "scoring", "tasks"},
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring", "tasks"},
     "sifter": {
         "arguments",
+        "batch",
         "early_exit",
         "labelled_head",
         "loss_contract",
@@ -54,10 +56,13 @@ ALLOWED: dict[str, set[str]] = {
     "sharding": {"labelled_head"},
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection", "tasks"},
+    "collation": {"arguments", "batch", "composition", "tasks", "validation"},
     "trainer": {
         "arguments",
         "batch",
         "callback",
+        "collation",
+        "composition",
         "launch",
         "loss_contract",
         "saving",
