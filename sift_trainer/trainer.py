@@ -15,6 +15,7 @@ from sift_trainer.arguments import SiftArguments, scores_with_model, sift_argume
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.length_groups import grouping
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
     num_candidates,
@@ -252,8 +253,11 @@ class SiftMixin(SavingMixin):
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
         if kwargs.get("is_training"):
-            check_batch_size(self.sift, kwargs["batch_size"])  # auto_find_batch_size may shrink it
-            kwargs["batch_size"] = num_candidates(kwargs["batch_size"], self.sift.sift_keep_ratio)
+            rows = kwargs["batch_size"]
+            check_batch_size(self.sift, rows)  # auto_find_batch_size may shrink it
+            kwargs["batch_size"] = drawn = num_candidates(rows, self.sift.sift_keep_ratio)
+            if kwargs.get("sampler_fn") is not None:
+                kwargs["sampler_fn"] = grouping(kwargs["sampler_fn"], rows, drawn)
         return super()._get_dataloader(*args, **kwargs)
 
     def get_batch_samples(
