@@ -11,7 +11,12 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import SiftArguments, scores_with_model, sift_arguments
+from sift_trainer.arguments import (
+    SiftArguments,
+    check_fields,
+    scores_with_model,
+    sift_arguments,
+)
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
@@ -253,6 +258,7 @@ class SiftMixin(SavingMixin):
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
         if kwargs.get("is_training"):
+            check_fields(self.args)  # a hyperparameter search sets them past the constructor
             rows = kwargs["batch_size"]
             check_batch_size(self.sift, rows)  # auto_find_batch_size may shrink it
             kwargs["batch_size"] = drawn = num_candidates(rows, self.sift.sift_keep_ratio)
