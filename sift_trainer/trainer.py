@@ -244,8 +244,8 @@ class SiftMixin(SavingMixin):
             return int(args.max_steps)
         if not has_length(data):
             return None
-        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
-        loader = DataLoader(data, drawn * args.world_size, drop_last=args.dataloader_drop_last)
+        drawn = self._candidates() * args.world_size
+        loader = DataLoader(data, drawn, drop_last=args.dataloader_drop_last)
         return int(self.set_initial_training_values(args, loader)[-1])
 
     def _candidates(self) -> int:

@@ -45,6 +45,8 @@ def check_setup(
             "with CUDA_VISIBLE_DEVICES=0"
         )
     check_batch_size(sift, batch_size)
+    if args.accelerator_config.split_batches:
+        check_shared_batch(sift, batch_size, args.world_size)
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
             "train_sampling_strategy='batch_rebalance' fixes the batches itself and cannot draw "
@@ -89,6 +91,18 @@ def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
         raise ValueError(
             f"sift_skip_top={sift.sift_skip_top} with per_device_train_batch_size={batch_size} is "
             f"none of the {drawn} candidates; use a larger batch or a larger share, or 0"
+        )
+
+
+def check_shared_batch(sift: SiftArguments, batch_size: int, processes: int) -> None:
+    """Refuse a batch that ``split_batches`` cannot share evenly, before or after it is sifted."""
+    drawn = num_candidates(batch_size, sift.sift_keep_ratio)
+    if batch_size % processes or drawn % processes:
+        raise ValueError(
+            f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
+            f"and per_device_train_batch_size={batch_size} of {drawn} candidates "
+            f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; make both "
+            f"multiples of {processes}, such as {processes * batch_size} with sift_keep_ratio=0.5"
         )
 
 
