@@ -137,6 +137,15 @@ def test_the_saved_model_loads(name: str, calls: Calls) -> None:
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("name", ["sentence_classification", "image_classification"])
+def test_the_model_card_is_written(name: str, calls: Calls) -> None:
+    """From the log lines, of which sifting makes longer ones."""
+    call = calls.resumed[name]
+    card = (call.folder / "README.md").read_text()
+    assert f"Loss: {call.results('eval')['eval_loss']:.4f}" in card
+    assert f"train_batch_size: {KEPT}" in card
+
+
 def test_sift_fields_become_flags(calls: Calls) -> None:
     """With the arguments swapped too, ``HfArgumentParser`` knows them."""
     call = calls.resumed["by_entropy"]

@@ -98,6 +98,7 @@ def main() -> None:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
+    trainer.create_model_card(tasks="image-classification", dataset="folders of images")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def main() -> None:
             with open(os.path.join(training_args.output_dir, "predictions.tsv"), "w") as file:
                 for number, label in enumerate(predictions.argmax(axis=1).tolist()):
                     file.write(f"{number}\t{config.id2label[label]}\n")
+    trainer.create_model_card(tasks="text-classification", dataset="pairs of sentences")
 
 
 if __name__ == "__main__":
