@@ -6,8 +6,9 @@ Scoring by loss reads the label. Where the rest of the model can tell what the e
 answers, it can learn that this answer is wrong for what it is trained on, which does not hold for
 rows that nobody has selected. So each run's last checkpoint is asked, in evaluation mode, about
 images that it was trained on and about test images: in batches of candidates, half of which is kept
-by the early loss, accuracy is printed for all rows, for the kept and for the dropped ones, and that
-of the early classifier. Without sifting the kept rows are the harder ones.
+by the run's own criterion at the early exit, accuracy is printed for all rows, for the kept and for
+the dropped ones, and that of the early classifier. Without sifting (by loss) the kept rows are the
+harder ones.
 """
 
 import argparse
@@ -26,9 +27,14 @@ from sift_trainer.models import EarlyExitResNetForImageClassification
 CANDIDATES = 250
 
 
+def start_of(folder: Path) -> dict:
+    """The settings of a run, as its log says."""
+    return json.loads((folder / "log.jsonl").open().readline())
+
+
 def images_of(folder: Path, files: str | None) -> ImageData:
-    """The data of a run, as its log says."""
-    start = json.loads((folder / "log.jsonl").open().readline())["images"]
+    """The data of a run."""
+    start = start_of(folder)["images"]
     fields = ImageArguments.__dataclass_fields__
     settings = {name: value for name, value in start.items() if name in fields}
     if files is not None:
@@ -46,7 +52,9 @@ def drawn(data: EvaluationDataset, rows: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def measure(model: EarlyExitResNetForImageClassification, images: Tensor, labels: Tensor) -> dict:
+def measure(
+    model: EarlyExitResNetForImageClassification, images: Tensor, labels: Tensor, criterion: str
+) -> dict:
     """Accuracies in [0, 1]."""
     right, early_right, kept = [], [], []
     for pixels, targets in zip(images.split(CANDIDATES), labels.split(CANDIDATES), strict=True):
@@ -54,7 +62,10 @@ def measure(model: EarlyExitResNetForImageClassification, images: Tensor, labels
             early = model(pixel_values=pixels).logits
         right.append(model(pixel_values=pixels).logits.argmax(-1) == targets)
         early_right.append(early.argmax(-1) == targets)
-        rows = select_top_k(cross_entropy(early, targets, reduction="none"), CANDIDATES // 2)
+        scores = cross_entropy(early, targets, reduction="none")
+        if criterion == "entropy":
+            scores = torch.distributions.Categorical(logits=early).entropy()
+        rows = select_top_k(scores, CANDIDATES // 2)
         kept.append(torch.zeros(len(targets), dtype=torch.bool).index_fill(0, rows, True))
     answered, chosen = torch.cat(right), torch.cat(kept)
     return {
@@ -82,7 +93,8 @@ def main() -> None:
         for folder in folders:
             checkpoint = last_whole_checkpoint(folder)
             model = EarlyExitResNetForImageClassification.from_pretrained(checkpoint).eval()
-            found = measure(model, images, labels)
+            criterion = start_of(folder)["training"]["sift_criterion"]
+            found = measure(model, images, labels, criterion)
             figures = " | ".join(f"{found[column]:.3f}" for column in columns)
             print(f"| {folder.name:<24} | {name:<7} | {figures} |", flush=True)
 

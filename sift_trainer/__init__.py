@@ -7,6 +7,7 @@ from sift_trainer.early_exit import early_exit, register_exit
 from sift_trainer.one_cycle import OneCycleMixin
 from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
 from sift_trainer.selection import select_percentile, select_top_k
+from sift_trainer.tasks import register_task
 from sift_trainer.termination import StopOnSignal
 from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
@@ -26,6 +27,7 @@ __all__ = [
     "per_sample_loss",
     "register_criterion",
     "register_exit",
+    "register_task",
     "select_percentile",
     "select_top_k",
 ]

@@ -4,7 +4,8 @@
 by ``num_items_in_batch``. BERT's heads accept the count and ignore it, and their loss and gradient
 come out too large by accumulation steps times processes (transformers issue 47688). So the model is
 called twice with different counts, and is believed only if its loss changes. In the same way it
-tells whether it shifts its labels, and whether its head can be given labelled positions only.
+tells whether it shifts its labels, whether its head can be given labelled positions only, and
+whether the losses of single samples make its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,15 +40,17 @@ def loss_of(outputs: Any) -> Tensor | None:
 def finite_probe(
     forward: Forward,
     batch: Mapping[str, Any],
+    counts: Tensor,
     rows: int = 2,
     agreed: Callable[[bool], bool] = bool,
 ) -> dict[str, Any] | None:
-    """A few rows of ``batch`` to ask about: those with the most labels whose loss is a number.
+    """A few rows of ``batch`` to ask about: those with the most labels, by ``counts`` (B,), whose
+    loss is a number.
 
     A loss that is not would make every answer the same. None if there are no such rows, or, by
     ``agreed``, not on every process.
     """
-    order = label_counts(batch["labels"]).argsort(descending=True, stable=True)
+    order = counts.argsort(descending=True, stable=True)
     for few in torch.split(order, rows):
         probe = take_rows(batch, few)
         loss = loss_of(forward(**probe))
@@ -130,3 +133,20 @@ def why_not_gathered(
     if not torch.allclose(losses[0], losses[1], rtol=max(1e-3, rounding)):
         return f"its loss differs from the dense head's ({losses[1]:.6g} for {losses[0]:.6g})"
     return None
+
+
+def why_other_loss(scored: Tensor, trained: Tensor, outputs: Any) -> str | None:
+    """Why a loss made of per-sample losses is not the one that is trained on; None if it is.
+
+    Args:
+        scored: the per-sample losses at full depth, weighted as the model weights samples.
+        trained: the loss of the same rows that training would take.
+        outputs: what the model returned for them.
+    """
+    if not bool(trained.isfinite()):
+        return None  # nothing to compare with
+    rounding = torch.finfo(logits_of(outputs, "the model").dtype).eps
+    # Within this, a difference moves no sample far in the ranking; passes differ by rounding.
+    if torch.allclose(scored.float(), trained.float(), rtol=max(1e-2, 8 * rounding), atol=1e-4):
+        return None
+    return f"their mean over the first batch's rows is {scored:.6g} for {trained:.6g}"

@@ -9,22 +9,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.early_exit import ExitAdapter, exit_adapter
-from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.positions import (
-    IGNORE_INDEX,
-    ScoredPositions,
-    aligned_labels,
-    scored_positions,
-)
+from sift_trainer.positions import ScoredPositions, scored_positions
 from sift_trainer.scoring import CRITERIA, score_positions
+from sift_trainer.tasks import ClassIds, Task
 
 
 def labels_are_inputs(model: nn.Module) -> bool:
     """Whether the model makes its decoder's inputs from the labels, as encoder-decoders do."""
     config = getattr(model, "config", None)
     return isinstance(config, PreTrainedConfig) and bool(config.is_encoder_decoder)
+
+
+def router_settings(model: nn.Module) -> dict[str, bool]:
+    """What keeps the routers' auxiliary loss out of a mixture of experts' forward: it belongs to a
+    batch, not to a sample."""
+    config = getattr(model, "config", None)
+    routed = isinstance(config, PreTrainedConfig) and getattr(config, "output_router_logits", False)
+    return {"output_router_logits": False} if routed else {}
 
 
 @contextmanager
@@ -52,10 +55,11 @@ class Scorer:
         sift: criterion, exit layer, token fraction.
         label_names: the batch fields that hold labels.
         head: its labelled-only head; None to pass all positions through exit block and head.
-        shifted: whether its predictions are compared with the next label.
+        task: what it predicts.
 
     Raises:
-        ValueError: at construction, if no early exit fits the model or it is not that deep.
+        ValueError: at construction, if no early exit fits the model, it is not that deep, or the
+            criterion has no meaning for the task.
     """
 
     def __init__(
@@ -64,20 +68,19 @@ class Scorer:
         sift: SiftArguments,
         label_names: list[str],
         head: LabelledHead | None,
-        shifted: bool = False,
+        task: Task | None = None,
     ) -> None:
-        self.criterion = CRITERIA[sift.sift_criterion]
+        self.criterion = sift.sift_criterion
         self.token_fraction = sift.sift_token_fraction
-        self.label_names = {*label_names, "labels"}
-        self.shifted = shifted
+        self.task = task or ClassIds()
+        self.label_names = {*label_names, *self.task.fields}
         self.head = head
         self.adapter: ExitAdapter | None = None
-        if self.criterion is not None:
-            self.adapter = exit_adapter(model)
-            self.exit_layer = check_exit(
-                sift.sift_exit_layer, self.adapter.depth, type(model).__name__
-            )
+        if CRITERIA[self.criterion] is not None:
+            self.task.criterion(self.criterion)
+            self.adapter, self.exit_layer = exit_at(model, sift.sift_exit_layer)
         self.labels_are_inputs = labels_are_inputs(model)
+        self.router_settings = router_settings(model)
 
     def __call__(
         self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
@@ -86,32 +89,41 @@ class Scorer:
 
         Args:
             forward: the model, or its forward, in the state of `inference`.
-            batch: fields on the model's device, with ``labels`` (B,) or (B, T) where the criterion
-                reads them.
+            batch: fields on the model's device, with the task's labels where the criterion reads
+                them.
             generator: CPU generator for the token subset and the random control.
 
         Raises:
             ValueError: for a batch that the criterion cannot score.
         """
-        if self.criterion is None or self.adapter is None:
+        if self.adapter is None:
             rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
             return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
-        labels = batch.get("labels")
+        labels = self._labels(batch)
+        if self.head is not None and labels is not None:
+            positions = scored_positions(labels, self.token_fraction, generator)
+            logits = self._logits(forward, batch, labels, positions)
+            return score_positions(self.task.criterion(self.criterion), logits, positions)
+        with self.adapter.at(self.exit_layer):
+            outputs = forward(**self._inputs(batch))
+        logits = self.task.logits(outputs, batch, self.adapter.logits)
         if labels is None:
-            return self._without_labels(forward, batch, generator)
-        labels = self.aligned(labels)
-        positions = scored_positions(labels, self.token_fraction, generator)
-        logits = self._logits(forward, batch, labels, positions)
-        return score_positions(self.criterion, logits, positions)
+            labels = self.task.unlabelled(logits, batch)
+        return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
 
-    def aligned(self, labels: Tensor) -> Tensor:
-        """``labels`` aligned with the logits."""
-        if labels.is_floating_point():
+    def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """The task's labels; None if there are none and none are needed: entropy goes over all
+        predictions that are not padding then."""
+        fields = self.task.fields
+        if all(isinstance(batch.get(name), Tensor) for name in fields):
+            return self.task.labels(batch)
+        if self.criterion != "entropy":
             raise ValueError(
-                f"labels are {labels.dtype}, but the scores are over classes; give integer class "
-                "ids, or sift_criterion='random'"
+                f"the batch has no {' and '.join(map(repr, fields))} (its fields: "
+                f"{sorted(batch)}), which this sift_criterion needs; add labels or use "
+                "sift_criterion='entropy'"
             )
-        return aligned_labels(labels, self.shifted)
+        return None
 
     def _logits(
         self,
@@ -120,47 +132,22 @@ class Scorer:
         labels: Tensor,
         positions: ScoredPositions,
     ) -> Tensor:
-        """Logits (N, C) at the scored positions."""
+        """Logits (N, C) at the scored positions, of the labelled-only head."""
         assert self.adapter is not None
+        assert self.head is not None
         # A model that cannot take the labelled-only head cannot take the pruned exit before it.
-        prune = self.head is not None and self.adapter.gathers_positions and labels.dim() > 1
+        prune = self.adapter.gathers_positions and labels.dim() > 1
         # Without a label one position passes for nothing: all processes have to call the same
         # modules where their parameters are sharded.
         flat = positions.flat if len(positions.flat) else positions.flat.new_zeros(1)
-        head = self.head.at(flat) if self.head is not None and not prune else nullcontext()
+        head = nullcontext() if prune else self.head.at(flat)
         with self.adapter.at(self.exit_layer, flat if prune else None), head:
             logits = self.adapter.logits(forward(**self._inputs(batch)))
-        if self.head is not None:
-            return logits.flatten(0, -2)[: len(positions.flat)]
-        if logits.shape[:-1] != labels.shape:
-            raise ValueError(
-                f"labels of shape {tuple(labels.shape)} do not fit logits of shape "
-                f"{tuple(logits.shape)}; the score needs one class id per prediction"
-            )
-        return logits.flatten(0, -2)[positions.flat]
-
-    def _without_labels(
-        self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
-    ) -> Tensor:
-        """Entropy needs no labels: the mean over all positions that are not padding."""
-        assert self.adapter is not None
-        assert self.criterion is not None
-        if self.criterion is not CRITERIA["entropy"]:
-            raise ValueError(
-                f"the batch has no 'labels' (its fields: {sorted(batch)}), which this "
-                "sift_criterion needs; add labels or use sift_criterion='entropy'"
-            )
-        with self.adapter.at(self.exit_layer):
-            logits = self.adapter.logits(forward(**self._inputs(batch)))
-        everywhere = logits.new_zeros(logits.shape[:-1], dtype=torch.long)
-        mask = batch.get("attention_mask")
-        if mask is not None and mask.shape == everywhere.shape:
-            everywhere = everywhere.masked_fill(mask == 0, IGNORE_INDEX)
-        positions = scored_positions(everywhere, self.token_fraction, generator)
-        return score_positions(self.criterion, logits.flatten(0, -2)[positions.flat], positions)
+        return logits.flatten(0, -2)[: len(positions.flat)]
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What the scoring pass feeds the model: no labels, so that it computes no loss."""
         if self.labels_are_inputs:
-            return dict(batch)
-        return {name: value for name, value in batch.items() if name not in self.label_names}
+            return {**batch, **self.router_settings}
+        inputs = {name: value for name, value in batch.items() if name not in self.label_names}
+        return {**inputs, **self.router_settings}

@@ -19,9 +19,11 @@ UNLABELLED = torch.finfo(torch.float32).min
 """Score of a sample without a scored position: below every finite score, above a non-finite one."""
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each prediction, in nats: logits (N, C), class ids (N,) -> (N,)."""
-    return functional.cross_entropy(logits.float(), targets, reduction="none")
+    return functional.cross_entropy(
+        logits.float(), targets, reduction="none", label_smoothing=label_smoothing
+    )
 
 
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:

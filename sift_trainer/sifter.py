@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,19 +10,28 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
-from sift_trainer.early_exit import exit_adapter, labelled_last_block
+from sift_trainer.early_exit import exit_at, labelled_last_block
 from sift_trainer.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.loss_contract import (
     Gather,
     divides_by_count,
     finite_probe,
+    loss_of,
     shifts_labels,
     why_not_gathered,
+    why_other_loss,
 )
-from sift_trainer.positions import IGNORE_INDEX, aligned_labels, scored_positions
+from sift_trainer.positions import IGNORE_INDEX, aligned_labels, label_counts, scored_positions
 from sift_trainer.scorer import Scorer, inference, labels_are_inputs
+from sift_trainer.tasks import ClassIds, Task
 
 logger = logging.get_logger(__name__)
+
+CLASS_IDS = ClassIds()
+
+TrainedLoss = Callable[[dict[str, Any], Tensor], tuple[Tensor | None, Any]]
+"""``(rows, number of labelled predictions)`` -> the loss that training takes of them, a mean; and
+what the model returned."""
 
 
 class Sifter:
@@ -35,11 +45,18 @@ class Sifter:
         forward: what to call for a pass without gradient (the model, or a wrapper's forward).
         sift: the sift fields.
         label_names: the batch fields that hold labels.
-        batch: the first batch on the model's device, to ask the model on; None without ``labels``.
+        batch: the first batch on the model's device, to ask the model on; None without labels.
         accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
         own_loss: why the loss that is trained on is not the model's own; None if it is.
         compiled: whether training calls a compiled model, which no block can be swapped in.
         agreed: whether all processes answer yes; they call it together.
+        task: what the model predicts.
+        trained_loss: the loss that is trained on, where that is not the model's own; None if it is,
+            or if training alone can tell.
+
+    Raises:
+        ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
+            the loss that is trained on.
     """
 
     def __init__(
@@ -53,36 +70,54 @@ class Sifter:
         own_loss: str | None,
         compiled: bool = False,
         agreed: Callable[[bool], bool] = bool,
+        task: Task = CLASS_IDS,
+        trained_loss: TrainedLoss | None = None,
     ) -> None:
         self.model = model
         self.forward = forward
+        self.task = task
+        self.label_names = label_names
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
-        self.shifted = False
         self.divides_by_count = True
         self.gather: Gather | None = None  # what training passes its labelled positions to
         self.compiled = compiled
         self.agreed = agreed
         self.asked = batch is None
+        scoring = scores_with_model(sift)
+        probe = None
         if batch is not None:
-            first_block = exit_adapter(model).at(1) if scores_with_model(sift) else nullcontext()
-            with inference(model), first_block:
-                probe = finite_probe(forward, batch, agreed=agreed)
+            # At the exit, which is cheap: the answers are those of the whole model.
+            adapter, k = exit_at(model, sift.sift_exit_layer) if scoring else (None, 0)
+            with inference(model), adapter.at(k) if adapter else nullcontext():
+                labels = task.labels(batch) if scoring else batch[task.fields[0]]
+                counts = task.counts(labels) if scoring else label_counts(labels)
+                probe = finite_probe(forward, batch, counts, agreed=agreed)
                 if probe is not None:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
         self.scorer = (
-            Scorer(model, sift, label_names, self.head, self.shifted)
+            Scorer(model, sift, label_names, self.head, self.task)
             if sift.sift_keep_ratio < 1
             else None
         )
+        if probe is not None and scoring and sift.sift_criterion == "loss":
+            with inference(model):
+                self._check_loss(probe, own_loss, trained_loss)
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the loss compares a prediction with the next label."""
+        return isinstance(self.task, ClassIds) and self.task.shifted
 
     def _ask(self, probe: Mapping[str, Any], accepts_count: bool, own_loss: str | None) -> None:
         """Ask the model what its loss does."""
-        if not labels_are_inputs(self.model):
-            self.shifted = self.agreed(shifts_labels(self.forward, probe))
-        if own_loss is None and accepts_count:
+        class_ids = isinstance(self.task, ClassIds) and "labels" in self.task.fields
+        if class_ids and not labels_are_inputs(self.model):
+            shifted = self.agreed(shifts_labels(self.forward, probe))
+            self.task = replace(self.task, shifted=shifted)  # type: ignore[type-var]
+        if own_loss is None and accepts_count and "labels" in probe:
             self.divides_by_count = self.agreed(divides_by_count(self.forward, probe))
-        if probe["labels"].dim() < 2:
+        if not class_ids or probe["labels"].dim() < 2:
             self.head = None  # one prediction per sample: there is nothing to leave out
         if self.head is None:
             return
@@ -96,6 +131,37 @@ class Sifter:
             f"{type(self.model).__name__} trains with its head on all positions, not only on the "
             f"labelled ones: {reason or own_loss}"
         )
+
+    def _check_loss(
+        self, probe: dict[str, Any], own_loss: str | None, trained_loss: TrainedLoss | None
+    ) -> None:
+        """Refuse to rank by losses that do not make the loss which is trained on."""
+        name = type(self.model).__name__
+        if trained_loss is None and own_loss is not None:
+            logger.warning(
+                f"samples are scored by the loss that {name} itself has for their labels, which "
+                f"is not compared with the one trained on: {own_loss}"
+            )
+            return
+        exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
+        scorer = Scorer(self.model, exact, self.label_names, self.head, self.task)
+        losses = scorer(self.forward, probe, torch.Generator())
+        counts = self.task.counts(self.task.labels(probe))
+        rows = {**probe, **scorer.router_settings}
+        trained, outputs = (trained_loss or self._own)(rows, counts.sum())
+        scored = self.task.reduce(losses, counts) + self.task.unscored(outputs, probe)
+        reason = None if trained is None else why_other_loss(scored, trained, outputs)
+        if not self.agreed(reason is None):
+            raise ValueError(
+                f"{name}: per-sample losses do not make the loss that is trained on"
+                f"{f' ({own_loss})' if own_loss else ''}: "
+                f"{reason or 'another process found so'}. Use sift_criterion='entropy', or "
+                "register_criterion a measure of your own, which is compared with nothing"
+            )
+
+    def _own(self, rows: dict[str, Any], count: Tensor) -> tuple[Tensor | None, Any]:
+        outputs = self.forward(**rows)
+        return loss_of(outputs), outputs
 
     def _why_not(self, gather: Gather, probe: Mapping[str, Any]) -> str | None:
         """Why no process trains with ``gather``: one that did alone would make other passes."""

@@ -31,7 +31,8 @@ from sift_trainer.selection import (
     should_sift,
 )
 from sift_trainer.sharding import buffers_of_first, tied_in_one_group, unanimous
-from sift_trainer.sifter import Sifter
+from sift_trainer.sifter import Sifter, TrainedLoss
+from sift_trainer.tasks import Task, task_of
 from sift_trainer.validation import (
     check_batch_size,
     check_first_batch,
@@ -182,13 +183,14 @@ class SiftMixin(SavingMixin):
         check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        task = self._task(bare, batch)
         if self.sift.sift_keep_ratio < 1:
-            check_first_batch(batch, num_rows(batch), self._candidates(), self.sift)
+            check_first_batch(batch, num_rows(batch), self._candidates(), self.sift, task)
         forward = model if self.is_fsdp_enabled else bare
         if self.is_deepspeed_enabled:
             forward = bare.forward  # past the engine, which traces whole passes
         labelled = None
-        if isinstance(batch.get("labels"), Tensor) and has_rows(batch):
+        if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):
             labelled = self._prepare_inputs(batch)
         with self.accelerator.autocast():
             self._sifter = Sifter(
@@ -201,15 +203,46 @@ class SiftMixin(SavingMixin):
                 own_loss=self._own_loss(),
                 compiled=self.args.torch_compile,
                 agreed=unanimous(self.accelerator),
+                task=task,
+                trained_loss=self._trained_loss(model if self.is_fsdp_enabled else bare, forward),
             )
         self._share_buffers = buffers_of_first(self.accelerator, bare)
         if not self._sifter.divides_by_count:
             self.model_accepts_loss_kwargs = False
         self._sifted_model = model if self._sifter.asked else None
 
+    def _task(self, model: nn.Module, batch: Batch) -> Task:
+        """What the model predicts, and the loss that is trained on compares that with."""
+        labels = batch.get("labels")
+        task = task_of(model, labels if isinstance(labels, Tensor) else None)
+        if self.label_smoother is None or not scores_with_model(self.sift):
+            return task
+        return task.smoothed(self.args.label_smoothing_factor)
+
+    def _trained_loss(self, model: nn.Module, forward: Callable[..., Any]) -> TrainedLoss | None:
+        """The loss of some rows as training takes it of the outputs; None where that is the model's
+        own, or a subclass's affair."""
+        function = self.compute_loss_func
+        if self._computes_loss() or (function is None and self.label_smoother is None):
+            return None
+
+        def trained_loss(rows: dict[str, Any], count: Tensor) -> tuple[Tensor, Any]:
+            if function is None:
+                loss, outputs = Trainer.compute_loss(self, model, rows, return_outputs=True)
+                return loss, outputs
+            labels = rows.pop("labels", None)
+            outputs = forward(**rows)
+            return function(outputs, labels, num_items_in_batch=count), outputs
+
+        return trained_loss
+
+    def _computes_loss(self) -> bool:
+        """Whether a subclass computes the loss itself."""
+        return type(self).compute_loss is not Trainer.compute_loss
+
     def _own_loss(self) -> str | None:
         """Why the loss is not the model's own; None if it is."""
-        if type(self).compute_loss is not Trainer.compute_loss:
+        if self._computes_loss():
             return f"{type(self).__name__} overrides compute_loss"
         if self.compute_loss_func is not None:
             return "compute_loss_func is set"

@@ -5,14 +5,14 @@ from typing import Any
 
 from accelerate import ParallelismConfig
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PreTrainedConfig, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.callback import SiftCallback
-from sift_trainer.early_exit import exit_adapter
-from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.early_exit import exit_at
 from sift_trainer.selection import num_candidates, num_kept, num_skipped, steps_of
+from sift_trainer.tasks import Task, task_of
 
 logger = logging.get_logger(__name__)
 
@@ -58,7 +58,20 @@ def check_setup(
             "but all must keep the same number; use even_batches=True"
         )
     if scores_with_model(sift):
-        check_exit(sift.sift_exit_layer, exit_adapter(model).depth, type(model).__name__)
+        check_routing(model)
+        exit_at(model, sift.sift_exit_layer)
+        task_of(model).criterion(sift.sift_criterion)
+
+
+def check_routing(model: nn.Module) -> None:
+    """Refuse a mixture whose experts take a share of the batch's tokens, as NLLB-MoE's."""
+    config = getattr(model, "config", None)
+    if isinstance(config, PreTrainedConfig) and hasattr(config, "moe_eval_capacity_token_fraction"):
+        raise ValueError(
+            f"{type(model).__name__} routes by expert_capacity over the whole batch: a sample's "
+            "score would depend on the rows beside it, and scoring would leave its capacity to "
+            "training; use sift_criterion='random' or sift_keep_ratio=1.0"
+        )
 
 
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
@@ -121,7 +134,7 @@ def check_steps(sift: SiftArguments, total: int) -> None:
 
 
 def check_first_batch(
-    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments
+    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments, task: Task
 ) -> None:
     """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
     of one with another number of rows than was asked for."""
@@ -138,8 +151,10 @@ def check_first_batch(
             "/ sift_keep_ratio) rows"
         )
     needs_labels = sift.sift_criterion not in ("entropy", "random")
-    if needs_labels and "labels" not in batch:
+    missing = [name for name in task.fields if name not in batch]
+    if needs_labels and missing:
         raise ValueError(
-            f"sift_criterion={sift.sift_criterion!r} needs 'labels' in the batch, which has "
-            f"{sorted(batch)}; add them in the collator, or use sift_criterion='entropy'"
+            f"sift_criterion={sift.sift_criterion!r} needs {' and '.join(map(repr, missing))} in "
+            f"the batch, which has {sorted(batch)}; add them in the collator, or use "
+            "sift_criterion='entropy'"
         )

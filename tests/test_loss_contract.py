@@ -11,6 +11,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.loss_contract import divides_by_count, finite_probe, loss_of, why_not_gathered
+from sift_trainer.positions import label_counts
 from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")
@@ -103,7 +104,9 @@ def asked_about(labels: Tensor, broken: tuple[int, ...] = ()) -> list[int] | Non
         number = float("nan") if set(row.tolist()) & set(broken) else 1.0
         return {"loss": torch.tensor(number)}
 
-    probe = finite_probe(forward, {"labels": labels, "row": torch.arange(len(labels))})
+    probe = finite_probe(
+        forward, {"labels": labels, "row": torch.arange(len(labels))}, label_counts(labels)
+    )
     return None if probe is None else probe["row"].tolist()
 
 
@@ -129,7 +132,7 @@ def test_rows_are_asked_about_on_every_process_or_on_none() -> None:
 
     forward = lambda **_: {"loss": torch.tensor(1.0)}  # noqa: E731
     batch = {"labels": labels, "row": torch.arange(4)}
-    probe = finite_probe(forward, batch, agreed=agreed)
+    probe = finite_probe(forward, batch, label_counts(labels), agreed=agreed)
     assert seen == [True, True]
     assert probe is not None
     assert probe["row"].tolist() == [2, 1]

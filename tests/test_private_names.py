@@ -17,6 +17,7 @@ from transformers import (
     LlamaConfig,
     Trainer,
     TrainingArguments,
+    Wav2Vec2ForCTC,
 )
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
@@ -24,6 +25,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import rotate_checkpoints
 
 from sift_trainer.checkpoints import IN_PROGRESS
+from tests.tiny_configs import wav2vec2
 from tests.training import Rows, bert, quick
 
 
@@ -171,6 +173,15 @@ def test_causal_loss_drops_first_label_and_last_prediction() -> None:
         logits[:, :-1].reshape(-1, 9), labels[:, 1:].reshape(-1)
     )
     torch.testing.assert_close(ForCausalLMLoss(logits, labels, 9), expected)
+
+
+@pytest.mark.parametrize("samples", [400, 399, 57])
+def test_a_ctc_model_says_how_many_frames_a_sound_has(samples: int) -> None:
+    """`Transcription` leaves the frames of padding out by it, as the models' own losses do."""
+    model = Wav2Vec2ForCTC(wav2vec2()).eval()
+    frames = model._get_feat_extract_output_lengths(torch.tensor([samples]))
+    with torch.no_grad():
+        assert model(torch.randn(1, samples)).logits.shape[1] == int(frames)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])

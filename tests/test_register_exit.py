@@ -25,29 +25,6 @@ def registry() -> Iterator[None]:
     _REGISTERED.update(before)
 
 
-def _albert() -> nn.Module:
-    return hf.AlbertForMaskedLM(
-        hf.AlbertConfig(
-            vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=3,
-            num_attention_heads=2, intermediate_size=16,
-        )
-    )  # fmt: skip
-
-
-def _swin() -> nn.Module:
-    return hf.SwinForImageClassification(
-        hf.SwinConfig(
-            image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
-        )
-    )
-
-
-def _resnet() -> nn.Module:
-    return hf.ResNetForImageClassification(
-        hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    )
-
-
 class Configured(PlainNet):
     """Not a Transformers model, though it calls its settings ``config``, as many do."""
 
@@ -56,16 +33,29 @@ class Configured(PlainNet):
         self.config = type("Settings", (), {"num_layers": 3})()
 
 
-@pytest.mark.parametrize("build", [_albert, _swin, _resnet, PlainNet, Configured])
+def _convnext() -> nn.Module:
+    return hf.ConvNextForImageClassification(
+        hf.ConvNextConfig(patch_size=2, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+    )
+
+
+@pytest.mark.parametrize("build", [_convnext, PlainNet, Configured])
 def test_a_model_without_a_stack_of_like_blocks_is_refused(build: Any) -> None:
     model = build()
-    looked_for = "looked for one nn.ModuleList of (3|config.num_hidden_layers) blocks"
-    if isinstance(model, hf.SwinForImageClassification):
-        looked_for = "looked for one nn.ModuleList of 2 blocks"
+    looked_for = "looked for one nn.ModuleList of (2|config.num_hidden_layers) blocks"
     with pytest.raises(ValueError, match=looked_for) as error, early_exit(model, 1):
         pytest.fail("the context was entered")
     assert f"no early exit for {type(model).__name__}" in str(error.value)
     assert f"register_exit({type(model).__name__}, 'path.to.blocks')" in str(error.value)
+    assert "sift_exit_layer=-1" in str(error.value)
+
+
+@torch.no_grad()
+def test_the_exact_output_is_to_be_had_of_any_model() -> None:
+    model, ids = PlainNet(), text()["input_ids"]
+    whole = model(ids)["logits"]
+    with early_exit(model, -1):
+        assert torch.equal(model(ids)["logits"], whole)
 
 
 def test_two_stacks_that_fit_are_refused_by_name() -> None:

@@ -11,6 +11,7 @@ from sift_trainer.arguments import SiftArguments
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.scorer import Scorer, inference, labels_are_inputs
 from sift_trainer.scoring import CRITERIA, UNLABELLED, register_criterion
+from sift_trainer.tasks import ClassIds
 from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, class_labels, text, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")
@@ -21,7 +22,7 @@ def scorer_of(model: Any, gathered: bool = False, shifted: bool = False, **setti
     settings = {"criterion": "loss", "exit_layer": -1, **settings}
     sift = SiftArguments(**{f"sift_{name}": value for name, value in settings.items()})
     head = LabelledHead.of(model) if gathered else None
-    return Scorer(model, sift, ["labels"], head, shifted)
+    return Scorer(model, sift, ["labels"], head, ClassIds(shifted=shifted))
 
 
 def score(model: Any, batch: dict[str, Any], seed: int = SEED, **settings: Any) -> Tensor:
@@ -216,7 +217,7 @@ def test_an_exit_that_is_too_deep_is_refused_at_construction() -> None:
     ):
         scorer_of(FAMILIES["bert-mlm"].build(), exit_layer=4)
     with pytest.raises(ValueError, match="no early exit for PlainNet"):
-        scorer_of(PlainNet())
+        scorer_of(PlainNet(), exit_layer=1)
 
 
 # ---- the control ----

@@ -73,3 +73,52 @@ def wav2vec2() -> Any:
         num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=4, classifier_proj_size=WIDTH,
         num_labels=CLASSES,
     )  # fmt: skip
+
+
+def albert() -> Any:
+    return hf.AlbertConfig(
+        vocab_size=VOCABULARY, embedding_size=16, hidden_size=WIDTH, num_hidden_layers=LAYERS,
+        num_attention_heads=4, intermediate_size=40, max_position_embeddings=32,
+        num_labels=CLASSES, **_ENDS,
+    )  # fmt: skip
+
+
+def mixtral() -> Any:
+    return sizes(
+        hf.MixtralConfig, num_local_experts=4, num_experts_per_tok=2, output_router_logits=True,
+        router_aux_loss_coef=0.5, **grouped,
+    )()  # fmt: skip
+
+
+def switch() -> Any:
+    """Its experts take ten tokens of a sequence at most."""
+    return hf.SwitchTransformersConfig(
+        vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=40, num_layers=2, num_heads=4,
+        num_decoder_layers=LAYERS, num_sparse_encoder_layers=1, num_sparse_decoder_layers=3,
+        num_experts=3, expert_capacity=10, router_jitter_noise=0.0, output_router_logits=True,
+        router_aux_loss_coef=0.5, decoder_start_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+
+
+def nllb_moe() -> Any:
+    return hf.NllbMoeConfig(
+        vocab_size=VOCABULARY, d_model=WIDTH, encoder_layers=2, decoder_layers=LAYERS,
+        encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=40,
+        decoder_ffn_dim=40, max_position_embeddings=32, num_experts=3, encoder_sparse_step=2,
+        decoder_sparse_step=2, expert_capacity=4, decoder_start_token_id=2,
+        output_router_logits=True, **_ENDS,
+    )  # fmt: skip
+
+
+def swin() -> Any:
+    return hf.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 2, 1], num_heads=[2, 2, 4],
+        window_size=2, num_labels=CLASSES,
+    )  # fmt: skip
+
+
+def resnet() -> Any:
+    return hf.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 32], depths=[1, 2, 1], layer_type="basic",
+        num_labels=CLASSES,
+    )  # fmt: skip

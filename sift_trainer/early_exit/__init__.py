@@ -4,15 +4,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from transformers.trainer_utils import unwrap_peft_model
 
-from sift_trainer.early_exit.adapter import ExitAdapter, check_exit
+from sift_trainer.early_exit.adapter import ExitAdapter, WholeModel
+from sift_trainer.early_exit.albert import AlbertExit
 from sift_trainer.early_exit.blocks import BlockStackExit, find_blocks
 from sift_trainer.early_exit.masked_lm import LabelledLastBlock, MaskedLMExit
+from sift_trainer.early_exit.stages import ResNetStages, StageExit, SwinStages
 from sift_trainer.labelled_head import LabelledHead
 
-__all__ = ["ExitAdapter", "early_exit", "exit_adapter", "register_exit"]
+__all__ = [
+    "ExitAdapter",
+    "ResNetStages",
+    "StageExit",
+    "SwinStages",
+    "early_exit",
+    "exit_adapter",
+    "exit_at",
+    "register_exit",
+]
 
 _REGISTERED: dict[type[nn.Module], type[ExitAdapter] | str] = {}
+
+# By name: importing a model's class would load its module for whoever trains another.
+_BUILT_IN: dict[str, type[ExitAdapter]] = {
+    "AlbertPreTrainedModel": AlbertExit,
+    "ResNetForImageClassification": ResNetStages,
+    "SwinForImageClassification": SwinStages,
+}
 
 
 def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str) -> None:
@@ -31,18 +50,38 @@ def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str
 
 
 def exit_adapter(model: nn.Module) -> ExitAdapter:
-    """The adapter that fits ``model``: a registered one, else by structure.
+    """The adapter that fits ``model``: a registered or built-in one, else by structure. Of a model
+    that PEFT wraps, that of the model within, whose blocks hold the adapters' weights.
 
     Raises:
         ValueError: if there is none; names the model, what was looked for and `register_exit`.
     """
+    model = unwrap_peft_model(model)
     for model_class in type(model).__mro__:
         if model_class in _REGISTERED:
             return _registered(model, _REGISTERED[model_class])
+        if model_class.__module__.startswith("transformers.") and model_class.__name__ in _BUILT_IN:
+            return _BUILT_IN[model_class.__name__](model)
     blocks = find_blocks(model)
     if MaskedLMExit.fits(model, blocks):
         return MaskedLMExit(model, blocks)
     return BlockStackExit(model, blocks)
+
+
+def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
+    """The adapter of ``model``, and exit ``k`` as a block number; -1, the whole model, is to be had
+    of any.
+
+    Raises:
+        ValueError: if no adapter fits the model, or it has no such exit.
+    """
+    try:
+        adapter = exit_adapter(model)
+    except ValueError:
+        if k != -1:
+            raise
+        adapter = WholeModel(model)
+    return adapter, adapter.resolve(k)
 
 
 def labelled_last_block(model: nn.Module, head: LabelledHead) -> LabelledLastBlock | None:
@@ -82,8 +121,8 @@ def early_exit(model: nn.Module, k: int) -> Iterator[None]:
         k: 1..L, or -1 for L (the whole model).
 
     Raises:
-        ValueError: if no adapter fits the model, or it is not that deep.
+        ValueError: if no adapter fits the model, or it has no such exit.
     """
-    adapter = exit_adapter(model)
-    with adapter.at(check_exit(k, adapter.depth, type(model).__name__)):
+    adapter, k = exit_at(model, k)
+    with adapter.at(k):
         yield

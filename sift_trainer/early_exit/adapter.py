@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -26,6 +26,14 @@ class ExitAdapter(ABC):
     def depth(self) -> int:
         """Number of blocks L; exits are 1..L."""
 
+    def resolve(self, k: int) -> int:
+        """``k`` as a block number in 1..L, with -1 for the last.
+
+        Raises:
+            ValueError: if the model has no such exit.
+        """
+        return check_exit(k, self.depth, type(self.model).__name__)
+
     @abstractmethod
     def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
         """While active, calling the model runs blocks 1..k, then its final norm and head.
@@ -38,6 +46,17 @@ class ExitAdapter(ABC):
     def logits(self, outputs: Any) -> Tensor:
         """The predictions in what the model returned."""
         return logits_of(outputs, type(self.model).__name__)
+
+
+class WholeModel(ExitAdapter):
+    """Any model at its only sure exit, the last: nothing is left out."""
+
+    @property
+    def depth(self) -> int:
+        return 1
+
+    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def logits_of(outputs: Any, name: str) -> Tensor:

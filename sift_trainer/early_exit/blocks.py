@@ -51,6 +51,17 @@ class BlockStackExit(ExitAdapter):
     def depth(self) -> int:
         return len(self.blocks._modules)
 
+    def resolve(self, k: int) -> int:
+        k = super().resolve(k)
+        config = getattr(self.model, "config", None)
+        if k < self.depth and getattr(config, "use_weighted_layer_sum", False):
+            raise ValueError(
+                f"no exit after block {k} of {type(self.model).__name__}: with "
+                f"use_weighted_layer_sum its head reads the outputs of all {self.depth} blocks; "
+                "use sift_exit_layer=-1 for exact scores"
+            )
+        return k
+
     def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
         return self.ending_in(k, self.exit_forward(k, positions))
 
@@ -63,7 +74,7 @@ class BlockStackExit(ExitAdapter):
         before, self.blocks.exit_at = self.blocks.exit_at, k
         block = list(self.blocks._modules.values())[k - 1]
         try:
-            with nullcontext() if forward is None else _forward_of(block, forward):
+            with nullcontext() if forward is None else forward_of(block, forward):
                 yield
         finally:
             self.blocks.exit_at = before
@@ -74,7 +85,7 @@ class BlockStackExit(ExitAdapter):
 
 
 @contextmanager
-def _forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
     """Within the context ``block`` computes ``forward``, in front of that of its class."""
     own = vars(block)
     before = own.get("forward")
@@ -101,8 +112,8 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
         raise ValueError(
             f"no early exit for {type(model).__name__}: looked for one nn.ModuleList of "
             f"{depth or 'config.num_hidden_layers'} blocks with equal parameter shapes and {what}; "
-            f"name it with register_exit({type(model).__name__}, 'path.to.blocks') or register an "
-            "ExitAdapter of your own"
+            f"name it with register_exit({type(model).__name__}, 'path.to.blocks'), register an "
+            "ExitAdapter of your own, or use sift_exit_layer=-1 for exact scores"
         )
     return next(iter(found.values()))
 

@@ -53,7 +53,7 @@ def test_resnet_50_by_hand():
 def test_shares_that_the_page_states():
     imagenet = count(EarlyExitResNetConfig(num_labels=101), 224)
     cifar = count(EarlyExitResNetConfig(num_labels=100, stem="cifar"), 32)
-    page = (Path(__file__).parents[2] / "docs" / "resnet.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "resnet_model.md").read_text()
     for cost in (imagenet, cifar):
         shares = (cost.scoring_overhead(), cost.scoring_overhead(exit_layer=-1))
         assert " | ".join(f"{share:.3f}" for share in shares) in page

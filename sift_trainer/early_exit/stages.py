@@ -1,0 +1,98 @@
+"""Models of stages that differ in width: ResNet, Swin.
+
+A classifier reads the width of the last stage, so it fits none before. Of these models the exact
+output is always to be had (exit -1); an earlier exit needs a classifier of its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.early_exit.blocks import forward_of, truncatable
+
+
+class StageExit(ExitAdapter):
+    """Leaves after stage k by the classifier that `classifier` gives for it.
+
+    What lies between the stages and the model's classifier runs as in the model, apart from what is
+    made for the last stage's width.
+    """
+
+    stages: ClassVar[str]
+    """Path of the ``nn.ModuleList`` of stages."""
+
+    passed: ClassVar[tuple[str, ...]] = ()
+    """Paths of what follows the stages and fits the last one only; passed by at an early exit."""
+
+    hint: ClassVar[str] = ""
+    """What else there is for such a model."""
+
+    def classifier(self, k: int) -> nn.Module:
+        """The classifier after stage k < depth, in place of the model's own.
+
+        Raises:
+            ValueError: if the model has none, as here.
+        """
+        name = type(self.model).__name__
+        raise ValueError(
+            f"no exit after stage {k} of {name}: its classifier reads the last stage's width. Use "
+            f"sift_exit_layer=-1 for exact scores, or add a classifier for that stage and say so "
+            f"with register_exit and a subclass of {type(self).__name__} that overrides "
+            f"`classifier`{self.hint}"
+        )
+
+    @property
+    def depth(self) -> int:
+        return len(self._stages._modules)
+
+    @property
+    def _stages(self) -> nn.ModuleList:
+        stages = self.model.get_submodule(self.stages)
+        assert isinstance(stages, nn.ModuleList)
+        return stages
+
+    def resolve(self, k: int) -> int:
+        k = super().resolve(k)
+        if k < self.depth:
+            self.classifier(k)
+        return k
+
+    @contextmanager
+    def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+        if k == self.depth:
+            yield
+            return
+        stages = truncatable(self._stages)
+        before, stages.exit_at = stages.exit_at, k
+        head: Any = self.model.get_submodule("classifier")
+        try:
+            with ExitStack() as replaced:
+                for path in self.passed:
+                    module = self.model.get_submodule(path)
+                    replaced.enter_context(forward_of(module, _unchanged))
+                replaced.enter_context(forward_of(head, self.classifier(k).__call__))
+                yield
+        finally:
+            stages.exit_at = before
+
+
+def _unchanged(hidden: Tensor) -> Tensor:
+    return hidden
+
+
+class ResNetStages(StageExit):
+    """`ResNetForImageClassification`; a classifier is given the pooled map (B, C, 1, 1)."""
+
+    stages = "resnet.encoder.stages"
+    hint = ", or use sift_trainer.models.EarlyExitResNetForImageClassification, which has one"
+
+
+class SwinStages(StageExit):
+    """`SwinForImageClassification`; a classifier is given the pooled tokens (B, C) of a stage after
+    its merging, without the final norm."""
+
+    stages = "swin.encoder.layers"
+    passed = ("swin.layernorm",)

@@ -1,0 +1,41 @@
+"""Extractive question answering: where the answer starts, and where it ends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sift_trainer.positions import IGNORE_INDEX
+from sift_trainer.tasks.class_ids import ClassIds
+from sift_trainer.tasks.task import Task
+
+_INPUTS = ("input_ids", "inputs_embeds")
+
+
+@dataclass(frozen=True)
+class AnswerSpan(ClassIds):
+    """Two predictions per sample, over the tokens of the input: logits (B, 2, T), labels (B, 2).
+
+    A sample's loss is the mean of its start's and its end's. A position beyond the input is
+    ignored, as models do; with ``start_positions`` and ``end_positions`` ignored in different
+    numbers of rows, models weight starts and ends apart, and the mean over samples is only near
+    their loss.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
+
+    def logits(
+        self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
+    ) -> Tensor:
+        return torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=1)
+
+    def labels(self, batch: Mapping[str, Any]) -> Tensor:
+        length = next(batch[name].shape[1] for name in _INPUTS if name in batch)
+        positions = torch.stack([batch[name].flatten() for name in self.fields], dim=1)
+        # Models clamp: a negative position is the first token, one too large the ignored class.
+        return positions.clamp(min=0).masked_fill(positions >= length, IGNORE_INDEX)
+
+    def smoothed(self, factor: float) -> Task:
+        return self  # the Trainer smooths what is called ``labels``
