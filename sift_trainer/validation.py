@@ -127,9 +127,9 @@ def check_steps(sift: SiftArguments, total: int) -> None:
     cooldown = steps_of(sift.sift_cooldown_steps, total)
     if warmup + cooldown >= total:
         raise ValueError(
-            f"sift_warmup_steps={sift.sift_warmup_steps} and sift_cooldown_steps="
-            f"{sift.sift_cooldown_steps} are {warmup} + {cooldown} steps of a run of {total}, so "
-            "no step would sift; their sum must be below the run, such as 0 and 0"
+            f"sift_warmup_steps={sift.sift_warmup_steps:.12g} and sift_cooldown_steps="
+            f"{sift.sift_cooldown_steps:.12g} are {warmup} + {cooldown} steps of a run of {total}, "
+            "so no step would sift; their sum must be below the run, such as 0 and 0"
         )
 
 

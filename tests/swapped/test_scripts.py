@@ -3,7 +3,6 @@ and resume as real processes, without a network."""
 
 import difflib
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +34,8 @@ MODELS = {
     "causal_lm": transformers.AutoModelForCausalLM,
     "sentence_classification": transformers.AutoModelForSequenceClassification,
     "image_classification": transformers.AutoModelForImageClassification,
+    "question_answering": transformers.AutoModelForQuestionAnswering,
 }
-if find_spec("sift_trainer.tasks"):  # without it there is no loss of an answer's span
-    MODELS["question_answering"] = transformers.AutoModelForQuestionAnswering
 
 # 90 pairs of sentences are 11 batches of 8 candidates and one of 2, of which one is kept.
 EPOCH = [DRAWN] * 11 + [2]
