@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -95,6 +96,8 @@ class SiftArguments(ArgumentsMixin):
             value = getattr(self, name)
             if not isinstance(value, (int, float)):
                 raise ValueError(f"{name}={value!r} must be a number, such as 0.5")
+            # A hyperparameter search makes its values of the type that it finds: 0.25 of a 0 is 0.
+            setattr(self, name, float(value))
 
     def _check_criterion(self) -> None:
         if self.sift_criterion not in CRITERIA:
@@ -161,6 +164,15 @@ def sift_arguments(args: TrainingArguments) -> SiftArguments:
     return args if isinstance(args, SiftArguments) else SiftArguments()
 
 
+def check_fields(args: TrainingArguments) -> None:
+    """Check the sift fields once more, as they can be set after construction.
+
+    Raises:
+        ValueError: as at construction.
+    """
+    SiftArguments(**sift_settings(args))
+
+
 def scores_with_model(sift: SiftArguments) -> bool:
     """Whether there is a scoring pass at all: not at keep ratio 1, nor for the random control."""
     return sift.sift_keep_ratio < 1 and CRITERIA[sift.sift_criterion] is not None
@@ -173,7 +185,7 @@ def wants_masked_only_head(sift: SiftArguments) -> bool:
     return sift.sift_masked_only_head
 
 
-def sift_settings(args: TrainingArguments) -> dict[str, str | int | float | bool | None]:
+def sift_settings(args: TrainingArguments) -> dict[str, Any]:
     """Name and value of every ``sift_*`` field, as a checkpoint records them."""
     sift = sift_arguments(args)
     return {field.name: getattr(sift, field.name) for field in fields(SiftArguments)}

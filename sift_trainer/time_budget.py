@@ -171,8 +171,8 @@ def check_cooldown(args: TrainingArguments) -> None:
     cooldown = sift_arguments(args).sift_cooldown_steps
     if cooldown:
         raise ValueError(
-            f"sift_cooldown_steps={cooldown} are counted back from max_steps={args.max_steps}, and "
-            "a time budget ends the run before; use 0"
+            f"sift_cooldown_steps={cooldown:.12g} are counted back from "
+            f"max_steps={args.max_steps}, and a time budget ends the run before; use 0"
         )
 
 

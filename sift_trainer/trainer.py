@@ -11,12 +11,18 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import SiftArguments, scores_with_model, sift_arguments
+from sift_trainer.arguments import (
+    SiftArguments,
+    check_fields,
+    scores_with_model,
+    sift_arguments,
+)
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.collation import check_own_loss, check_packing, check_rows_of_samples
 from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases, owner_of
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.length_groups import grouping
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
     num_candidates,
@@ -279,8 +285,8 @@ class SiftMixin(SavingMixin):
             return int(args.max_steps)
         if not has_length(data):
             return None
-        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
-        loader = DataLoader(data, drawn * args.world_size, drop_last=args.dataloader_drop_last)
+        drawn = self._candidates() * args.world_size
+        loader = DataLoader(data, drawn, drop_last=args.dataloader_drop_last)
         return int(self.set_initial_training_values(args, loader)[-1])
 
     def _candidates(self) -> int:
@@ -293,8 +299,12 @@ class SiftMixin(SavingMixin):
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
         if kwargs.get("is_training"):
-            check_batch_size(self.sift, kwargs["batch_size"])  # auto_find_batch_size may shrink it
-            kwargs["batch_size"] = num_candidates(kwargs["batch_size"], self.sift.sift_keep_ratio)
+            check_fields(self.args)  # a hyperparameter search sets them past the constructor
+            rows = kwargs["batch_size"]
+            check_batch_size(self.sift, rows)  # auto_find_batch_size may shrink it
+            kwargs["batch_size"] = drawn = num_candidates(rows, self.sift.sift_keep_ratio)
+            if kwargs.get("sampler_fn") is not None:
+                kwargs["sampler_fn"] = grouping(kwargs["sampler_fn"], rows, drawn)
         return super()._get_dataloader(*args, **kwargs)
 
     def get_batch_samples(

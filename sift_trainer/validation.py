@@ -45,6 +45,8 @@ def check_setup(
             "with CUDA_VISIBLE_DEVICES=0"
         )
     check_batch_size(sift, batch_size)
+    if args.accelerator_config.split_batches:
+        check_shared_batch(sift, batch_size, args.world_size)
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
             "train_sampling_strategy='batch_rebalance' fixes the batches itself and cannot draw "
@@ -126,6 +128,18 @@ def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
         )
 
 
+def check_shared_batch(sift: SiftArguments, batch_size: int, processes: int) -> None:
+    """Refuse a batch that ``split_batches`` cannot share evenly, before or after it is sifted."""
+    drawn = num_candidates(batch_size, sift.sift_keep_ratio)
+    if batch_size % processes or drawn % processes:
+        raise ValueError(
+            f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
+            f"and per_device_train_batch_size={batch_size} of {drawn} candidates "
+            f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; make both "
+            f"multiples of {processes}, such as {processes * batch_size} with sift_keep_ratio=0.5"
+        )
+
+
 def check_steps(sift: SiftArguments, total: int) -> None:
     """Refuse a warm-up and cool-down that leave no step of ``total`` to sift."""
     if sift.sift_keep_ratio == 1:
@@ -134,9 +148,9 @@ def check_steps(sift: SiftArguments, total: int) -> None:
     cooldown = steps_of(sift.sift_cooldown_steps, total)
     if warmup + cooldown >= total:
         raise ValueError(
-            f"sift_warmup_steps={sift.sift_warmup_steps} and sift_cooldown_steps="
-            f"{sift.sift_cooldown_steps} are {warmup} + {cooldown} steps of a run of {total}, so "
-            "no step would sift; their sum must be below the run, such as 0 and 0"
+            f"sift_warmup_steps={sift.sift_warmup_steps:.12g} and sift_cooldown_steps="
+            f"{sift.sift_cooldown_steps:.12g} are {warmup} + {cooldown} steps of a run of {total}, "
+            "so no step would sift; their sum must be below the run, such as 0 and 0"
         )
 
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import rotate_checkpoints
 
 from sift_trainer.checkpoints import IN_PROGRESS
@@ -47,13 +48,17 @@ def trainer(tmp_path: Path) -> Watching:
 
 
 def test_get_dataloader_is_told_by_keyword_that_it_trains(trainer: Watching) -> None:
-    """`SiftMixin._get_dataloader` reads and replaces these two keywords, for training only."""
-    assert {"batch_size", "is_training"} <= set(
+    """`SiftMixin._get_dataloader` reads and replaces these keywords, for training only."""
+    assert {"batch_size", "is_training", "sampler_fn"} <= set(
         inspect.signature(Trainer._get_dataloader).parameters
     )
+    trainer.args.train_sampling_strategy = "group_by_length"
     loader = trainer.get_train_dataloader()
     (((), keywords),) = trainer.calls
     assert keywords["is_training"] is True
+    sampler = keywords["sampler_fn"](Rows(48))
+    assert type(sampler) is LengthGroupedSampler
+    assert sampler.batch_size == 4
     assert keywords["batch_size"] == 4
     assert [len(batch["labels"]) for batch in loader] == [4] * 12
 

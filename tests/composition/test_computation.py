@@ -1,0 +1,110 @@
+"""However a step is computed, its choice and its gradient are those of a loop by hand."""
+
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from tests.composition.replay import STEPS, Noting, by_hand, difference, trained
+from tests.invariants.scale_runs import build
+
+COMPILED = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+CHECKPOINTED = {"gradient_checkpointing": True}
+REENTRANT = {**CHECKPOINTED, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+EVERY_OTHER = {
+    "activation_checkpointing": True,
+    "activation_checkpointing_kwargs": {"every_n_layers": 2, "use_reentrant": False},
+}
+MODELS = ("bert_masked_lm", "llama")
+bfloat16 = partial(torch.autocast, "cpu", torch.bfloat16)
+float16 = partial(torch.autocast, "cpu", torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        # BERT's is held to an eager run in tests/test_compatibility.py.
+        ("llama", {"torch_compile": True, "torch_compile_backend": "eager"}),
+        *((name, each) for each in (CHECKPOINTED, REENTRANT, EVERY_OTHER) for name in MODELS),
+    ],
+    ids=str,
+)
+def test_in_float32(settings: dict[str, Any], name: str, tmp_path: Path) -> None:
+    if not set(settings) <= {field.name for field in fields(TrainingArguments)}:
+        pytest.skip("this version of Transformers checkpoints all blocks or none")
+    torch.compiler.reset()
+    trainer = trained(name, build(name), tmp_path, **settings)
+    by_hand(name, build(name), trainer.steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("bert_masked_lm", COMPILED),
+        *((name, each) for each in ({}, CHECKPOINTED) for name in MODELS),
+    ],
+    ids=str,
+)
+def test_in_bfloat16(settings: dict[str, Any], name: str, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    trainer = trained(name, build(name), tmp_path, bf16=True, **settings)
+    by_hand(name, build(name), trainer.steps, bfloat16, tolerance=0.01, rounding=0.02)
+    with pytest.raises(AssertionError):  # it is half precision
+        by_hand(name, build(name), trainer.steps)
+
+
+class HalfOnCPU(Noting):
+    """float16 with a gradient scaler on the CPU, where Accelerate leaves both out."""
+
+    scale = 2.0**10
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        self.accelerator.native_amp = True
+        self.accelerator.scaler = torch.amp.GradScaler(
+            "cpu", init_scale=self.scale, backoff_factor=2.0**-20
+        )
+
+
+class Overflowing(HalfOnCPU):
+    """Its first gradient is too large for float16, its second is not."""
+
+    scale = 2.0**30
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_float16_with_a_scaler(name: str, tmp_path: Path) -> None:
+    trainer = trained(name, build(name), tmp_path, HalfOnCPU, fp16=True)
+    assert trainer.accelerator.scaler.get_scale() == HalfOnCPU.scale
+    by_hand(name, build(name), trainer.steps, float16, tolerance=0.003, rounding=0.003)
+    with pytest.raises(AssertionError):
+        by_hand(name, build(name), trainer.steps)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_that_the_scaler_skips(name: str, tmp_path: Path) -> None:
+    """The next one sifts by the same weights, with other rows."""
+    trainer = trained(name, build(name), tmp_path, Overflowing, fp16=True)
+    finite = [
+        all(bool(gradient.isfinite().all()) for gradient in step.gradients.values())
+        for step in trainer.steps
+    ]
+    assert finite == [False, True, True]
+    by_hand(name, build(name), trainer.steps, float16, tolerance=0.003, rounding=0.003)
+    assert trainer.state.log_history[-1]["sift/backprop_samples"] == STEPS * 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_in_float16_on_cuda(tmp_path: Path) -> None:
+    """As Accelerate sets it up; against the same in float32."""
+    whole, halved = (
+        trained("llama", build("llama"), tmp_path, use_cpu=False, fp16=fp16)
+        for fp16 in (False, True)
+    )
+    assert halved.accelerator.scaler is not None
+    assert whole.steps[0].kept == halved.steps[0].kept
+    assert difference(halved.steps[0].gradients, whole.steps[0].gradients) < 0.01

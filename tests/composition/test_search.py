@@ -1,0 +1,162 @@
+"""`hyperparameter_search` over sift fields: each trial sifts by its own values."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from sift_trainer import SiftTrainer
+from sift_trainer.callback import Selection
+from tests.composition.replay import KEPT, arguments
+from tests.invariants.scale_runs import build, rows
+from tests.invariants.test_sifted_step import EXITS
+
+NAME = "bert_masked_lm"
+STEPS = 2
+GRID = {"sift_criterion": ["loss", "entropy"], "sift_keep_ratio": [0.5, 0.25]}
+EXIT_LAYER = {0.5: 1, 0.25: 2}  # not searched over, but set with the ratio
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Trials(TrainerCallback):
+    """Per trial: its values, what each step selected, and the closing log line."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[dict[str, Any], list[Selection], dict[str, float]]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.noted.append((state.trial_params, [], {}))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.noted[-1][2].update(logs)
+
+
+class Searching(SiftTrainer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trials = Trials()
+        self.add_callback(self.trials)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.trials.noted[-1][1].extend(self.selections)
+        return loss
+
+
+def searching(folder: Path, **changes: Any) -> Searching:
+    return Searching(
+        args=arguments(folder, **{"max_steps": STEPS, "logging_steps": 1, **changes}),
+        model_init=lambda: build(NAME),
+        train_dataset=rows(NAME, "ragged"),
+        eval_dataset=rows(NAME, "ragged")[:4],
+    )
+
+
+def chosen(trial: optuna.Trial, grid: dict[str, list[Any]]) -> dict[str, Any]:
+    return {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
+
+
+def space(trial: optuna.Trial) -> dict[str, Any]:
+    values = chosen(trial, GRID)
+    return {**values, "sift_exit_layer": EXIT_LAYER[values["sift_keep_ratio"]]}
+
+
+def first_scores(criterion: str, exit_layer: int, drawn: int) -> Tensor:
+    """Of the first rows, by hand and by the model of `searching` before its first update."""
+    model, data = build(NAME).eval(), rows(NAME, "ragged")[:drawn]
+    labels = torch.stack([row["labels"] for row in data])
+    with torch.no_grad():
+        tokens = torch.stack([row["input_ids"] for row in data])
+        states = model(input_ids=tokens, output_hidden_states=True).hidden_states
+        log_probabilities = EXITS[NAME](model, states[exit_layer]).log_softmax(dim=-1)
+    if criterion == "entropy":
+        values = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+    else:
+        values = -log_probabilities.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    labelled = labels != -100
+    return (values * labelled).sum(dim=1) / labelled.sum(dim=1)
+
+
+def assert_own_values(values: dict[str, Any], selections: list[Selection], exit_layer: int) -> None:
+    """Batch of candidates, adapter and criterion are those of the trial."""
+    drawn = round(KEPT / values["sift_keep_ratio"])
+    assert [(each.candidates, len(each.rows)) for each in selections] == [(drawn, KEPT)] * STEPS
+    scores = first_scores(values["sift_criterion"], exit_layer, drawn)
+    assert selections[0].scores is not None
+    torch.testing.assert_close(selections[0].scores, scores, rtol=1e-5, atol=1e-6)
+    assert torch.equal(selections[0].rows, scores.topk(KEPT).indices.sort().values)
+
+
+def test_every_trial_sifts_by_its_values(tmp_path: Path) -> None:
+    trainer = searching(tmp_path)
+    best = trainer.hyperparameter_search(
+        space, n_trials=4, direction="minimize", sampler=optuna.samplers.GridSampler(GRID)
+    )
+    assert best.hyperparameters in [values for values, _, _ in trainer.trials.noted]
+    assert len({tuple(values.items()) for values, _, _ in trainer.trials.noted}) == 4
+    for values, selections, last in trainer.trials.noted:
+        assert_own_values(values, selections, EXIT_LAYER[values["sift_keep_ratio"]])
+        assert last["sift/backprop_samples"] == STEPS * KEPT
+        assert last["sift/candidates"] == STEPS * round(KEPT / values["sift_keep_ratio"])
+
+
+class SecondIsPruned(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number == 1
+
+
+def test_a_pruned_trial_leaves_nothing_behind(tmp_path: Path) -> None:
+    trainer = searching(tmp_path, eval_strategy="steps", eval_steps=1)
+    grid = {"sift_criterion": ["loss"], "sift_keep_ratio": [0.5, 0.25, 0.125]}
+    trainer.hyperparameter_search(
+        lambda trial: chosen(trial, grid),
+        n_trials=3,
+        direction="minimize",
+        sampler=optuna.samplers.GridSampler(grid),
+        pruner=SecondIsPruned(),
+    )
+    first, second, third = trainer.trials.noted
+    assert len(second[1]) == 1
+    for values, selections, last in (first, third):
+        assert_own_values(values, selections, exit_layer=1)
+        assert last["sift/backprop_samples"] == STEPS * KEPT
+
+
+def test_a_share_is_not_made_a_whole_number(tmp_path: Path) -> None:
+    """A search gives its values the type of what it replaces, here 0."""
+    trainer = searching(tmp_path, sift_warmup_steps=0)
+    trainer.hyperparameter_search(
+        lambda trial: {"sift_warmup_steps": trial.suggest_float("sift_warmup_steps", 0.5, 0.5)},
+        n_trials=1,
+    )
+    ((_, selections, _),) = trainer.trials.noted
+    assert [selection.scores is not None for selection in selections] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sift_keep_ratio", 1.5, r"sift_keep_ratio=1.5 must be in \(0, 1\]"),
+        ("sift_keep_ratio", 0.9, "draws no candidate more than it trains on"),
+        ("sift_criterion", "hardest", "sift_criterion='hardest' is unknown"),
+        ("sift_exit_layer", 9, "exit layer 9"),
+        ("sift_warmup_steps", 2.0, "no step would sift"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(
+    field: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    trainer = searching(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        trainer.hyperparameter_search(
+            lambda trial: {field: trial.suggest_categorical(field, [value])}, n_trials=1
+        )
+    assert trainer.state.global_step == 0
