@@ -20,7 +20,7 @@ from sift_trainer.arguments import SiftArguments
 from sift_trainer.batch import missing_field
 from sift_trainer.composition import owner_of
 from sift_trainer.tasks import task_of
-from sift_trainer.validation import check_fields, check_first_batch
+from sift_trainer.validation import check_first_batch, check_mapping
 
 TRIED = 2
 """Samples that a collator is tried on."""
@@ -98,7 +98,7 @@ def check_own_loss(
         return
     if (batch := tried_batch(data, collator)) is None:
         return
-    check_fields(batch)
+    check_mapping(batch)
     made_by = f"{trainer.__name__} cannot sift: the collator, {_name_of(collator)}, makes"
     instead = f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
     if (rows := rows_of_a_sample(batch, TRIED)) > 1:

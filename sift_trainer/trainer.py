@@ -37,8 +37,8 @@ from sift_trainer.sifter import Sifter, TrainedLoss
 from sift_trainer.tasks import Task, task_of
 from sift_trainer.validation import (
     check_batch_size,
-    check_fields,
     check_first_batch,
+    check_mapping,
     check_parallelism,
     check_setup,
     check_steps,
@@ -188,7 +188,7 @@ class SiftMixin(SavingMixin):
         """Learn what the model does with its labels, once per training run."""
         check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
-        check_fields(batch)
+        check_mapping(batch)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         task = self._task(bare, batch)
         if self.sift.sift_keep_ratio < 1:

@@ -85,7 +85,7 @@ def check_window(micro_batches: int) -> None:
         )
 
 
-def check_fields(batch: Any) -> None:
+def check_mapping(batch: Any) -> None:
     """Refuse a batch that is no mapping of fields."""
     if not isinstance(batch, Mapping):
         raise ValueError(
