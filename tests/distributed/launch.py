@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import distributed
 
@@ -14,10 +14,17 @@ ROOT = Path(__file__).parents[2]
 LAUNCHER_SETS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
-def leave() -> None:
-    """Wait for the others and close the process group: threads of gloo that outlive it abort."""
+def leave() -> NoReturn:
+    """End this process well, once all others have come here too.
+
+    Past the interpreter's own end, in which threads of gloo now and then abort the process though
+    its group is closed.
+    """
     distributed.barrier()
     distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Popen[str]:
