@@ -7,25 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import (
-    SiftArguments,
-    check_fields,
-    scores_with_model,
-    sift_arguments,
-)
+from sift_trainer.arguments import scores_with_model
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.collation import check_own_loss, check_packing, check_rows_of_samples
 from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases, owner_of
+from sift_trainer.drawing import DrawingMixin
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
-from sift_trainer.length_groups import grouping
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
-    num_candidates,
     num_kept,
     num_skipped,
     select_percentile,
@@ -36,7 +28,6 @@ from sift_trainer.sharding import buffers_of_first, tied_in_one_group, unanimous
 from sift_trainer.sifter import Sifter, TrainedLoss
 from sift_trainer.tasks import Task, task_of
 from sift_trainer.validation import (
-    check_batch_size,
     check_first_batch,
     check_mapping,
     check_parallelism,
@@ -46,7 +37,7 @@ from sift_trainer.validation import (
 )
 
 
-class SiftMixin(SavingMixin):
+class SiftMixin(DrawingMixin, SavingMixin):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
@@ -92,11 +83,6 @@ class SiftMixin(SavingMixin):
         check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
         if (steps := self._planned_steps()) is not None:
             check_steps(self.sift, steps)
-
-    @property
-    def sift(self) -> SiftArguments:
-        """The sift fields of the arguments, or their defaults."""
-        return sift_arguments(self.args)
 
     @property
     def sift_callback(self) -> SiftCallback:
@@ -269,44 +255,6 @@ class SiftMixin(SavingMixin):
         with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
 
-    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
-        """Of an epoch's samples only the kept share is trained on, and counts for the speed."""
-        *values, samples, total, in_epoch, steps = super().set_initial_training_values(
-            args, dataloader
-        )
-        if args.max_steps <= 0:
-            samples *= self.sift.sift_keep_ratio
-        return (*values, samples, total, in_epoch, steps)
-
-    def _planned_steps(self) -> int | None:
-        """Optimisation steps of the run, as far as they are known before the data is touched."""
-        args, data = self.args, self.train_dataset
-        if args.max_steps > 0:
-            return int(args.max_steps)
-        if not has_length(data):
-            return None
-        drawn = self._candidates() * args.world_size
-        loader = DataLoader(data, drawn, drop_last=args.dataloader_drop_last)
-        return int(self.set_initial_training_values(args, loader)[-1])
-
-    def _candidates(self) -> int:
-        """Rows that one process draws for a micro-batch."""
-        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
-        shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
-        return drawn // self.args.world_size if shared else drawn
-
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """Training batches are of candidates. Private in Transformers: the public
-        `get_train_dataloader` reads its batch size from what also counts the samples trained on."""
-        if kwargs.get("is_training"):
-            check_fields(self.args)  # a hyperparameter search sets them past the constructor
-            rows = kwargs["batch_size"]
-            check_batch_size(self.sift, rows)  # auto_find_batch_size may shrink it
-            kwargs["batch_size"] = drawn = num_candidates(rows, self.sift.sift_keep_ratio)
-            if kwargs.get("sampler_fn") is not None:
-                kwargs["sampler_fn"] = grouping(kwargs["sampler_fn"], rows, drawn)
-        return super()._get_dataloader(*args, **kwargs)
-
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor | int | None]:
@@ -314,7 +262,7 @@ class SiftMixin(SavingMixin):
 
         None, if nothing is left to train: resumed at its end, a run would take one step more.
         """
-        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+        if self.control.should_training_stop or 0 < self.state.max_steps <= self.state.global_step:
             return [], None
         with self.sift_callback.timer.span("data"):
             batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
