@@ -73,7 +73,7 @@ def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
 
 def _take(value: Any, rows: Tensor) -> Any:
     if isinstance(value, Tensor) and value.dim():
-        return value.index_select(0, rows.to(value.device))
+        return value[rows.to(value.device)]  # index_select would lose a channels-last layout
     if isinstance(value, (list, tuple)):
         return type(value)(value[row] for row in rows.tolist())
     return value

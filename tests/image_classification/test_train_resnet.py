@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sift_trainer.config import ConfigError
+from sift_trainer.batch import take_rows
+from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.images import load_images
 from sift_trainer.image_classification import main
-from sift_trainer.image_classification.arguments import ImageArguments
-from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION
+from sift_trainer.image_classification.arguments import KINDS, ImageArguments, Settings
+from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION, build_trainer, load_data
 from sift_trainer.models import EarlyExitResNetForImageClassification
 from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
 from tests.pretraining.toy import flags
@@ -98,6 +99,24 @@ def test_runs_of_the_same_time_have_that_of_their_baseline(trained: Path) -> Non
             assert spent["early_exit_same_time"] >= spent["baseline"]
 
 
+def test_a_run_of_the_same_time_ends_with_the_seconds_in_its_baselines_log(tmp_path: Path) -> None:
+    """A log that is made to say next to nothing: the first step spends it."""
+    argv = tiny(tmp_path, table(tmp_path, 2, [1e-2]))
+    main([*argv, "--runs", "baseline"])
+    log = tmp_path / "out" / CELLS[0] / "baseline" / "log.jsonl"
+    text = re.sub(r'("sift/\w+_hours": )[0-9.e+-]+', r"\g<1>1e-12", log.read_text())
+    assert text != log.read_text()
+    log.write_text(text)
+    runs = main([*argv, "--runs", "early_exit_same_time", "last_exit_same_time"])
+    assert [run.final.spent.step for run in runs] == [1, 1]
+
+
+def test_train_seconds_end_a_run(tmp_path: Path) -> None:
+    argv = tiny(tmp_path, table(tmp_path, 3, [1e-2]), train_seconds=1e-9)
+    (run,) = main([*argv, "--runs", "baseline"])
+    assert run.final.spent.step == 1
+
+
 def test_accuracy_is_that_of_the_saved_model_on_all_test_images(trained: Path) -> None:
     """6 of them in batches of 5, the last of one."""
     folder = trained / CELLS[0] / "early_exit"
@@ -116,6 +135,23 @@ def test_accuracy_is_that_of_the_saved_model_on_all_test_images(trained: Path) -
     assert step == STEPS
     assert float(output.loss) == pytest.approx(loss, rel=1e-5)
     assert float((output.logits.argmax(-1) == labels).float().mean()) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_is_the_layout_of_weights_and_of_kept_images(
+    tmp_path: Path, channels_last: bool
+) -> None:
+    argv = tiny(tmp_path, table(tmp_path, 3, RATES), channels_last=channels_last)
+    (run,) = parse_config(KINDS, [*argv, "--runs", RUN]).runs.values()
+    settings = Settings(*run)
+    trainer = build_trainer(settings, load_data(settings), settings.args, [])
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    convolution = trainer.model.resnet.encoder.stages[0].layers[0].layer[1].convolution
+    assert convolution.weight.is_contiguous(memory_format=layout)
+    batch = next(iter(trainer.get_train_dataloader()))
+    kept = take_rows(batch, torch.tensor([0, 3, 5]))["pixel_values"]
+    for images in (batch["pixel_values"], kept):
+        assert images.is_contiguous(memory_format=layout)
 
 
 def test_channels_last_changes_the_layout_and_not_the_values(trained: Path) -> None:
