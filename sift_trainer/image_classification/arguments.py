@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from sift_trainer.arguments import SiftTrainingArguments
@@ -96,8 +96,7 @@ def waits_for(name: str, run: Settings) -> str | None:
     """The run, of the same grid cell, whose time the run called ``name`` is given."""
     if run.duration.same_time_as is None:
         return None
-    cell, slash, _ = name.rpartition("/")
-    return f"{cell}{slash}{run.duration.same_time_as}"
+    return str(PurePosixPath(name).with_name(run.duration.same_time_as))
 
 
 def _check_run(run: Settings) -> None:

@@ -109,7 +109,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
-    except Exception as error:
+    except Exception as error:  # a broken pickle can end in nearly any
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not CIFAR-100's dictionary")

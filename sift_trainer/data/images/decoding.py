@@ -58,7 +58,7 @@ def open_image(image: StoredImage) -> "Image":
         else:
             data = content.read_bytes() if isinstance(content, Path) else content
             picture = _pillow().open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:
+    except Exception as error:  # Pillow's readers raise what they like, here and below
         raise _unreadable(image.place, error) from error
     return picture
 
