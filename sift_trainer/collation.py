@@ -19,6 +19,7 @@ from transformers.trainer_utils import has_length
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.batch import missing_field
 from sift_trainer.composition import owner_of
+from sift_trainer.positions import label_counts
 from sift_trainer.tasks import task_of
 from sift_trainer.validation import check_first_batch, check_mapping
 
@@ -131,3 +132,30 @@ def check_rows_of_samples(trainer: type, rows: int, expected: int) -> None:
 
 def _name_of(thing: Any) -> str:
     return getattr(thing, "__name__", type(thing).__name__)
+
+
+def labels_per_row(collator: Any, batch: Mapping[str, Any]) -> int | None:
+    """The most labels of a row, as the collator's attribute ``labels_per_row`` says; None if it
+    says nothing.
+
+    Args:
+        batch: the first one, which is held to it.
+
+    Raises:
+        ValueError: if that is no number of labels, or a row has more.
+    """
+    promised = getattr(collator, "labels_per_row", None)
+    if promised is None:
+        return None
+    name = f"{type(collator).__name__}.labels_per_row={promised!r}"
+    if type(promised) is not int or promised < 1:
+        raise ValueError(f"{name} must be a whole number above 0, such as 19, or None")
+    labels = batch.get("labels")
+    if isinstance(labels, Tensor) and labels.dim() > 1:
+        most = int(label_counts(labels).max())
+        if most > promised:
+            raise ValueError(
+                f"{name}, but a row of the first batch has {most} labels, of which the rest would "
+                f"be lost; give the most that a row can have, or None"
+            )
+    return promised

@@ -64,9 +64,9 @@ class LabelledHead:
         finally:
             self._set(before)
 
-    def gather(self, positions: Tensor, shape: torch.Size) -> AbstractContextManager[None]:
-        """`at`, for batches of any ``shape``."""
-        return self.at(positions)
+    def gather(self, positions: ScoredPositions, shifted: bool) -> AbstractContextManager[None]:
+        """`at`, for the predictions that `gathered_labels` are the labels of."""
+        return self.at(_with_last(positions.flat) if shifted else positions.flat)
 
     @property
     def positions(self) -> Tensor | None:
@@ -88,14 +88,18 @@ class LabelledHead:
         return (gathered.unsqueeze(0), *inputs[1:])
 
 
-def gathered_labels(positions: ScoredPositions, shifted: bool) -> tuple[Tensor, Tensor]:
-    """Flat positions (M,) and labels (1, M) that give the model's own loss its N predictions.
+def gathered_labels(positions: ScoredPositions, shifted: bool) -> Tensor:
+    """Labels (1, M) that give the model's own loss its N predictions, and no other.
 
     A causal model's loss drops the first label and the last prediction. So a label that is ignored
     goes in front and one prediction, the last again, behind: M = N + 1; otherwise M = N.
     """
-    if not shifted or not len(positions.flat):
-        return positions.flat, positions.targets.unsqueeze(0)
-    flat = torch.cat([positions.flat, positions.flat[-1:]])
-    ignored = positions.targets.new_full((1,), IGNORE_INDEX)
-    return flat, torch.cat([ignored, positions.targets]).unsqueeze(0)
+    labels = positions.targets
+    if shifted and len(labels):
+        labels = torch.cat([labels.new_full((1,), IGNORE_INDEX), labels])
+    return labels.unsqueeze(0)
+
+
+def _with_last(flat: Tensor) -> Tensor:
+    """The last position once more, if there is one."""
+    return torch.cat([flat, flat[-1:]])

@@ -18,12 +18,13 @@ from torch import Tensor
 from sift_trainer.batch import take_rows
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.labelled_head import gathered_labels
-from sift_trainer.positions import IGNORE_INDEX, label_counts, scored_positions
+from sift_trainer.positions import IGNORE_INDEX, ScoredPositions, label_counts, scored_positions
 
 Forward = Callable[..., Any]
 
-Gather = Callable[[Tensor, torch.Size], AbstractContextManager[None]]
-"""``(flat positions (N,), shape (B, T))`` -> a context in which logits are (1, N, V) there."""
+Gather = Callable[[ScoredPositions, bool], AbstractContextManager[None]]
+"""``(N positions, shifted)`` -> a context in which logits are (1, M, V), those that
+`gathered_labels` are the labels of."""
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 """How models answer to labels that they were not written for."""
@@ -113,14 +114,15 @@ def why_not_gathered(
     positions = scored_positions(aligned_labels)
     if not len(positions.flat):
         return "the first batch has no labelled position to try it on"
-    flat, labels = gathered_labels(positions, shifted)
+    labels = gathered_labels(positions, shifted)
     dense = forward(**batch)
     try:
-        with gather(flat, aligned_labels.shape):
+        with gather(positions, shifted):
             sparse = forward(**{**batch, "labels": labels})
-        expected = logits_of(dense, "the model").flatten(0, -2)[flat]
+        expected = logits_of(dense, "the model").flatten(0, -2)[positions.flat]
         rounding = torch.finfo(expected.dtype).eps
-        expected, found = expected.float(), logits_of(sparse, "the model").flatten(0, -2).float()
+        found = logits_of(sparse, "the model").flatten(0, -2)[: len(expected)].float()
+        expected = expected.float()
         # Rounding differs with the rows in a product; a misplaced row differs by far more.
         same = bool((expected - found).abs().max() <= 0.05 * expected.std() + 1e-6)
     except _REFUSALS as error:

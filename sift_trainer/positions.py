@@ -12,19 +12,47 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True)
 class ScoredPositions:
-    """The N scored predictions of a batch of ``num_rows`` samples, in row order.
+    """The N scored predictions of a batch, in row order, side by side in each row.
 
     Attributes:
         flat: ``(N,)`` indices into the flattened ``(B * T,)`` predictions.
         rows: ``(N,)`` the sample that each belongs to.
-        targets: ``(N,)`` the label of each.
-        num_rows: B.
+        slots: ``(N,)`` its place among those of its row.
+        targets: ``(N,)`` the label of each; -100 where a place is filled by a prediction that has
+            none, so that all rows have as many.
+        shape: (B, T).
+        per_row: places of the row with the most.
     """
 
     flat: Tensor
     rows: Tensor
+    slots: Tensor
     targets: Tensor
-    num_rows: int
+    shape: tuple[int, int]
+    per_row: int
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.shape[0]
+
+    def laid_out(self, values: Tensor) -> Tensor:
+        """``values`` (N, ...) of the positions -> (B, per_row, ...), with zeros where none is."""
+        laid = values.new_zeros(self.num_rows, self.per_row, *values.shape[1:])
+        laid[self.rows, self.slots] = values
+        return laid
+
+    def with_first(self) -> "ScoredPositions":
+        """The first position of each row in its first place, these behind it: (B + N,)."""
+        first = torch.arange(self.num_rows, device=self.flat.device)
+        return ScoredPositions(
+            torch.cat([first * self.shape[1], self.flat]),
+            torch.cat([first, self.rows]),
+            torch.cat([torch.zeros_like(first), self.slots + 1]),
+            torch.cat([torch.full_like(first, IGNORE_INDEX), self.targets]),
+            self.shape,
+            self.per_row + 1,
+        )
 
 
 def next_token_labels(labels: Tensor) -> Tensor:
@@ -39,26 +67,50 @@ def aligned_labels(labels: Tensor, shifted: bool) -> Tensor:
 
 
 def scored_positions(
-    labels: Tensor, fraction: float = 1.0, generator: torch.Generator | None = None
+    labels: Tensor,
+    fraction: float = 1.0,
+    generator: torch.Generator | None = None,
+    per_row: int | None = None,
 ) -> ScoredPositions:
     """The labelled positions of ``labels`` (B,) or (B, T), or a random share of each sample's.
+
+    How many there are is known on the device only. Asking for it is a wait of the host, which
+    ``per_row`` saves: the positions then are B times as many, whatever the labels are, which also
+    lets compiled graphs be used again.
 
     Args:
         labels: aligned with the logits; -100 marks positions without a label.
         fraction: share of a sample's labelled positions to take, rounded, at least one.
         generator: CPU generator that draws the subset; not touched when ``fraction`` is 1.
+        per_row: the most labels that a row can have, where that is known. Of a row with more only
+            the first are taken.
     """
     labelled = labels.reshape(len(labels), -1) != IGNORE_INDEX
+    batch, length = labelled.shape
+    if labels.dim() == 1:
+        per_row = 1
     if fraction < 1.0:
         labelled = _subset(labelled, fraction, generator)
-    flat = labelled.flatten().nonzero().squeeze(1)
-    rows = flat // labelled.shape[1]
-    return ScoredPositions(flat, rows, labels.flatten()[flat], len(labels))
+        per_row = per_row and max(1, round(per_row * fraction))
+    if per_row is None:
+        flat = labelled.flatten().nonzero().squeeze(1)
+        rows = flat // length
+        counts = labelled.sum(dim=1)
+        slots = torch.arange(len(flat), device=flat.device) - (counts.cumsum(0) - counts)[rows]
+        targets = labels.flatten()[flat]
+        return ScoredPositions(flat, rows, slots, targets, (batch, length), int(counts.max()))
+    per_row = min(per_row, length)
+    columns = (~labelled).byte().sort(dim=1, stable=True).indices[:, :per_row]  # labelled first
+    places = torch.arange(batch * per_row, device=labels.device)
+    rows = places // per_row
+    flat = rows * length + columns.flatten()
+    targets = labels.flatten()[flat].masked_fill(~labelled.flatten()[flat], IGNORE_INDEX)
+    return ScoredPositions(flat, rows, places % per_row, targets, (batch, length), per_row)
 
 
 def _subset(labelled: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
     """A uniform subset of fixed size of the True entries in each row of ``labelled`` (B, T)."""
-    keys = torch.rand(labelled.shape, generator=generator).to(labelled.device)
+    keys = torch.rand(labelled.shape, generator=generator).to(labelled.device, non_blocking=True)
     rank = keys.masked_fill(~labelled, 2.0).argsort(dim=1).argsort(dim=1)
     size = (labelled.sum(dim=1) * fraction).round().clamp(min=1)
     return labelled & (rank < size[:, None])

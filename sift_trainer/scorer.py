@@ -56,6 +56,7 @@ class Scorer:
         label_names: the batch fields that hold labels.
         head: its labelled-only head; None to pass all positions through exit block and head.
         task: what it predicts.
+        labels_per_row: the most labels of a row, where that is known.
 
     Raises:
         ValueError: at construction, if no early exit fits the model, it is not that deep, or the
@@ -69,7 +70,9 @@ class Scorer:
         label_names: list[str],
         head: LabelledHead | None,
         task: Task | None = None,
+        labels_per_row: int | None = None,
     ) -> None:
+        self.labels_per_row = labels_per_row
         self.criterion = sift.sift_criterion
         self.token_fraction = sift.sift_token_fraction
         self.task = task or ClassIds()
@@ -101,7 +104,9 @@ class Scorer:
             return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
         labels = self._labels(batch)
         if self.head is not None and labels is not None:
-            positions = scored_positions(labels, self.token_fraction, generator)
+            positions = scored_positions(
+                labels, self.token_fraction, generator, self.labels_per_row
+            )
             logits = self._logits(forward, batch, labels, positions)
             return score_positions(self.task.criterion(self.criterion), logits, positions)
         with self.adapter.at(self.exit_layer):
@@ -139,9 +144,9 @@ class Scorer:
         prune = self.adapter.gathers_positions and labels.dim() > 1
         # Without a label one position passes for nothing: all processes have to call the same
         # modules where their parameters are sharded.
-        flat = positions.flat if len(positions.flat) else positions.flat.new_zeros(1)
-        head = nullcontext() if prune else self.head.at(flat)
-        with self.adapter.at(self.exit_layer, flat if prune else None), head:
+        passing = positions if len(positions.flat) else positions.with_first()
+        head = nullcontext() if prune else self.head.at(passing.flat)
+        with self.adapter.at(self.exit_layer, passing if prune else None), head:
             logits = self.adapter.logits(forward(**self._inputs(batch)))
         return logits.flatten(0, -2)[: len(positions.flat)]
 

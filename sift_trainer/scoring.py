@@ -4,16 +4,12 @@ A criterion turns the logits of single predictions into values; a sample's score
 values at its scored positions (sections 6 and 7.1 of the paper: loss-based and entropy-based SIFT).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sift_trainer.positions import ScoredPositions, scored_positions
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder."""
+from sift_trainer.logit_pass import Criterion, criterion_values
+from sift_trainer.positions import IGNORE_INDEX, ScoredPositions, scored_positions
 
 UNLABELLED = torch.finfo(torch.float32).min
 """Score of a sample without a scored position: below every finite score, above a non-finite one."""
@@ -28,10 +24,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
 
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Shannon entropy of each predicted distribution, in nats: logits (N, C) -> (N,)."""
-    # Not log-partition minus mean logit: that is NaN where a class has the logit -inf, and cancels.
-    probabilities = torch.softmax(logits.float(), dim=-1)
-    summed: Tensor = torch.special.entr(probabilities).sum(dim=-1)
-    return summed
+    # Not log-partition minus mean logit, which cancels. Clamped, as 0 * -inf is NaN where a class
+    # has the logit -inf.
+    log_probabilities = torch.log_softmax(logits.float(), dim=-1).clamp(min=-1e4)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
 
 
 CRITERIA: dict[str, Criterion | None] = {
@@ -52,21 +48,25 @@ def register_criterion(name: str, criterion: Criterion) -> None:
     CRITERIA[name] = criterion
 
 
-def mean_per_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """Mean of ``values`` (N,) over the positions of each row, ``rows`` (N,) -> (num_rows,) fp32.
+def mean_per_row(values: Tensor, positions: ScoredPositions) -> Tensor:
+    """Mean of ``values`` (N,) over the labelled positions of each row -> (B,) fp32.
 
-    Rows without a position get ``UNLABELLED``.
+    Rows without a labelled position get ``UNLABELLED``.
     """
-    zeros = torch.zeros(num_rows, dtype=torch.float32, device=values.device)
-    total = zeros.index_add(0, rows, values.float())
-    count = zeros.index_add(0, rows, torch.ones_like(values, dtype=torch.float32))
+    labelled = positions.targets != IGNORE_INDEX
+    total = positions.laid_out(values.float().where(labelled, 0.0)).sum(dim=1)
+    count = positions.laid_out(labelled.float()).sum(dim=1)
     return torch.where(count > 0, total / count.clamp(min=1), UNLABELLED)
 
 
-def score_positions(criterion: Criterion, logits: Tensor, positions: ScoredPositions) -> Tensor:
-    """Per-sample scores (B,) of the logits (N, C) at ``positions``."""
-    values = criterion(logits, positions.targets)
-    return mean_per_row(values, positions.rows, positions.num_rows)
+def score_positions(
+    criterion: Criterion, logits: Tensor, positions: ScoredPositions, gathered: bool = True
+) -> Tensor:
+    """Per-sample scores (B,) of the logits at ``positions``: of those (N, C) that were gathered
+    there, or of all (B * T, C)."""
+    rows = None if gathered else positions.flat
+    targets = positions.targets.clamp(min=0)  # a place without a label has some class's value
+    return mean_per_row(criterion_values(criterion, logits, targets, rows), positions)
 
 
 def _per_sample(criterion: Criterion, logits: Tensor, labels: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def _per_sample(criterion: Criterion, logits: Tensor, labels: Tensor) -> Tensor:
             f"{tuple(logits.shape[:-1])}, got {tuple(labels.shape)}"
         )
     positions = scored_positions(labels)
-    return score_positions(criterion, logits.flatten(0, -2)[positions.flat], positions)
+    return score_positions(criterion, logits.flatten(0, -2), positions, gathered=False)
 
 
 def per_sample_loss(logits: Tensor, labels: Tensor) -> Tensor:

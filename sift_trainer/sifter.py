@@ -54,6 +54,8 @@ class Sifter:
         task: what the model predicts.
         trained_loss: the loss that is trained on, where that is not the model's own; None if it is,
             or if training alone can tell.
+        labels_per_row: the most labels of a row, where that is known: then nothing here waits for
+            the device to count them.
 
     Raises:
         ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
@@ -73,8 +75,10 @@ class Sifter:
         agreed: Callable[[bool], bool] = bool,
         task: Task = CLASS_IDS,
         trained_loss: TrainedLoss | None = None,
+        labels_per_row: int | None = None,
     ) -> None:
         self.model = model
+        self.labels_per_row = labels_per_row
         self.forward = forward if own_loss is None else with_known_fields(model, forward)
         self.task = task
         self.label_names = label_names
@@ -97,7 +101,7 @@ class Sifter:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
         self.scorer = (
-            Scorer(model, sift, label_names, self.head, self.task)
+            Scorer(model, sift, label_names, self.head, self.task, labels_per_row)
             if sift.sift_keep_ratio < 1
             else None
         )
@@ -213,9 +217,9 @@ class Sifter:
             yield batch
             return
         aligned = aligned_labels(batch["labels"], self.shifted)
-        flat, labels = gathered_labels(scored_positions(aligned), self.shifted)
-        with self.gather(flat, aligned.shape):
-            yield {**batch, "labels": labels}
+        positions = scored_positions(aligned, per_row=self.labels_per_row)
+        with self.gather(positions, self.shifted):
+            yield {**batch, "labels": gathered_labels(positions, self.shifted)}
 
     def countable(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels that the loss sums over, where the Trainer counts them.

@@ -12,7 +12,12 @@ from transformers import Trainer
 from sift_trainer.arguments import scores_with_model
 from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
-from sift_trainer.collation import check_own_loss, check_packing, check_rows_of_samples
+from sift_trainer.collation import (
+    check_own_loss,
+    check_packing,
+    check_rows_of_samples,
+    labels_per_row,
+)
 from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases, owner_of
 from sift_trainer.drawing import DrawingMixin
 from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
@@ -199,6 +204,7 @@ class SiftMixin(DrawingMixin, SavingMixin):
                 agreed=unanimous(self.accelerator),
                 task=task,
                 trained_loss=self._trained_loss(model if self.is_fsdp_enabled else bare, forward),
+                labels_per_row=labels_per_row(self.data_collator, batch),
             )
         self._share_buffers = buffers_of_first(self.accelerator, bare)
         if not self._sifter.divides_by_count:

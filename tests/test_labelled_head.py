@@ -1,5 +1,6 @@
 """The head on labelled positions only: the loss and every gradient of the dense head, for less."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from sift_trainer.labelled_head import LabelledHead, gathered_labels, output_embeddings_of
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.positions import ScoredPositions, scored_positions
 from tests.tiny import FAMILIES, LENGTH, VOCABULARY, WIDTH, PlainNet, token_labels
 
 MASKED = (
@@ -31,8 +32,10 @@ def by_hand(labels: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
 
 
 def positions_of(labels: Tensor, shifted: bool) -> ScoredPositions:
+    """With the flat positions and targets by hand."""
+    positions = scored_positions(labels)
     flat, targets = by_hand(labels, shifted)
-    return ScoredPositions(flat, flat // LENGTH, targets, len(labels))
+    return replace(positions, flat=flat, targets=targets)
 
 
 def loss_and_gradients(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
@@ -53,8 +56,9 @@ def compare(name: str, batch: dict[str, Any], rows: int) -> None:
     dense, expected = loss_and_gradients(model, batch)
     head = LabelledHead.of(model)
     assert head is not None
-    flat, labels = gathered_labels(positions_of(batch["labels"], shifted), shifted)
-    with head.at(flat):
+    positions = positions_of(batch["labels"], shifted)
+    labels = gathered_labels(positions, shifted)
+    with head.gather(positions, shifted):
         sparse, found = loss_and_gradients(model, {**batch, "labels": labels})
 
     assert next(v for k, v in sparse.items() if k != "loss").shape == (1, rows, VOCABULARY)
@@ -171,12 +175,18 @@ def test_the_output_embeddings_are_the_projection_to_the_vocabulary() -> None:
 def test_labels_as_the_model_will_read_them() -> None:
     """Predictions 1 and 5 with labels 7 and 8. A shifting loss pairs prediction i with label i + 1
     and drops the last prediction, so an ignored label goes in front and prediction 5 twice."""
-    positions = ScoredPositions(torch.tensor([1, 5]), torch.tensor([0, 1]), torch.tensor([7, 8]), 2)
-    flat, labels = gathered_labels(positions, shifted=False)
-    assert (flat.tolist(), labels.tolist()) == ([1, 5], [[7, 8]])
-    flat, labels = gathered_labels(positions, shifted=True)
-    assert (flat.tolist(), labels.tolist()) == ([1, 5, 5], [[-100, 7, 8]])
-    nothing = torch.zeros(0, dtype=torch.long)
-    for shifted in (False, True):
-        flat, labels = gathered_labels(ScoredPositions(nothing, nothing, nothing, 2), shifted)
-        assert (flat.tolist(), labels.tolist()) == ([], [[]])
+    labels = torch.full((2, 4), -100)
+    labels[0, 1], labels[1, 1] = 7, 8
+    head = LabelledHead.of(FAMILIES["gpt2"].build())
+    assert head is not None
+    for batch, shifted, flat, found in (
+        (labels, False, [1, 5], [7, 8]),
+        (labels, True, [1, 5, 5], [-100, 7, 8]),
+        (torch.full((2, 4), -100), False, [], []),
+        (torch.full((2, 4), -100), True, [], []),
+    ):
+        positions = scored_positions(batch)
+        assert gathered_labels(positions, shifted).tolist() == [found]
+        with head.gather(positions, shifted):
+            assert head.positions is not None
+            assert head.positions.tolist() == flat

@@ -23,18 +23,43 @@ def test_positions_row_by_row() -> None:
     assert positions.flat.tolist() == [1, 6, 8]
     assert positions.rows.tolist() == [0, 2, 2]
     assert positions.targets.tolist() == [4, 0, 9]
-    assert positions.num_rows == 3
+    assert positions.slots.tolist() == [0, 0, 1]
+    assert (positions.num_rows, positions.shape, positions.per_row) == (3, (3, 3), 2)
     assert label_counts(labels).tolist() == [1, 0, 2]
 
 
 def test_one_prediction_per_sample() -> None:
     labels = torch.tensor([3, -100, 0])
     positions = scored_positions(labels)
-    assert positions.flat.tolist() == [0, 2]
-    assert positions.rows.tolist() == [0, 2]
-    assert positions.targets.tolist() == [3, 0]
+    assert positions.flat.tolist() == positions.rows.tolist() == [0, 1, 2]
+    assert positions.targets.tolist() == [3, -100, 0]
     assert label_counts(labels).tolist() == [1, 0, 1]
-    assert scored_positions(labels, 0.1, torch.Generator()).flat.tolist() == [0, 2]
+    assert scored_positions(labels, 0.1, torch.Generator()).targets.tolist() == [3, -100, 0]
+
+
+def test_as_many_places_in_each_row() -> None:
+    """Labelled ones first, in their order; then others, without a target."""
+    labels = torch.tensor([[-100, 4, -100], [-100, -100, -100], [0, -100, 9]])
+    positions = scored_positions(labels, per_row=2)
+    assert positions.flat.tolist() == [1, 0, 3, 4, 6, 8]
+    assert positions.rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert positions.slots.tolist() == [0, 1, 0, 1, 0, 1]
+    assert positions.targets.tolist() == [4, -100, -100, -100, 0, 9]
+    assert positions.per_row == 2
+    assert scored_positions(labels, per_row=7).per_row == 3  # a row has no more
+
+
+def test_the_first_position_in_front() -> None:
+    labels = torch.tensor([[-100, 4, -100], [-100, -100, -100], [0, -100, 9]])
+    positions = scored_positions(labels).with_first()
+    places = zip(positions.rows.tolist(), positions.slots.tolist(), strict=True)
+    assert dict(zip(places, positions.flat.tolist(), strict=True)) == {
+        **{(row, 0): 3 * row for row in range(3)},
+        **{(0, 1): 1, (2, 1): 6, (2, 2): 8},
+    }
+    assert positions.per_row == 3
+    laid = positions.laid_out(positions.flat)
+    assert laid.tolist() == [[0, 1, 0], [3, 0, 0], [6, 6, 8]]
 
 
 def test_no_label_no_position() -> None:
@@ -49,14 +74,20 @@ def test_everything_is_taken_without_a_draw() -> None:
     assert torch.equal(generator.get_state(), before)
 
 
-def taken(labels: Tensor, fraction: float, seed: int) -> list[list[int]]:
+def taken(
+    labels: Tensor, fraction: float, seed: int, per_row: int | None = None
+) -> list[list[int]]:
     """The taken columns of each row."""
-    positions = scored_positions(labels, fraction, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    positions = scored_positions(labels, fraction, generator, per_row)
     rows: list[list[int]] = [[] for _ in labels]
-    for row, flat in zip(positions.rows.tolist(), positions.flat.tolist(), strict=True):
+    for row, flat, target in zip(
+        positions.rows.tolist(), positions.flat.tolist(), positions.targets.tolist(), strict=True
+    ):
         assert flat // labels.shape[1] == row
-        rows[row].append(flat % labels.shape[1])
-    assert torch.equal(positions.targets, labels.flatten()[positions.flat])
+        if target != -100:
+            assert target == labels.flatten()[flat]
+            rows[row].append(flat % labels.shape[1])
     return rows
 
 
@@ -71,6 +102,7 @@ def test_a_share_of_each_row_rounded_and_at_least_one(fraction: float) -> None:
             assert len(columns) == (max(1, round(fraction * count)) if count else 0)
             assert set(columns) <= all_of_it
             assert columns == sorted(columns)
+        assert taken(labels, fraction, seed, per_row=11) == rows
 
 
 def test_the_same_seed_takes_the_same_and_another_seed_another() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sift_trainer import per_sample_entropy, per_sample_loss
 from sift_trainer.arguments import SiftArguments
+from sift_trainer.positions import scored_positions
 from sift_trainer.scoring import CRITERIA, UNLABELLED, mean_per_row, register_criterion
 
 
@@ -163,9 +164,19 @@ def test_shapes_that_disagree_are_refused(
 
 
 def test_means_of_ragged_rows() -> None:
-    values, rows = torch.tensor([1.0, 2.0, 6.0, 5.0]), torch.tensor([0, 2, 2, 3])
-    assert mean_per_row(values, rows, 5).tolist() == [1.0, UNLABELLED, 4.0, 5.0, UNLABELLED]
-    assert mean_per_row(values.bfloat16(), rows, 5).dtype is torch.float32
+    labels = torch.tensor([[9, -100], [-100, -100], [9, 9], [-100, 9], [-100, -100]])
+    positions, values = scored_positions(labels), torch.tensor([1.0, 2.0, 6.0, 5.0])
+    assert mean_per_row(values, positions).tolist() == [1.0, UNLABELLED, 4.0, 5.0, UNLABELLED]
+    assert mean_per_row(values.bfloat16(), positions).dtype is torch.float32
+
+
+def test_means_of_rows_with_filled_places() -> None:
+    """What stands at places without a label has no part in it, be it not a number."""
+    labels = torch.tensor([[9, -100], [-100, -100], [9, 9], [-100, 9]])
+    positions = scored_positions(labels, per_row=2)
+    nan = math.nan
+    values = torch.tensor([1.0, nan, nan, nan, 2.0, 6.0, 5.0, nan])
+    assert mean_per_row(values, positions).tolist() == [1.0, UNLABELLED, 4.0, 5.0]
 
 
 def test_unlabelled_is_finite_and_below_any_score() -> None:

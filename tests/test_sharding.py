@@ -10,9 +10,10 @@ from sift_trainer import SiftArguments
 from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.early_exit.blocks import find_blocks
 from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.positions import scored_positions
 from sift_trainer.sharding import tied_in_one_group, unanimous
 from sift_trainer.validation import check_parallelism
-from tests.tiny import FAMILIES, PlainNet
+from tests.tiny import FAMILIES, PlainNet, token_labels
 
 # Read off the classes: a bias that is the head's own parameter too; in T5 and BART the embeddings
 # of encoder and decoder.
@@ -81,11 +82,12 @@ def test_a_pruned_block_is_called_as_a_module() -> None:
     adapter, head = exit_adapter(model), LabelledHead.of(model)
     assert head is not None
     depth = adapter.depth
-    with adapter.at(2, torch.tensor([1, 3])):
+    positions = scored_positions(token_labels((3, 0, 1, 5)))
+    with adapter.at(2, positions):
         assert called(model, batch) == [1, 2]
     last_block = labelled_last_block(model, head)
     assert last_block is not None
-    with last_block.gather(torch.tensor([1, 3]), batch["input_ids"].shape):
+    with last_block.gather(positions, shifted=False):
         assert called(model, batch) == list(range(1, depth + 1))
     assert all("forward" not in vars(block) for block in model.bert.encoder.layer)
 
@@ -96,11 +98,12 @@ def test_a_forward_of_the_blocks_own_is_back_afterwards(fails: bool) -> None:
     model = FAMILIES["bert-mlm"].build()
     block = model.bert.encoder.layer[0]
     block.forward = own = block.forward
+    positions = scored_positions(torch.tensor([[5, -100]]))
     if fails:
-        with pytest.raises(RuntimeError), exit_adapter(model).at(1, torch.tensor([1])):
+        with pytest.raises(RuntimeError), exit_adapter(model).at(1, positions):
             raise RuntimeError
     else:
-        with exit_adapter(model).at(1, torch.tensor([1])):
+        with exit_adapter(model).at(1, positions):
             assert block.forward is not own
     assert vars(block)["forward"] is own
 

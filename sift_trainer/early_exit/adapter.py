@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from sift_trainer.positions import ScoredPositions
+
 
 class ExitAdapter(ABC):
     """How one architecture leaves early. One instance serves one model.
@@ -35,12 +37,12 @@ class ExitAdapter(ABC):
         return check_exit(k, self.depth, type(self.model).__name__)
 
     @abstractmethod
-    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         """While active, calling the model runs blocks 1..k, then its final norm and head.
 
         Args:
             k: exit block, 1..L.
-            positions: ``(N,)`` flat indices into (batch x length), only if `gathers_positions`.
+            positions: N predictions of the batch, only if `gathers_positions`.
         """
 
     def logits(self, outputs: Any) -> Tensor:
@@ -55,7 +57,7 @@ class WholeModel(ExitAdapter):
     def depth(self) -> int:
         return 1
 
-    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         return nullcontext()
 
 

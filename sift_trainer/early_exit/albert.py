@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.positions import ScoredPositions
 
 
 class AlbertExit(ExitAdapter):
@@ -22,7 +23,7 @@ class AlbertExit(ExitAdapter):
         return int(self.encoder.config.num_hidden_layers)
 
     @contextmanager
-    def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
         before = self.encoder.config
         truncated = copy(before)  # the rest of the model keeps the one that it was built from
         truncated.num_hidden_layers = _Calls(k, before.num_hidden_layers)

@@ -6,10 +6,11 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedConfig
 
 from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.positions import ScoredPositions
 
 
 class TruncatableModuleList(nn.ModuleList):
@@ -62,7 +63,7 @@ class BlockStackExit(ExitAdapter):
             )
         return k
 
-    def at(self, k: int, positions: Tensor | None = None) -> AbstractContextManager[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         return self.ending_in(k, self.exit_forward(k, positions))
 
     @contextmanager
@@ -79,7 +80,7 @@ class BlockStackExit(ExitAdapter):
         finally:
             self.blocks.exit_at = before
 
-    def exit_forward(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
+    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
         """What block k computes when it is the exit; None for what it always does."""
         return None
 

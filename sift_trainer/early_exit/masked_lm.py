@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from sift_trainer.early_exit.blocks import BlockStackExit
 from sift_trainer.labelled_head import LabelledHead, output_embeddings_of
+from sift_trainer.positions import ScoredPositions
 
 _BERT_BLOCKS = {"BertLayer", "RobertaLayer", "ElectraLayer", "XLMRobertaLayer", "CamembertLayer"}
 _DENSE_MASKS = {"sdpa", "eager"}  # other implementations do not hand a mask tensor to the block
@@ -44,7 +45,7 @@ class MaskedLMExit(BlockStackExit):
             and output_embeddings_of(model) is not None
         )
 
-    def exit_forward(self, k: int, positions: Tensor | None) -> Callable[..., Any] | None:
+    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
         if positions is None:
             return None
         block = list(self.blocks._modules.values())[k - 1]
@@ -73,57 +74,39 @@ class LabelledLastBlock:
         return self.adapter.at(self.adapter.depth)
 
     @contextmanager
-    def gather(self, positions: Tensor, shape: torch.Size) -> Iterator[None]:
-        """Logits are (1, N, V) at flat ``positions`` (N,), ascending, of ``shape`` (B, T)."""
-        read = torch.zeros(shape.numel(), dtype=torch.bool, device=positions.device)
-        read[positions] = True
-        read[:: shape[1]] = True
-        kept = read.nonzero().squeeze(1)
-        rows, slots, longest = _side_by_side(kept, shape[0], shape[1])
-        places = torch.zeros_like(read, dtype=torch.long)
-        places[kept] = rows * longest + slots
+    def gather(self, positions: ScoredPositions, shifted: bool) -> Iterator[None]:
+        """Logits are (1, N, V) at ``positions``."""
+        read = positions.with_first()
+        places = positions.rows * read.per_row + positions.slots + 1
         block = list(self.adapter.blocks.children())[-1]
-        pruned = _pruned(block, kept, padded=True)
-        with self.adapter.ending_in(self.adapter.depth, pruned), self.head.at(places[positions]):
+        pruned = _pruned(block, read, laid_out=True)
+        with self.adapter.ending_in(self.adapter.depth, pruned), self.head.at(places):
             yield
 
 
-def _pruned(block: Any, positions: Tensor, padded: bool = False) -> Callable[..., Tensor]:
-    """``block`` for the flat ``positions`` (N,) only: hidden states (B, T, H) -> (1, N, H); or,
-    ``padded``, (B, longest row, H) with the positions of each row side by side."""
+def _pruned(
+    block: Any, positions: ScoredPositions, laid_out: bool = False
+) -> Callable[..., Tensor]:
+    """``block`` for the N ``positions`` only: hidden states (B, T, H) -> (1, N, H); or,
+    ``laid_out``, (B, per_row, H) with the positions of each row side by side."""
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         attention = block.attention.self
-        rows, slots, longest = layout = _side_by_side(positions, *hidden.shape[:2])
-        picked = hidden.flatten(0, 1).index_select(0, positions)
+        picked = hidden.flatten(0, 1).index_select(0, positions.flat)
         context = _attend(
             attention.query(picked),
             attention.key(hidden),
             attention.value(hidden),
             attention_mask,
             positions,
-            layout,
             attention.num_attention_heads,
             attention.dropout.p if block.training else 0.0,
         )
         attended = block.attention.output(context, picked)
         output: Tensor = block.output(block.intermediate(attended), attended)
-        if not padded:
-            return output.unsqueeze(0)
-        laid = output.new_zeros(len(hidden), longest, output.shape[-1])
-        laid[rows, slots] = output
-        return laid
+        return positions.laid_out(output) if laid_out else output.unsqueeze(0)
 
     return forward
-
-
-def _side_by_side(positions: Tensor, batch: int, length: int) -> tuple[Tensor, Tensor, int]:
-    """Row (N,) and place in the row (N,) of ascending flat positions that are laid side by side in
-    each row, and the length of the longest row."""
-    rows = positions // length
-    counts = rows.bincount(minlength=batch)
-    slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    return rows, slots, int(counts.max())
 
 
 def _attend(
@@ -131,28 +114,27 @@ def _attend(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    positions: Tensor,
-    layout: tuple[Tensor, Tensor, int],
+    positions: ScoredPositions,
     heads: int,
     dropout: float,
 ) -> Tensor:
-    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D), laid
-    out as `_side_by_side` says."""
-    batch, length, width = key.shape
-    rows, slots, longest = layout
-    queries = query.new_zeros(batch, longest, width)
-    queries[rows, slots] = query
+    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D)."""
     if mask is not None:
-        per_query = mask.expand(batch, -1, length, length)[rows, :, positions % length]
-        # Padding may attend anywhere: it is dropped.
-        masks = mask.new_ones(batch, longest, mask.shape[1], length)
-        masks[rows, slots] = per_query
-        mask = masks.transpose(1, 2)
+        batch, length = positions.shape
+        columns = positions.flat % length
+        allowed = mask.expand(batch, -1, length, length)[positions.rows, :, columns]
+        # What fills up a row may attend anywhere: it is dropped.
+        forbidden = positions.laid_out(~allowed if mask.dtype == torch.bool else allowed)
+        mask = (~forbidden if mask.dtype == torch.bool else forbidden).transpose(1, 2)
 
     def split(states: Tensor) -> Tensor:
         return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
 
     context = functional.scaled_dot_product_attention(
-        split(queries), split(key), split(value), attn_mask=mask, dropout_p=dropout
+        split(positions.laid_out(query)),
+        split(key),
+        split(value),
+        attn_mask=mask,
+        dropout_p=dropout,
     )
-    return context.transpose(1, 2).flatten(2)[rows, slots]
+    return context.transpose(1, 2).flatten(2)[positions.rows, positions.slots]

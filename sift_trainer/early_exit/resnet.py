@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.positions import ScoredPositions
 
 
 class TwoClassifierExit(ExitAdapter):
@@ -24,7 +25,7 @@ class TwoClassifierExit(ExitAdapter):
         return 2
 
     @contextmanager
-    def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
         before = self.switch.exits_early
         self.switch.exits_early = k == 1
         try:

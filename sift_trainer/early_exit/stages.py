@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
 from sift_trainer.early_exit.blocks import forward_of, truncatable
+from sift_trainer.positions import ScoredPositions
 
 
 class StageExit(ExitAdapter):
@@ -61,7 +62,7 @@ class StageExit(ExitAdapter):
         return k
 
     @contextmanager
-    def at(self, k: int, positions: Tensor | None = None) -> Iterator[None]:
+    def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
         if k == self.depth:
             yield
             return

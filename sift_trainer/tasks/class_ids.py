@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sift_trainer.logit_pass import Criterion
 from sift_trainer.positions import IGNORE_INDEX, aligned_labels, label_counts, scored_positions
-from sift_trainer.scoring import Criterion, cross_entropy, score_positions
+from sift_trainer.scoring import cross_entropy, score_positions
 from sift_trainer.tasks.task import Task, no_fit
 
 SENTENCE_LOGITS = {
@@ -18,6 +19,11 @@ SENTENCE_LOGITS = {
     "sentence_order_label": "sop_logits",
 }
 """Labels of sentence pairs in pre-training, and where models put the predictions."""
+
+
+@cache  # compiled once
+def _smoothed_cross_entropy(smoothing: float) -> Criterion:
+    return partial(cross_entropy, label_smoothing=smoothing)
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,15 @@ class ClassIds(Task):
     ) -> Tensor:
         if logits.shape[:-1] != labels.shape:
             raise no_fit(logits, labels, "one class id per prediction")
-        positions = scored_positions(labels, fraction, generator)
-        picked = logits.flatten(0, -2)[positions.flat]
-        return score_positions(self.criterion(criterion), picked, positions)
+        # The logits are there for all positions: taking as many of each row waits for nothing.
+        everywhere = labels.numel() // len(labels)
+        positions = scored_positions(labels, fraction, generator, per_row=everywhere)
+        measure = self.criterion(criterion)
+        return score_positions(measure, logits.flatten(0, -2), positions, gathered=False)
 
     def criterion(self, name: str) -> Criterion:
         if name == "loss" and self.smoothing:
-            return partial(cross_entropy, label_smoothing=self.smoothing)
+            return _smoothed_cross_entropy(self.smoothing)
         return super().criterion(name)
 
     def counts(self, labels: Tensor) -> Tensor:

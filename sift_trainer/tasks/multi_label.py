@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sift_trainer.scoring import Criterion
+from sift_trainer.logit_pass import Criterion
 from sift_trainer.tasks.task import Task, no_fit
 
 

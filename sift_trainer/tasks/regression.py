@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sift_trainer.scoring import Criterion
+from sift_trainer.logit_pass import Criterion
 from sift_trainer.tasks.task import Task, no_fit
 
 

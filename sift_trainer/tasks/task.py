@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sift_trainer.scoring import CRITERIA, Criterion
+from sift_trainer.logit_pass import Criterion
+from sift_trainer.scoring import CRITERIA
 
 
 class Task(ABC):

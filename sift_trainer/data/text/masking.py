@@ -118,6 +118,11 @@ class PairCollator:
         self._is_special[self.tokenizer.all_special_ids] = True
         self._replacement_ids = (~self._is_special).nonzero().squeeze(1)
 
+    @property
+    def labels_per_row(self) -> int | None:
+        """The most labels that a row can have, if that is fixed: a sifted step of static shapes."""
+        return self.masks_per_row
+
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Pads and masks one batch of rows.
 
