@@ -18,7 +18,8 @@ logger = logging.get_logger(__name__)
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder. Each value is a function of
-its own row and target, and is asked for in parts of the rows."""
+its own row and target, and is asked for in parts of the rows. Some of the rows may be of
+predictions without a label: their target is 0, and their values are not used."""
 
 CHUNK = 2**17
 """Logits that a criterion is given at a time on a CPU: half a megabyte in fp32, of a cache's

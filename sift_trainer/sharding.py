@@ -1,4 +1,4 @@
-"""What several processes ask for: a model that can be wrapped, and processes that agree.
+"""What several processes ask for: a model that can be wrapped and called, and agreement.
 
 Each pass through a sharded model gathers its parameters, so that all processes have to make the
 same passes, whatever is in their batches. And what one process alone has learned is in no
@@ -7,10 +7,11 @@ checkpoint, so that all have to score with what is.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DynamoBackend, broadcast
 from torch import Tensor, nn
 
 from sift_trainer.labelled_head import output_embeddings_of
@@ -24,6 +25,42 @@ def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
         return bool(answers.all())
 
     return agreed
+
+
+def forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any]:
+    """What to call for a pass without gradient.
+
+    Args:
+        model: as it is trained. That is to be called where FSDP2 has sharded it, while DeepSpeed's
+            engine would take such a pass for a part of what it traces.
+    """
+    if _wrapped_by(accelerator, "fsdp_plugin"):
+        return model
+    bare = accelerator.unwrap_model(model, keep_torch_compile=False)
+    if _wrapped_by(accelerator, "deepspeed_plugin"):
+        return bare.forward  # type: ignore[no-any-return]
+    return bare  # type: ignore[no-any-return]
+
+
+def compiled_forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any] | None:
+    """`forward_of`, compiled as training is: a graph of its own, past the wrapper of DDP. None
+    where training is not compiled, or only its blocks, or within a wrapper."""
+    plugin = accelerator.state.dynamo_plugin
+    if (
+        plugin.backend == DynamoBackend.NO
+        or plugin.use_regional_compilation
+        or _wrapped_by(accelerator, "fsdp_plugin")
+        or _wrapped_by(accelerator, "deepspeed_plugin")
+    ):
+        return None
+    compiled: Callable[..., Any] = torch.compile(
+        forward_of(accelerator, model), **plugin.to_kwargs()
+    )
+    return compiled
+
+
+def _wrapped_by(accelerator: Accelerator, plugin: str) -> bool:
+    return getattr(accelerator.state, plugin, None) is not None
 
 
 def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[], None]:

@@ -49,7 +49,8 @@ class Sifter:
         batch: the first batch on the model's device, to ask the model on; None without labels.
         accepts_count: whether the Trainer would pass the model ``num_items_in_batch``.
         own_loss: why the loss that is trained on is not the model's own; None if it is.
-        compiled: whether training calls a compiled model, which no block can be swapped in.
+        compiled: what to call to score where training calls a compiled model, and shapes are
+            static: a graph for every number of labels is worse than none.
         agreed: whether all processes answer yes; they call it together.
         task: what the model predicts.
         trained_loss: the loss that is trained on, where that is not the model's own; None if it is,
@@ -71,7 +72,7 @@ class Sifter:
         batch: Mapping[str, Any] | None,
         accepts_count: bool,
         own_loss: str | None,
-        compiled: bool = False,
+        compiled: Callable[..., Any] | None = None,
         agreed: Callable[[bool], bool] = bool,
         task: Task = CLASS_IDS,
         trained_loss: TrainedLoss | None = None,
@@ -79,13 +80,15 @@ class Sifter:
     ) -> None:
         self.model = model
         self.labels_per_row = labels_per_row
-        self.forward = forward if own_loss is None else with_known_fields(model, forward)
+        if own_loss is not None:  # which may read fields that the model does not know
+            forward = with_known_fields(model, forward)
+            compiled = None if compiled is None else with_known_fields(model, compiled)
+        self.forward, self.compiled = forward, compiled
         self.task = task
         self.label_names = label_names
         self.head = LabelledHead.of(model) if wants_masked_only_head(sift) else None
         self.divides_by_count = True
         self.gather: Gather | None = None  # what training passes its labelled positions to
-        self.compiled = compiled
         self.agreed = agreed
         self.asked = batch is None
         scoring = scores_with_model(sift)
@@ -197,7 +200,8 @@ class Sifter:
 
     def _widest(self, head: LabelledHead, probe: Mapping[str, Any]) -> Gather:
         """The last block on labelled positions too, where it can be left out elsewhere."""
-        last_block = None if self.compiled else labelled_last_block(self.model, head)
+        varying = self.compiled is not None and self.labels_per_row is None
+        last_block = None if varying else labelled_last_block(self.model, head)
         if last_block is None:
             return head.gather
         with last_block.whole():
@@ -207,8 +211,10 @@ class Sifter:
     def score(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """Scores (B,) of a batch on the model's device; see `Scorer`."""
         assert self.scorer is not None
+        static = self.head is None or self.labels_per_row is not None
+        forward = self.compiled if static and self.compiled is not None else self.forward
         with inference(self.model):
-            return self.scorer(self.forward, batch, generator)
+            return self.scorer(forward, batch, generator)
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

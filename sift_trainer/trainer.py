@@ -29,7 +29,13 @@ from sift_trainer.selection import (
     select_top_k,
     should_sift,
 )
-from sift_trainer.sharding import buffers_of_first, tied_in_one_group, unanimous
+from sift_trainer.sharding import (
+    buffers_of_first,
+    compiled_forward_of,
+    forward_of,
+    tied_in_one_group,
+    unanimous,
+)
 from sift_trainer.sifter import Sifter, TrainedLoss
 from sift_trainer.tasks import Task, task_of
 from sift_trainer.validation import (
@@ -185,9 +191,7 @@ class SiftMixin(DrawingMixin, SavingMixin):
         if self.sift.sift_keep_ratio < 1:
             check_rows_of_samples(type(self), num_rows(batch), self._candidates())
             check_first_batch(batch, num_rows(batch), self._candidates(), self.sift, task)
-        forward = model if self.is_fsdp_enabled else bare
-        if self.is_deepspeed_enabled:
-            forward = bare.forward  # past the engine, which traces whole passes
+        forward = forward_of(self.accelerator, model)
         labelled = None
         if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):
             labelled = self._prepare_inputs(batch)
@@ -200,7 +204,7 @@ class SiftMixin(DrawingMixin, SavingMixin):
                 labelled,
                 accepts_count=self.model_accepts_loss_kwargs,
                 own_loss=self._own_loss(),
-                compiled=self.args.torch_compile,
+                compiled=compiled_forward_of(self.accelerator, model),
                 agreed=unanimous(self.accelerator),
                 task=task,
                 trained_loss=self._trained_loss(model if self.is_fsdp_enabled else bare, forward),

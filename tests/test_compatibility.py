@@ -166,7 +166,7 @@ def compiled_and_eager(folder: Path, backend: str) -> tuple[RecordingTrainer, Re
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_torch_compile(backend: str, tmp_path: Path) -> None:
-    """One graph for the first number of labels and one for all others."""
+    """One graph for the first number of labels and one for all others; scoring is not compiled."""
     compiled, eager = compiled_and_eager(tmp_path, backend)
     assert compiled.losses == pytest.approx(eager.losses, abs=1e-4)
     assert compiled.kept == eager.kept

@@ -137,10 +137,11 @@ def test_labelled_step(model):
 
 
 def test_labelled_head_alone(model):
-    """Without the pruned block, which a compiled model does not get."""
+    """Without the pruned block, which a checkpointed model does not get."""
     model.train()
-    sift = SiftArguments()
-    sifting = Sifter(model, model, sift, ["labels"], batch(), True, None, compiled=True)
+    sifting = sifter(model)
+    assert sifting.head is not None
+    sifting.gather = sifting.head.gather
 
     def step() -> None:
         with sifting.labelled_only(batch()) as narrowed:

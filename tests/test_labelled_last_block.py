@@ -25,10 +25,9 @@ def batch_of(name: str, padded: bool = True) -> dict[str, Tensor]:
 
 def sifter_of(model: Any, batch: dict[str, Tensor], **settings: Any) -> Sifter:
     names = ["labels", "next_sentence_label"]
-    compiled = settings.pop("compiled", False)
     per_row = settings.pop("labels_per_row", None)
     sift = SiftArguments(**settings)
-    return Sifter(model, model, sift, names, batch, True, None, compiled, labels_per_row=per_row)
+    return Sifter(model, model, sift, names, batch, True, None, labels_per_row=per_row)
 
 
 def sees(model: Any, sifter: Sifter, batch: dict[str, Tensor]) -> int:
@@ -79,12 +78,11 @@ def test_the_last_feed_forward_sees_labelled_positions_and_first_ones(name: str)
     assert sees(model, sifter_of(model, batch), batch) == BATCH + sum(COUNTS)
 
 
-def test_off_with_the_head_under_compilation_and_checkpointing() -> None:
+def test_off_with_the_head_and_under_checkpointing() -> None:
     batch = batch_of("bert-mlm")
     everything = batch["input_ids"].numel()
     model = FAMILIES["bert-mlm"].build()
     assert sees(model, sifter_of(model, batch, sift_masked_only_head=False), batch) == everything
-    assert sees(model, sifter_of(model, batch, compiled=True), batch) == everything
     model.gradient_checkpointing_enable()
     assert labelled_last_block(model, LabelledHead.of(model)) is None  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ of the data and validation masks, and differ in what they override. See configs/
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +50,21 @@ class PretrainingData(NamedTuple):
     train: Dataset[Any]
     validation: Dataset[Any]
     statistics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CollatorOfBoth:
+    """Masks rows to train on, and stacks validation rows, which have their masks."""
+
+    masking: PairCollator
+
+    @property
+    def labels_per_row(self) -> int | None:
+        """Of rows to train on."""
+        return self.masking.labels_per_row
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)
 
 
 class PretrainingTrainer(SiftTrainer):
@@ -181,14 +196,10 @@ def build_trainer(
     callbacks: list[TrainerCallback],
 ) -> PretrainingTrainer:
     """The trainer of a run."""
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return default_data_collator(rows) if "labels" in rows[0] else data.collator(rows)
-
     return PretrainingTrainer(
         model=build_model(settings.model, data),
         args=args,
-        data_collator=collate,
+        data_collator=CollatorOfBoth(data.collator),
         train_dataset=data.train,
         eval_dataset=data.validation,
         compute_metrics=pretraining_metrics(),

@@ -203,7 +203,7 @@ class Plan:
     def training_flops(self) -> float:
         """Forward and backward of a step."""
         computed: Computed = "everywhere"
-        if wants_masked_only_head(self.args):  # a compiled model keeps its last block
+        if wants_masked_only_head(self.args):  # at most: compiled, the last block may stay
             computed = "labelled_head" if self.args.torch_compile else "labelled_block"
         tokens = self.kept * self.micro_batches * self.length
         return forward_backward(self.shape, computed) * tokens

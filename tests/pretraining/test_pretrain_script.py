@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from sift_trainer import StopOnSignal
-from sift_trainer.config import ConfigError
+from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.text.corpus import default_cache_dir
 from sift_trainer.pretraining import main
-from sift_trainer.pretraining.job import PRETRAINING
+from sift_trainer.pretraining.arguments import KINDS, Settings
+from sift_trainer.pretraining.job import PRETRAINING, build_trainer, load_data
 from tests.pretraining.toy import BATCH, QUICKSTART, ROOT, STEPS, TINY, documents, flags
 
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
@@ -80,6 +81,20 @@ def test_a_run_alone_gives_what_it_gives_among_others(toy, tmp_path):
     ]
     assert losses[0] == losses[1]
     assert not (tmp_path / "one" / "vanilla").exists()
+
+
+def test_a_fixed_number_of_masks_is_known_to_the_trainer(toy):
+    """So that it has steps of static shapes."""
+    for masks, known in ((5, 5), (None, None)):
+        fixed = [] if masks is None else flags(masks_per_row=masks)
+        run = next(iter(parse_config(KINDS, [*toy, *fixed]).runs.values()))
+        settings = Settings(*run)
+        data = load_data(settings)
+        trainer = build_trainer(settings, data, settings.args, [])
+        assert trainer.data_collator.labels_per_row == known
+        rows = [data.train[row] for row in range(8)]
+        labels = trainer.data_collator(rows)["labels"] != -100
+        assert (labels.sum(dim=1) == 5).all() == (masks is not None)
 
 
 def test_runs_that_are_started_one_after_another_share_a_table(toy, tmp_path, capsys):
