@@ -180,8 +180,8 @@ class SiftMixin(DrawingMixin, SavingMixin):
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         task = self._task(bare, batch)
         if self.sift.sift_keep_ratio < 1:
-            check_rows_of_samples(type(self), num_rows(batch), self._candidates())
-            check_first_batch(batch, num_rows(batch), self._candidates(), self.sift, task)
+            check_rows_of_samples(type(self), num_rows(batch), self._expected_rows(batch))
+            check_first_batch(batch, num_rows(batch), self._expected_rows(batch), self.sift, task)
         forward = model if self.is_fsdp_enabled else bare
         if self.is_deepspeed_enabled:
             forward = bare.forward  # past the engine, which traces whole passes

@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection", "tasks"},
     "collation": {"arguments", "batch", "composition", "tasks", "validation"},
-    "drawing": {"arguments", "length_groups", "selection", "validation"},
+    "drawing": {"arguments", "batch", "length_groups", "selection", "validation"},
     "trainer": {
         "arguments",
         "batch",
