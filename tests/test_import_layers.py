@@ -40,7 +40,15 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"positions", "scoring", "tasks"},
     "models": {"models", "early_exit"},
     "loss_contract": {"batch", "early_exit", "labelled_head", "positions"},
-    "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring", "tasks"},
+    "scorer": {
+        "arguments",
+        "batch",
+        "early_exit",
+        "labelled_head",
+        "positions",
+        "scoring",
+        "tasks",
+    },
     "sifter": {
         "arguments",
         "batch",
