@@ -98,6 +98,11 @@ class SiftArguments(ArgumentsMixin):
                 raise ValueError(f"{name}={value!r} must be a number, such as 0.5")
             # A hyperparameter search makes its values of the type that it finds: 0.25 of a 0 is 0.
             setattr(self, name, float(value))
+        if self.sift_masked_only_head not in (None, True, False):
+            raise ValueError(
+                f"sift_masked_only_head={self.sift_masked_only_head!r} must be True or False, or "
+                "None for its default"
+            )
 
     def _check_criterion(self) -> None:
         if self.sift_criterion not in CRITERIA:

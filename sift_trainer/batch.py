@@ -79,15 +79,19 @@ def _take(value: Any, rows: Tensor) -> Any:
     return value
 
 
-def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
-    """What the model's forward cannot do without and the batch has not; None if it has all."""
-    needed = [
+def needed_fields(model: nn.Module) -> list[str]:
+    """What the model's forward cannot do without."""
+    return [
         name
         for name, parameter in signature(model.forward).parameters.items()
         if parameter.default is Parameter.empty
         and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     ]
-    return next((name for name in needed if name not in batch), None)
+
+
+def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
+    """What the model's forward cannot do without and the batch has not; None if it has all."""
+    return next((name for name in needed_fields(model) if name not in batch), None)
 
 
 def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import has_length
 
 from sift_trainer.arguments import SiftArguments, check_fields, sift_arguments
+from sift_trainer.batch import Batch, num_rows
 from sift_trainer.length_groups import grouping
 from sift_trainer.selection import num_candidates
 from sift_trainer.validation import check_batch_size
@@ -50,6 +51,12 @@ class DrawingMixin(_Base):
         drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
         shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
         return drawn // self.args.world_size if shared else drawn
+
+    def _expected_rows(self, batch: Batch) -> int:
+        """Rows that the first batch should have: where a run goes on with the last one of an epoch,
+        those that it has, as it may be short."""
+        last = self.state.global_step > 0 and self.accelerator.gradient_state.end_of_dataloader
+        return num_rows(batch) if last else self._candidates()
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """Training batches are of candidates. Private in Transformers: the public

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from sift_trainer.arguments import SiftArguments
+from sift_trainer.batch import needed_fields
 from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.positions import ScoredPositions, scored_positions
@@ -76,13 +77,14 @@ class Scorer:
         self.criterion = sift.sift_criterion
         self.token_fraction = sift.sift_token_fraction
         self.task = task or ClassIds()
-        self.label_names = {*label_names, *self.task.fields}
-        self.head = head
+        names = {*label_names, *self.task.fields}
+        needed = names & set(needed_fields(model))
+        self.withheld = set() if labels_are_inputs(model) else names - needed
+        self.head = None if needed else head  # which would get the labels of all positions
         self.adapter: ExitAdapter | None = None
         if CRITERIA[self.criterion] is not None:
             self.task.criterion(self.criterion)
             self.adapter, self.exit_layer = exit_at(model, sift.sift_exit_layer)
-        self.labels_are_inputs = labels_are_inputs(model)
         self.router_settings = router_settings(model)
 
     def __call__(
@@ -151,8 +153,7 @@ class Scorer:
         return logits.flatten(0, -2)[: len(positions.flat)]
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What the scoring pass feeds the model: no labels, so that it computes no loss."""
-        if self.labels_are_inputs:
-            return {**batch, **self.router_settings}
-        inputs = {name: value for name, value in batch.items() if name not in self.label_names}
+        """What the scoring pass feeds the model: no labels that it can do without, so that it
+        computes no loss."""
+        inputs = {name: value for name, value in batch.items() if name not in self.withheld}
         return {**inputs, **self.router_settings}

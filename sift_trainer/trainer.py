@@ -74,6 +74,7 @@ class SiftMixin(DrawingMixin, SavingMixin):
         check_trainer(self, SiftMixin)
         self.selections: list[Selection] = []
         self._window: list[Batch] = []
+        self._narrowed = self._window
         self._sifter: Sifter | None = None
         self._sifted_model: nn.Module | None = None
         self._share_buffers: Callable[[], None]
@@ -117,10 +118,11 @@ class SiftMixin(DrawingMixin, SavingMixin):
             if num_items_in_batch is not None:
                 check_window(getattr(self, "current_gradient_accumulation_steps", 1))
             self._window = [inputs]  # a caller with batches of its own
-        if inputs is self._window[0]:
-            # The weights do not change until the last micro-batch of the window, so all are
-            # scored here and the labels that are trained on can be counted beforehand.
+        if self._window is not self._narrowed:
+            # The weights do not change until the last micro-batch of the window, so all are scored
+            # here and their labels counted beforehand; once, though a batch may take two steps.
             self._sift_window(model, num_items_in_batch)
+            self._narrowed = self._window
         assert self._sifter is not None
         if num_items_in_batch is not None:
             num_items_in_batch = self._num_items
@@ -189,8 +191,9 @@ class SiftMixin(DrawingMixin, SavingMixin):
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         task = self._task(bare, batch)
         if self.sift.sift_keep_ratio < 1:
-            check_rows_of_samples(type(self), num_rows(batch), self._candidates())
-            check_first_batch(batch, num_rows(batch), self._candidates(), self.sift, task)
+            expected = self._expected_rows(batch)
+            check_rows_of_samples(type(self), num_rows(batch), expected)
+            check_first_batch(batch, num_rows(batch), expected, self.sift, task)
         forward = forward_of(self.accelerator, model)
         labelled = None
         if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):

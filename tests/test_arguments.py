@@ -45,6 +45,7 @@ REFUSED = [
     *[(name, "1", "must be a number") for name in ("sift_skip_top", "sift_beta")],
     ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
     ("sift_selector", "top", "['top_k', 'percentile']"),
+    ("sift_masked_only_head", "false", "True or False, or None"),  # any text would be true
 ]
 
 

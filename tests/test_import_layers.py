@@ -41,7 +41,15 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"logit_pass", "positions", "scoring", "tasks"},
     "models": {"models", "early_exit"},
     "loss_contract": {"batch", "early_exit", "labelled_head", "positions"},
-    "scorer": {"arguments", "early_exit", "labelled_head", "positions", "scoring", "tasks"},
+    "scorer": {
+        "arguments",
+        "batch",
+        "early_exit",
+        "labelled_head",
+        "positions",
+        "scoring",
+        "tasks",
+    },
     "sifter": {
         "arguments",
         "batch",
@@ -59,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "callback": {"arguments", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection", "tasks"},
     "collation": {"arguments", "batch", "composition", "positions", "tasks", "validation"},
-    "drawing": {"arguments", "length_groups", "selection", "validation"},
+    "drawing": {"arguments", "batch", "length_groups", "selection", "validation"},
     "trainer": {
         "arguments",
         "batch",

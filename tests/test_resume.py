@@ -235,6 +235,22 @@ def test_same_settings_do_not_warn(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert trainer.state.log_history[-1]["sift/candidates"] == 4 * 8
 
 
+def test_going_on_with_a_last_batch_of_one_row(tmp_path: Path) -> None:
+    """41 rows are five batches of 8 and one of 1, which is no packed batch."""
+    data, args = Rows(41), arguments(tmp_path, max_steps=8)
+    whole = RecordingTrainer(bert(), args, train_dataset=data)
+    whole.train()
+    cut = replace(args, max_steps=5, save_strategy="steps", save_steps=5)
+    SiftTrainer(bert(), cut, train_dataset=data).train()
+    resumed = RecordingTrainer(bert(seed=1), args, train_dataset=data)
+    resumed.train(resume_from_checkpoint=True)
+    assert [len(kept) for kept in resumed.kept] == [1, 4, 4]
+    assert resumed.kept == whole.kept[5:]
+    expected = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
 def test_checkpoint_of_a_plain_trainer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It knows nothing of sifting: the totals begin with the resumed part, and saving works."""
     plain = TrainingArguments(**quick(tmp_path, max_steps=2, save_strategy="steps", save_steps=2))

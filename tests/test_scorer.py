@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.labelled_head import LabelledHead
@@ -285,3 +285,28 @@ def test_labels_are_not_given_to_a_model_that_would_compute_a_loss_from_them() -
     with inference(model):
         scorer(forward, batch, torch.Generator())
     assert seen == [["attention_mask", "input_ids"]]
+
+
+class Learning(nn.Module):
+    """A model that is only there for training: it cannot be called without labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = PlainNet()
+
+    def forward(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(input_ids)["logits"]
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits
+
+
+def test_labels_are_given_to_a_model_that_cannot_do_without() -> None:
+    model, batch = (
+        Learning(),
+        {"input_ids": text()["input_ids"], "labels": token_labels((3, 2, 1, 5))},
+    )
+    with torch.no_grad():
+        rows = [
+            {name: value[row : row + 1] for name, value in batch.items()} for row in range(BATCH)
+        ]
+        losses = torch.stack([model(**row)[0] for row in rows])
+    torch.testing.assert_close(score(model, batch), losses)

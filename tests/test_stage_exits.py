@@ -12,11 +12,12 @@ from torch.nn import functional
 
 from sift_trainer import SiftTrainer, early_exit, register_exit
 from sift_trainer.early_exit import _REGISTERED, ResNetStages, SwinStages
+from sift_trainer.scorer import inference
 from tests import tiny_configs
 from tests.matrix import MATRIX, ROWS, large_image, sound, text
 from tests.test_matrix import hardest, rows_of, scored, trainer_of
 from tests.tiny import roughen
-from tests.tiny_inputs import CLASSES
+from tests.tiny_inputs import CLASSES, LAYERS, VOCABULARY, WIDTH
 from tests.training import arguments
 
 # ---- ALBERT ----
@@ -214,3 +215,29 @@ def test_a_head_that_reads_all_blocks_has_only_the_last_exit() -> None:
     with early_exit(model, -1):
         last = model(**inputs).logits
     assert torch.equal(last, model(**inputs).logits)
+
+
+@torch.no_grad()
+def test_a_model_that_rescales_its_weights_in_evaluation_has_only_the_last_exit() -> None:
+    """RWKV: what an early exit had divided in one block would be multiplied back in all."""
+
+    def build(rescale_every: int) -> Any:
+        sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
+        return hf.RwkvForCausalLM(
+            hf.RwkvConfig(**sizes, num_hidden_layers=LAYERS, rescale_every=rescale_every)
+        )
+
+    model = build(1)
+    with (
+        pytest.raises(ValueError, match=r"rescale_every=1 .*set config.rescale_every=0"),
+        early_exit(model, 1),
+    ):
+        pytest.fail("the context was entered")
+    inputs = {"input_ids": text()["input_ids"]}
+    for rescale_every, k in ((1, -1), (0, 1)):
+        model = build(rescale_every).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with inference(model), early_exit(model, k):
+            model(**inputs)
+        model(**inputs)  # as training does next
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -172,6 +172,21 @@ def test_an_answer_is_the_mean_of_its_start_and_its_end() -> None:
     torch.testing.assert_close(task.scores("entropy", logits, labels), entropies, atol=1e-6, rtol=0)
 
 
+def test_an_answer_is_found_in_a_tuple_too() -> None:
+    starts, ends = torch.rand(2, 3), torch.rand(2, 3)
+    for outputs in ((starts, ends, (ends,)), (torch.tensor(1.0), starts, ends)):
+        logits = AnswerSpan().logits(outputs, {}, dict)
+        assert torch.equal(logits[:, 0], starts)
+        assert torch.equal(logits[:, 1], ends)
+
+
+def test_answers_that_are_searched_for_have_no_scores() -> None:
+    """XLNet's and XLM's, of a beam."""
+    outputs = {"start_top_log_probs": torch.rand(2, 3), "end_top_log_probs": torch.rand(2, 3)}
+    with pytest.raises(ValueError, match=r"start_top_log_probs.*use sift_criterion='random'"):
+        AnswerSpan().logits(outputs, {}, dict)
+
+
 def ctc_by_hand(probabilities: list[list[float]], transcript: list[int], blank: int) -> float:
     """Minus the logarithm of the probability of all paths that read as ``transcript``."""
     total = 0.0
@@ -247,6 +262,13 @@ def test_a_registered_criterion_reads_what_the_task_predicts() -> None:
         assert task.scores("largest", logits, torch.zeros(2, 2)).tolist() == [4.0, 3.0]
     assert ClassIds().scores("largest", logits, torch.tensor([0, 1])).tolist() == [4.0, 3.0]
     assert seen == [((2, 2), (2, 2))] * 2 + [((2, 2), (2,))]
+
+
+def test_a_class_id_may_be_alone_in_a_list() -> None:
+    """Models flatten their labels."""
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
+    scores = ClassIds().scores("loss", logits, torch.tensor([[0], [1]]))
+    torch.testing.assert_close(scores, torch.tensor([math.log(2), math.log(4)]))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,14 @@ class BlockStackExit(ExitAdapter):
                 f"use_weighted_layer_sum its head reads the outputs of all {self.depth} blocks; "
                 "use sift_exit_layer=-1 for exact scores"
             )
+        rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
+        if k < self.depth and rescale_every > 0:
+            raise ValueError(
+                f"no exit after block {k} of {type(self.model).__name__}: evaluated with "
+                f"config.rescale_every={rescale_every} it divides the weights of the blocks "
+                f"that run, and training multiplies those of all {self.depth} back; set "
+                "config.rescale_every=0, or use sift_exit_layer=-1 for exact scores"
+            )
         return k
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:

@@ -29,7 +29,16 @@ class AnswerSpan(ClassIds):
     def logits(
         self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
     ) -> Tensor:
-        return torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=1)
+        if isinstance(outputs, tuple):  # config.return_dict=False, with or without a loss in front
+            ends = [value for value in outputs if isinstance(value, Tensor) and value.dim()][:2]
+        elif {"start_logits", "end_logits"} <= set(outputs):
+            ends = [outputs["start_logits"], outputs["end_logits"]]
+        else:
+            raise ValueError(
+                f"a model for answers returned {sorted(outputs)}, and the score needs "
+                "'start_logits' and 'end_logits'; use sift_criterion='random'"
+            )
+        return torch.stack(ends, dim=1)
 
     def labels(self, batch: Mapping[str, Any]) -> Tensor:
         length = next(batch[name].shape[1] for name in _INPUTS if name in batch)

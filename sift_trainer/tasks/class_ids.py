@@ -66,6 +66,8 @@ class ClassIds(Task):
         fraction: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        if labels.shape == (*logits.shape[:-1], 1):
+            labels = labels.squeeze(-1)  # one class id in a list, which models flatten
         if logits.shape[:-1] != labels.shape:
             raise no_fit(logits, labels, "one class id per prediction")
         # The logits are there for all positions: taking as many of each row waits for nothing.

@@ -253,3 +253,25 @@ def test_batches_that_the_mixin_has_not_seen(accumulation: int, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"window of 2 micro-batches.*get_batch_samples"):
         trainer.train()
     assert not trained(trainer)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_batch_that_is_trained_on_twice_is_narrowed_once(
+    accumulation: int, tmp_path: Path
+) -> None:
+    """As adversarial training does: a step, and another of the same rows with changed weights."""
+    rows: list[int] = []
+
+    class T(SiftTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any) -> Any:
+            loss = super().training_step(model, inputs, *args)
+            rows.append(len(inputs["labels"]))
+            super().training_step(model, inputs, *args)
+            rows.append(len(inputs["labels"]))
+            return loss
+
+    args = arguments(tmp_path, max_steps=2, gradient_accumulation_steps=accumulation)
+    trainer = T(bert(), args, train_dataset=Rows(48))
+    trainer.train()
+    assert rows == [4, 4] * 2 * accumulation
+    assert trainer.sift_callback.candidates == 8 * 2 * accumulation
