@@ -1,6 +1,6 @@
 """Two epochs of sifting by loss on rows that do not divide evenly; each process writes its record.
 
-``sifted_run.py FOLDER MODEL`` under a launcher.
+``sifted_run.py FOLDER MODEL [compiled]`` under a launcher: the latter with static shapes.
 """
 
 import json
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from transformers import default_data_collator
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from tests.distributed.launch import leave
@@ -28,7 +29,18 @@ class Recording(SiftTrainer):
         return loss
 
 
-def main(folder: Path, name: str) -> None:
+class Collator:
+    """Says how many labels a row has at most."""
+
+    def __init__(self, data):
+        self.labels_per_row = max(int((row["labels"] != -100).sum()) for row in data)
+
+    def __call__(self, batch):
+        return default_data_collator(batch)
+
+
+def main(folder: Path, name: str, compiled: bool) -> None:
+    data = rows(name, "ragged")[:ROWS]
     args = SiftTrainingArguments(
         str(folder),
         num_train_epochs=EPOCHS,
@@ -42,8 +54,11 @@ def main(folder: Path, name: str) -> None:
         save_strategy="no",
         disable_tqdm=True,
         sift_warmup_steps=0,
+        torch_compile=compiled,
+        torch_compile_backend="aot_eager" if compiled else None,
     )
-    trainer = Recording(build(name), args, train_dataset=rows(name, "ragged")[:ROWS])
+    collator = Collator(data) if compiled else None
+    trainer = Recording(build(name), args, collator, train_dataset=data)
     trainer.record = []
     trainer.train()
     rank = args.process_index
@@ -54,4 +69,4 @@ def main(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], compiled="compiled" in sys.argv)

@@ -13,14 +13,15 @@ from tests.invariants.scale_runs import build, rows
 pytestmark = pytest.mark.distributed
 
 
-@pytest.fixture(scope="module", params=["bert_pretraining", "llama"])
+@pytest.fixture(scope="module", params=["bert_pretraining", "llama", "bert_pretraining compiled"])
 def run(request, tmp_path_factory):
     """Name of the model, and per process its record and its parameters."""
-    folder = tmp_path_factory.mktemp(request.param)
-    torchrun("tests/distributed/sifted_run.py", folder, request.param)
+    name, *compiled = request.param.split()
+    folder = tmp_path_factory.mktemp(name)
+    torchrun("tests/distributed/sifted_run.py", folder, name, *compiled)
     records = [json.loads((folder / f"record-{rank}.json").read_text()) for rank in range(2)]
     models = [torch.load(folder / f"model-{rank}.pt", weights_only=True) for rank in range(2)]
-    return request.param, records, models
+    return name, records, models
 
 
 def test_processes_step_equally_often_on_equally_many_rows(run):
