@@ -221,17 +221,17 @@ def check_in_step(model: nn.Module) -> None:
 
 
 def summary(network: float, arm: str, rounds: list[dict[str, float]]) -> dict:
-    ratios = [seconds[arm] / seconds["scored first"] for seconds in rounds]
-    medians = {name: statistics.median(seconds[name] for seconds in rounds) for name in ARMS}
-    scoring = medians["scored first"] - medians["not scored"]
+    found = {name: [seconds[name] / seconds["scored first"] for seconds in rounds] for name in ARMS}
+    gained = {name: 1 - statistics.median(ratios) for name, ratios in found.items()}
     return {
         "network": network,
         "arm": arm,
-        "step_seconds": medians[arm],
-        "ratio": statistics.median(ratios),
-        "ratio_quartiles": quartiles(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
-        "hidden": (medians["scored first"] - medians[arm]) / scoring,
+        "step_seconds": statistics.median(seconds[arm] for seconds in rounds),
+        "ratio": statistics.median(found[arm]),
+        "ratio_quartiles": quartiles(found[arm]),
+        "ratio_range": [min(found[arm]), max(found[arm])],
+        "hidden": gained[arm] / (gained["not scored"] or float("nan")),
+        "seconds": [seconds[arm] for seconds in rounds],
     }
 
 
