@@ -110,3 +110,16 @@ def scoring_overhead(
     """Scoring all candidates over forward and backward of the kept ones, as `sift/overhead`."""
     scored = scoring(shape, exit_block, computed, token_fraction) / keep_ratio
     return scored / forward_backward(shape, computed)
+
+
+def sifted_step(
+    shape: BertShape,
+    exit_block: int,
+    keep_ratio: float,
+    computed: Computed = "labelled_block",
+    token_fraction: float = 1.0,
+) -> float:
+    """A whole step, per token that is trained on: scoring ``1 / keep_ratio`` candidates, then
+    forward and backward of the kept one."""
+    scored = scoring(shape, exit_block, computed, token_fraction) / keep_ratio
+    return scored + forward_backward(shape, computed)

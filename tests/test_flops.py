@@ -15,6 +15,7 @@ from sift_trainer.flops import (
     forward_backward,
     scoring,
     scoring_overhead,
+    sifted_step,
     vocabulary_head,
 )
 from sift_trainer.scorer import inference
@@ -60,6 +61,24 @@ def test_overhead_is_per_kept_sample():
         BASE, "labelled_block"
     )
     assert scoring_overhead(BASE, 1, 0.25) == 2 * scoring_overhead(BASE, 1, 0.5)
+
+
+def test_sifted_step_of_bert_base_by_hand():
+    """Naive: two candidates of 63.79 for a forward and backward of 3 x (12 x 15.73 + 48.06 + 0.0023
+    for pooler and next sentence). Pruned: scoring of 11.57 twice, or four times where a quarter is
+    kept, then 3 x (11 x 15.73 + last block 4.39 + head 7.21)."""
+    naive = 2 * 63.79 + 3 * (12 * 15.7286 + 48.0614 + 0.0023)
+    assert sifted_step(BASE, 1, 0.5, "everywhere") / MEGA == pytest.approx(naive, abs=0.05)
+    keys_and_values, the_rest = 2.3593, 13.3693
+    exit_block = keys_and_values + 0.15 * (the_rest + 48.0614)
+    read = 0.15 + 1 / 512  # the labelled tokens, and the pooler's first
+    last_block = keys_and_values + read * the_rest
+    head = read * 1.1796 + 0.15 * 46.8818
+    trained = 3 * (11 * 15.7286 + last_block + head + 0.0023)
+    for keep_ratio in (0.25, 0.5, 1.0):
+        expected = pytest.approx(exit_block / keep_ratio + trained, abs=0.05)
+        assert sifted_step(BASE, 1, keep_ratio) / MEGA == expected
+    assert sifted_step(BASE, 3, 0.5) - sifted_step(BASE, 1, 0.5) == 2 * 2 * block(BASE)
 
 
 @pytest.mark.parametrize("exit_block", [0, 13, -1])
