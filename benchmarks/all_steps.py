@@ -22,10 +22,10 @@ from measured_steps import describe_machine, device_name
 FOLDER = Path(__file__).parent
 # Part -> script, its arguments, and the share of all time that its rounds may take.
 PARTS: dict[str, tuple[str, list[str], float]] = {
-    "step_time": ("step_time.py", [], 0.3),
-    "scoring_pass": ("scoring_pass.py", [], 0.15),
+    "step_time": ("step_time.py", [], 0.25),
+    "scoring_pass": ("scoring_pass.py", [], 0.1),
     "growth": ("growth.py", [], 0.2),
-    "step_time_compile": ("step_time.py", ["--compile", "--exits", "1", "--no_memory"], 0.3),
+    "step_time_compile": ("step_time.py", ["--compile", "--exits", "1", "--no_memory"], 0.4),
 }
 
 

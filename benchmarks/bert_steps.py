@@ -33,7 +33,7 @@ def bert_parser(description: str, output: str, **defaults: Any) -> argparse.Argu
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--hidden", type=int, default=defaults.get("hidden", 768))
     parser.add_argument("--layers", type=int, default=defaults.get("layers", 12))
-    parser.add_argument("--vocabulary", type=int, default=30522)
+    parser.add_argument("--vocabulary", type=int, default=defaults.get("vocabulary", 30522))
     parser.add_argument("--length", type=int, help="tokens of a row; 512 on a GPU, else 128")
     parser.add_argument(
         "--batch_size", type=int, help="rows trained on, twice are drawn; 32 on a GPU, else 8"
@@ -57,18 +57,23 @@ def bert_parser(description: str, output: str, **defaults: Any) -> argparse.Argu
     return parser
 
 
-def resolve(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with what was not asked for as the device has it."""
+def resolve(options: argparse.Namespace, **of_device: dict[str, Any]) -> argparse.Namespace:
+    """The options with what was not asked for as the device has it.
+
+    Args:
+        of_device: by device, what a benchmark has otherwise.
+    """
     options.device = device_name(options.device)
-    for name, value in _DEFAULTS[options.device].items():
+    defaults = {**_DEFAULTS[options.device], **of_device.get(options.device, {})}
+    for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options
 
 
-def deadline(options: argparse.Namespace) -> float | None:
-    """Of `time.monotonic`, see ``--minutes``."""
-    return None if options.minutes is None else time.monotonic() + 60 * options.minutes
+def deadline(options: argparse.Namespace, share: float = 1.0) -> float | None:
+    """Of `time.monotonic`, a share of ``--minutes`` from now."""
+    return None if options.minutes is None else time.monotonic() + 60 * share * options.minutes
 
 
 def changed(options: argparse.Namespace, **values: Any) -> argparse.Namespace:
@@ -89,7 +94,8 @@ def build(options: argparse.Namespace) -> tuple[BertForPreTraining, torch.optim.
         intermediate_size=4 * options.hidden,
         max_position_embeddings=max(512, options.length),
     )
-    model = BertForPreTraining(config).to(options.device)
+    with torch.device(options.device):  # drawing its weights on a CPU takes seconds
+        model = BertForPreTraining(config)
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
 

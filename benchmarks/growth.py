@@ -9,6 +9,7 @@ stands what counting operations gives. The model is a small one on a CPU and BER
 """
 
 import argparse
+import gc
 import sys
 from typing import Any, NamedTuple
 
@@ -30,17 +31,16 @@ from sift_trainer.selection import num_candidates
 STOCK = "stock"
 COLUMNS = ("step_seconds", "ratio_to_stock", "counted_ratio_to_stock", "overhead")
 COLUMNS += ("counted_overhead",)
-SMALL = {"hidden": 256, "layers": 4}
+SMALL = {"hidden": 256, "layers": 4, "vocabulary": 8192}
 # Sweep -> its values; by device where they differ. Candidates are of half as many kept rows.
 SWEEPS: dict[str, dict[str, list[float]]] = {
-    "candidates": {"cpu": [8, 16, 32, 64], "cuda": [32, 64, 128, 256]},
-    "keep_ratio": {"cpu": [0.75, 0.5, 0.25, 0.125], "cuda": [0.75, 0.5, 0.25, 0.125]},
+    "candidates": {"cpu": [4, 8, 16, 32], "cuda": [32, 64, 128, 256]},
+    "keep_ratio": {"cpu": [0.5, 0.25, 0.125], "cuda": [0.75, 0.5, 0.25, 0.125]},
     "length": {"cpu": [32, 64, 128, 256], "cuda": [64, 128, 256, 512]},
-    "vocabulary": {
-        "cpu": [8192, 30522, 65536, 131072],
-        "cuda": [8192, 30522, 65536, 131072],
-    },
+    "vocabulary": {"cpu": [2048, 8192, 32768], "cuda": [8192, 30522, 65536, 131072]},
 }
+# A sweep's steps are of all sizes: smaller ones, or fewer, than of one size.
+DEFAULTS = {"cpu": {"length": 64, "batch_size": 4}, "cuda": {"rounds": 5, "steps": 4}}
 
 
 class Point(NamedTuple):
@@ -120,7 +120,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--values", type=float, nargs="+", help="of the one sweep that is asked for"
     )
-    options = resolve(parser.parse_args(argv))
+    options = resolve(parser.parse_args(argv), **DEFAULTS)
     if options.values and len(options.sweeps) != 1:
         parser.error(f"--values {options.values} are of one sweep; give --sweeps length, say")
     return options
@@ -130,10 +130,11 @@ def main(argv: list[str]) -> None:
     options = parse(argv)
     print(describe_machine(), flush=True)
     rows: list[dict[str, Any]] = []
-    until = deadline(options)
     for sweep in options.sweeps:
+        until = deadline(options, 1 / len(options.sweeps))
         values = options.values or SWEEPS[sweep][options.device]
         found = measure(points(sweep, values, options), options, until)
+        gc.collect()  # trainers refer to themselves; their models would stay on the device
         rows += found
         print(table(found, COLUMNS), flush=True)
         write_result(options.output, options, ["benchmarks/growth.py", *argv], points=rows)

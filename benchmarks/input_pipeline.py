@@ -25,9 +25,9 @@ from bert_steps import LABEL_SHARE
 from measured_steps import Turn, Turns, describe_machine, spread, table, take_turns, write_result
 from torch.utils.data import DataLoader
 
-from sift_trainer.data.text.corpus import Corpus, CorpusArguments, load_corpus
+from sift_trainer.data.text.corpus import Corpus, CorpusArguments
 from sift_trainer.data.text.masking import PairCollator
-from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
+from sift_trainer.data.text.preparation import prepared
 from sift_trainer.data.text.sources import Sources
 
 COLUMNS = ("sequences_per_second", "of_consumed", "of_consumed_by_stock")
@@ -43,8 +43,7 @@ def prepare(options: argparse.Namespace, folder: str) -> Corpus:
         validation_fraction=0.02,
         data_dir=folder,
     )
-    prepare_corpus(args, ShareArguments(), progress=False)
-    return load_corpus(args)
+    return prepared(args, progress=False)
 
 
 def pipeline(corpus: Corpus, options: argparse.Namespace, workers: int) -> Turn:
@@ -123,6 +122,7 @@ def _row(workers: int, name: str, turns: Turns, step: dict[str, Any]) -> dict[st
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", help="a file, folder or pattern of text; unset: documentation")
+    parser.add_argument("--data_dir", help="folder to keep the corpus in, or to find it in")
     parser.add_argument("--length", type=int, help="tokens of a row; unset: the step's, or 128")
     parser.add_argument("--batch_size", type=int, help="candidates; unset: the step's, or 16")
     parser.add_argument("--vocabulary", type=int, default=8192)
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
     print(describe_machine(), flush=True)
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        corpus = prepare(options, folder)
+        corpus = prepare(options, options.data_dir or folder)
         rows = measure(corpus, options)
         size = len(corpus.train)
     print(table(rows, COLUMNS))

@@ -6,6 +6,7 @@ An arm that fails is recorded with its error; the others go on.
 """
 
 import copy
+import gc
 import json
 import os
 import statistics
@@ -25,6 +26,9 @@ from transformers import Trainer
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.run_log import machine
 from sift_trainer.timing import StepTimer
+
+# One GPU: over several the Trainer would spread a batch. Read when CUDA is first asked for.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 PHASES = ("sampling", "forward", "backward", "optimizer")
 
@@ -211,7 +215,10 @@ def take_turns(
             ready.pop(name, None)
             for numbers in turns.rounds:
                 numbers.pop(name, None)
-            return None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what a failed arm held would be missed by the next
+        return None
 
     def late() -> bool:
         return deadline is not None and time.monotonic() > deadline
@@ -224,8 +231,6 @@ def take_turns(
         if turn is not None:
             ready[name] = turn
             attempt(name, lambda turn=turn: [turn() for _ in range(warmup)])
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what a failed arm leaves would be missed by the next
     for number in range(rounds):
         if (number and late()) or not ready:
             break

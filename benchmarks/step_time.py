@@ -18,7 +18,6 @@ import subprocess
 import sys
 from typing import Any
 
-import torch
 from bert_steps import bert_parser, build, counted, deadline, resolve, stepper
 from measured_steps import (
     Arm,
@@ -79,7 +78,9 @@ def measure(options: argparse.Namespace, report: Any = lambda rows: None) -> lis
     if options.compile:
         # One function, such as a block's forward, is compiled for each arm: the usual limit would
         # leave the last arms uncompiled without a word.
-        torch._dynamo.config.recompile_limit = 64
+        from torch import _dynamo
+
+        _dynamo.config.recompile_limit = 64
 
     def start(arm: Arm) -> Turn:
         taking = stepper(arm, model, optimizer, options)
@@ -108,7 +109,9 @@ def _turn(turn: Any, steps: int, arm: Arm) -> dict[str, float]:
 
 def graphs() -> int:
     """Graphs that this process has compiled."""
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
 
 
 def _row(arm: Arm, turns: Turns, options: argparse.Namespace) -> dict[str, Any]:
