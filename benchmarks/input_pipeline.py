@@ -128,7 +128,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--independent_masks", action="store_true")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batches", type=int, default=200, help="of a turn")
+    parser.add_argument("--batches", type=int, default=500, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--step_time", type=Path, help="result of step_time.py to compare with")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/input_pipeline.json"))

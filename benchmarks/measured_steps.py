@@ -107,8 +107,9 @@ class Stepper:
             self.model.zero_grad()
 
     def turn(self, steps: int) -> dict[str, float]:
-        """Seconds of a step, whole and by phase: the mean over ``steps`` consecutive ones; on a GPU
-        also the peak memory, in MB.
+        """Seconds of a step, whole and by phase: the mean over ``steps`` consecutive ones; on a CPU
+        also its processor's seconds, which other programs take no part of, on a GPU the peak
+        memory, in MB.
 
         On a GPU a step goes before that is not counted: the first counted one then meets a device
         that is at work, as in a training run.
@@ -120,7 +121,10 @@ class Stepper:
         if isinstance(self.trainer, SiftTrainer):
             self.trainer.sift_callback.timer = StepTimer()
             self.trainer.sift_callback.timer.device = device
+        began = time.process_time()
         seconds = {"step": timed(device, lambda: [self.step() for _ in range(steps)]) / steps}
+        if device.type == "cpu":
+            seconds["processor"] = (time.process_time() - began) / steps
         if isinstance(self.trainer, SiftTrainer):
             phases = self.trainer.sift_callback.timer.interval()
             seconds |= {phase: phases[phase] / steps for phase in PHASES}
@@ -270,6 +274,13 @@ def summary(arm: Arm, turns: Turns, references: dict[str, str]) -> dict[str, Any
         ratios = [n[arm.name]["step"] / n[reference]["step"] for n in rounds if reference in n]
         if ratios:
             row |= spread(name, ratios)
+        ratios = [
+            n[arm.name]["processor"] / n[reference]["processor"]
+            for n in rounds
+            if "processor" in n[arm.name] and reference in n
+        ]
+        if ratios:
+            row |= spread(f"processor_{name}", ratios)
     if "sampling" in own[0]:
         row |= {f"{p}_seconds": statistics.median(n[p] for n in own) for p in PHASES}
         if any(numbers["sampling"] for numbers in own):

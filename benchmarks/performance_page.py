@@ -117,19 +117,20 @@ def steps(results: Results, file: str) -> str:
     settings = result["settings"]
     kept = settings["batch_size"]
     sizes = f"Length {settings['length']}, {kept} rows kept of {2 * kept}. "
-    head = ["arm", "seconds", "of a stock step", "of vanilla", "counted"]
+    head = ["arm", "seconds", "of a stock step", "by processor time", "of vanilla", "counted"]
     head += ["scoring / (forward + backward)", "counted", "peak MB"]
     rows = []
     for row in result["arms"]:
         if "error" in row:
-            rows.append([row["name"], f"failed: {_one_line(row['error'])}", *[""] * 6])
+            rows.append([row["name"], f"failed: {_one_line(row['error'])}", *[""] * 7])
             continue
         rows.append(
             [
                 row["name"],
                 figure(row, "step_seconds", ".4g").partition(" ")[0],
                 figure(row, "ratio_to_stock"),
-                figure(row, "ratio_to_vanilla").partition(" ")[0],
+                figure(row, "processor_ratio_to_stock"),
+                figure(row, f"{_fair(row)}ratio_to_vanilla").partition(" ")[0],
                 figure(row, "counted_ratio_to_stock"),
                 figure(row, "overhead"),
                 figure(row, "counted_overhead"),
@@ -137,6 +138,11 @@ def steps(results: Results, file: str) -> str:
             ]
         )
     return caption(result) + sizes + _compiled(result) + "\n\n" + markdown(head, rows)
+
+
+def _fair(row: Mapping[str, Any]) -> str:
+    """What ratios of a step are told by: on a CPU by processor time, which is the program's own."""
+    return "processor_" if "processor_ratio_to_stock" in row else ""
 
 
 def _compiled(result: Result) -> str:
@@ -205,7 +211,7 @@ def growth(results: Results, file: str) -> str:
                 [
                     *begin,
                     format(row["step_seconds"], ".4g"),
-                    figure(row, "ratio_to_stock"),
+                    figure(row, f"{_fair(row)}ratio_to_stock"),
                     figure(row, "counted_ratio_to_stock"),
                     figure(row, "overhead"),
                     figure(row, "counted_overhead"),
@@ -261,12 +267,12 @@ def short(results: Results, file: str) -> str:
         "sifting by loss, exit 3": "sifting by loss, exit 3",
         "sifting by loss, exit 12": "sifting by loss, exit 12 (exact losses)",
     }
-    rows = [
-        [name, format(row["ratio_to_stock"], ".2f"), figure(row, "overhead").partition(" ")[0]]
-        for arm, name in wanted.items()
-        for row in results[file]["arms"]
-        if row["name"] == arm and "error" not in row
-    ]
+    rows = []
+    for arm, name in wanted.items():
+        row = _row(results, file, "arms", arm)
+        if row is not None:
+            ratio = format(row[f"{_fair(row)}ratio_to_stock"], ".2f")
+            rows.append([name, ratio, figure(row, "overhead").partition(" ")[0]])
     return markdown(["", "of a stock `Trainer` step", "scoring / (forward + backward)"], rows)
 
 
@@ -294,6 +300,15 @@ def _row(results: Results, file: str, rows: str, name: str) -> Mapping[str, Any]
 def _of(file: str, rows: str, name: str, column: str):
     def found(results: Results, device: str) -> tuple[Mapping[str, Any], str] | None:
         row = _row(results, f"{file}_{device}", rows, name)
+        return None if row is None or column not in row else (row, column)
+
+    return found
+
+
+def _step(name: str):
+    def found(results: Results, device: str) -> tuple[Mapping[str, Any], str] | None:
+        row = _row(results, f"step_time_{device}", "arms", name)
+        column = f"{_fair(row)}ratio_to_stock" if row else ""
         return None if row is None or column not in row else (row, column)
 
     return found
@@ -328,8 +343,7 @@ def _targets() -> list[Target]:
     chosen.append(Target(name, {"cpu": 1.1, "gpu": 1.1}, found))
     for by in both:
         arm, name = f"sifting by {by}, exit 1", f"a step sifted by {by} at exit 1, of a stock step"
-        found = _of("step_time", "arms", arm, "ratio_to_stock")
-        chosen.append(Target(name, {"cpu": 0.75, "gpu": 0.75}, found))
+        chosen.append(Target(name, {"cpu": 0.75, "gpu": 0.75}, _step(arm)))
     for by in both:
         name = f"its peak memory by {by}, of a stock step's"
         found = _memory(f"sifting by {by}, exit 1")

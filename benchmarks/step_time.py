@@ -33,7 +33,7 @@ from measured_steps import (
 
 STOCK, VANILLA = "stock Trainer", "vanilla, labelled-only head"
 COMPILED = ", compiled"
-COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead", "peak_mb")
+COLUMNS = ("ratio_to_stock", "processor_ratio_to_stock", "overhead", "counted_overhead", "peak_mb")
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
@@ -74,7 +74,8 @@ def arms(exits: list[int], compiled: bool) -> list[Arm]:
 def measure(options: argparse.Namespace, report: Any = lambda rows: None) -> list[dict[str, Any]]:
     """One row per arm: medians over the rounds. ``report`` gets the rows after every round."""
     model, optimizer = build(options)
-    chosen = arms(options.exits, options.compile)
+    named = arms(options.exits, options.compile)
+    chosen = [arm for arm in named if not any(part in arm.name for part in options.skip)]
     if options.compile:
         # One function, such as a block's forward, is compiled for each arm: the usual limit would
         # leave the last arms uncompiled without a word.
@@ -157,6 +158,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = bert_parser(__doc__.split("\n")[0], "step_time.json")
     parser.add_argument("--exits", type=int, nargs="+", default=[1, 3, 6, 12])
     parser.add_argument("--compile", action="store_true", help="main arms also with torch.compile")
+    parser.add_argument("--skip", nargs="+", default=[], help="no arms with this in their names")
     parser.add_argument("--no_memory", action="store_true", help="leave out a CPU's memory runs")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return resolve(parser.parse_args(argv))

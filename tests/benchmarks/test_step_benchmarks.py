@@ -41,7 +41,13 @@ def test_step_time(run) -> None:
     rows = {row["name"]: row for row in result["arms"]}
     assert len(rows) == 3 + 6 + 4
     assert result["settings"]["length"] == 20
-    shared = ("step_seconds", "ratio_to_stock", "ratio_to_vanilla", "counted_ratio_to_stock")
+    shared = (
+        "step_seconds",
+        "ratio_to_stock",
+        "processor_ratio_to_stock",
+        "ratio_to_vanilla",
+        "counted_ratio_to_stock",
+    )
     for name, row in rows.items():
         assert finite(row, *shared)
         assert ("overhead" in row) == ("sifting by" in name) == ("counted_overhead" in row)
