@@ -137,7 +137,7 @@ def steps(results: Results, file: str) -> str:
                 figure(row, "peak_mb", ".0f"),
             ]
         )
-    return caption(result) + sizes + _compiled(result) + "\n\n" + markdown(head, rows)
+    return caption(result) + (sizes + _compiled(result)).strip() + "\n\n" + markdown(head, rows)
 
 
 def _fair(row: Mapping[str, Any]) -> str:
