@@ -13,21 +13,27 @@ already: neither decoding nor the loader is measured.
 """
 
 import argparse
-import json
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
-from step_time import Arm, Stepper, summary
+from measured_steps import (
+    Arm,
+    Stepper,
+    Turn,
+    describe_machine,
+    device_name,
+    summary,
+    table,
+    take_turns,
+    write_result,
+)
 from torch.utils.data import Dataset
-from transformers import Trainer
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.models.resnet_flops import count
-from sift_trainer.run_log import machine
 
+COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead")
 EXITS = {"early exit": 1, "last exit": -1}
 ARMS = [
     Arm("baseline", None),
@@ -66,34 +72,6 @@ class OnDevice:
         return {"pixel_values": self.images[:count], "labels": self.labels[:count]}
 
 
-class ImageStepper(Stepper):
-    """A trainer of one arm that takes single optimisation steps on images."""
-
-    def __init__(self, arm: Arm, model, optimizer, collator, options: argparse.Namespace) -> None:
-        args = SiftTrainingArguments(
-            tempfile.mkdtemp(),
-            max_steps=10**6,  # no step of the benchmark falls into a warm-up or cool-down
-            per_device_train_batch_size=options.batch_size,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=options.bf16,
-            dataloader_pin_memory=False,
-            report_to=[],
-            **(arm.settings or {}),
-        )
-        trainer_class = Trainer if arm.settings is None else SiftTrainer
-        self.trainer = trainer_class(
-            model,
-            args,
-            data_collator=collator,
-            train_dataset=Numbers(4 * options.batch_size),
-            optimizers=(optimizer, None),
-        )
-        self.trainer.state.max_steps = args.max_steps
-        self.trainer.current_gradient_accumulation_steps = 1
-        self.loader = self.trainer.get_train_dataloader()
-        self.model = self.trainer.accelerator.prepare(model) if options.bf16 else model
-
-
 def configuration(options: argparse.Namespace) -> EarlyExitResNetConfig:
     return EarlyExitResNetConfig(
         stem=options.stem,
@@ -107,39 +85,27 @@ def configuration(options: argparse.Namespace) -> EarlyExitResNetConfig:
 def measure(options: argparse.Namespace) -> list[dict]:
     """One row per arm: medians over the rounds."""
     torch.manual_seed(0)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(options.device)
     model = EarlyExitResNetForImageClassification(configuration(options)).to(device)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=5e-4)
     collator = OnDevice(options, device)
-    steppers = {arm.name: ImageStepper(arm, model, optimizer, collator, options) for arm in ARMS}
-    for _ in range(options.warmup):
-        for stepper in steppers.values():
-            stepper.step()
-    rounds = []
-    for number in range(options.rounds):
-        rounds.append({name: stepper.step() for name, stepper in steppers.items()})
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    rows = [summary(arm, rounds) for arm in ARMS]
+    data = Numbers(64 * options.batch_size)
+
+    def start(arm: Arm) -> Turn:
+        more = {"dataloader_pin_memory": False}
+        taking = Stepper(arm, model, optimizer, data, collator, options, **more)
+        return lambda: taking.turn(options.steps)
+
+    starts = {arm.name: lambda arm=arm: start(arm) for arm in ARMS}
+    turns = take_turns(starts, options.rounds, options.warmup)
+    rows = [summary(arm, turns, {"ratio_to_stock": ARMS[0].name}) for arm in ARMS]
     cost = count(configuration(options), options.image_size)
     for row in rows:
         if row["name"] in EXITS:
             row["counted_overhead"] = cost.scoring_overhead(exit_layer=EXITS[row["name"]])
     return rows
-
-
-def table(rows: list[dict]) -> str:
-    heads = f"{'step s':>9}{'of baseline':>13}{'range':>15}{'overhead':>10}{'counted':>9}"
-    lines = [f"{'arm':<12}{heads}"]
-    for row in rows:
-        low, high = row["ratio_to_stock_range"]
-        lines.append(
-            f"{row['name']:<12}{row['step_seconds']:>9.4f}{row['ratio_to_stock']:>13.3f}"
-            f"{f'{low:.3f}-{high:.3f}':>15}{row.get('overhead', 0):>10.3f}"
-            f"{row.get('counted_overhead', 0):>9.3f}"
-        )
-    return "\n".join(lines)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -152,22 +118,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--batch_size", type=int, default=125, help="rows trained on; twice are drawn"
     )
-    parser.add_argument("--warmup", type=int, default=3, help="rounds that are not counted")
+    parser.add_argument("--warmup", type=int, default=3, help="turns that are not counted")
+    parser.add_argument("--steps", type=int, help="consecutive steps of a turn; 5 on a GPU, else 1")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--bf16", action="store_true", help="autocast, in training and in scoring")
     parser.add_argument("--channels_last", action="store_true", help="weights and images")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/resnet_step.json"))
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.device = device_name()
+    options.steps = options.steps or (5 if options.device == "cuda" else 1)
+    return options
 
 
 def main(argv: list[str]) -> None:
     options = parse(argv)
+    print(describe_machine(), flush=True)
     rows = measure(options)
-    print(table(rows))
-    settings = {key: value for key, value in vars(options).items() if key != "output"}
-    result = {"machine": machine(), "settings": settings, "arms": rows}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(rows, COLUMNS, width=16))
+    write_result(options.output, options, ["benchmarks/resnet_step.py", *argv], arms=rows)
 
 
 if __name__ == "__main__":
