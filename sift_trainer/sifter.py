@@ -80,6 +80,7 @@ class Sifter:
     ) -> None:
         self.model = model
         self.labels_per_row = labels_per_row
+        self._lost: Tensor | None = None
         if own_loss is not None:  # which may read fields that the model does not know
             forward = with_known_fields(model, forward)
             compiled = None if compiled is None else with_known_fields(model, compiled)
@@ -211,6 +212,7 @@ class Sifter:
     def score(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """Scores (B,) of a batch on the model's device; see `Scorer`."""
         assert self.scorer is not None
+        self._note_lost(batch)
         static = self.head is None or self.labels_per_row is not None
         forward = self.compiled if static and self.compiled is not None else self.forward
         with inference(self.model):
@@ -222,10 +224,31 @@ class Sifter:
         if self.gather is None:
             yield batch
             return
+        self._note_lost(batch)
         aligned = aligned_labels(batch["labels"], self.shifted)
         positions = scored_positions(aligned, per_row=self.labels_per_row)
         with self.gather(positions, self.shifted):
             yield {**batch, "labels": gathered_labels(positions, self.shifted)}
+
+    def _note_lost(self, batch: Mapping[str, Any]) -> None:
+        """Count, on the device, the labels of rows that have more than was promised."""
+        if self.head is not None and self.labels_per_row is not None:
+            beyond = (label_counts(batch["labels"]) - self.labels_per_row).clamp(min=0).sum()
+            self._lost = beyond + (0 if self._lost is None else self._lost)
+
+    def check_none_lost(self) -> None:
+        """Wait for the device, and see that all labels were scored and trained on.
+
+        Raises:
+            ValueError: if a row had more than `labels_per_row`.
+        """
+        lost = 0 if self._lost is None else int(self._lost)
+        if lost:
+            raise ValueError(
+                f"labels_per_row={self.labels_per_row} of the collator, but {lost} labels of rows "
+                "with more were neither scored nor trained on since the last log line; give the "
+                "most that a row can have, or None to have them counted"
+            )
 
     def countable(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels that the loss sums over, where the Trainer counts them.

@@ -298,6 +298,8 @@ class SiftMixin(DrawingMixin, SavingMixin):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
+        if self._sifter is not None:
+            self._sifter.check_none_lost()
         measured = self.sift_callback is not self._detached_callback
         if measured and "loss" in logs:
             logs.update(self.sift_callback.metrics())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import all_steps
+import criteria
 import growth
 import input_pipeline
 import pytest
@@ -137,3 +138,9 @@ def test_parts_that_fail_are_recorded_and_the_rest_goes_on(tmp_path: Path, monke
 def test_the_parts_are_benchmarks() -> None:
     assert all((all_steps.FOLDER / script).is_file() for script, _, _ in all_steps.PARTS.values())
     assert sum(share for _, _, share in all_steps.PARTS.values()) < 1
+
+
+def test_criteria(capsys) -> None:
+    seconds = criteria.main(["--rows", "4", "--vocabulary", "50", "--rounds", "2"])
+    assert [len(taken) for taken in seconds.values()] == [2] * 5
+    assert capsys.readouterr().out.count(" ms") == 10
