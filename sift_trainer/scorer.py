@@ -13,6 +13,7 @@ from sift_trainer.batch import needed_fields
 from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.positions import ScoredPositions, scored_positions
+from sift_trainer.random_state import random_state_kept
 from sift_trainer.scoring import CRITERIA, score_positions
 from sift_trainer.tasks import ClassIds, Task
 
@@ -34,14 +35,12 @@ def router_settings(model: nn.Module) -> dict[str, bool]:
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradient that leaves no trace: the mode of every submodule and the
-    global random state are afterwards as they were, also after an exception, and BatchNorm's
-    running statistics do not move."""
+    global random states (Python's, NumPy's, torch's) are afterwards as they were, also after an
+    exception, and BatchNorm's running statistics do not move."""
     training = [module for module in model.modules() if module.training]
-    devices = {parameter.device for parameter in model.parameters()} - {torch.device("cpu")}
-    kind = next(iter(devices)).type if devices else "cuda"
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(list(devices), device_type=kind):
+        with torch.no_grad(), random_state_kept(each.device for each in model.parameters()):
             yield
     finally:
         for module in training:
