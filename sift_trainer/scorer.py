@@ -57,6 +57,7 @@ class Scorer:
         head: its labelled-only head; None to pass all positions through exit block and head.
         task: what it predicts.
         labels_per_row: the most labels of a row, where that is known.
+        gives_labels: whether the model gets its labels though its signature does not ask for them.
 
     Raises:
         ValueError: at construction, if no early exit fits the model, it is not that deep, or the
@@ -71,13 +72,14 @@ class Scorer:
         head: LabelledHead | None,
         task: Task | None = None,
         labels_per_row: int | None = None,
+        gives_labels: bool = False,
     ) -> None:
         self.labels_per_row = labels_per_row
         self.criterion = sift.sift_criterion
         self.token_fraction = sift.sift_token_fraction
         self.task = task or ClassIds()
         names = {*label_names, *self.task.fields}
-        needed = names & set(needed_fields(model))
+        needed = names if gives_labels else names & set(needed_fields(model))
         self.withheld = set() if labels_are_inputs(model) else names - needed
         self.head = None if needed else head  # which would get the labels of all positions
         self.adapter: ExitAdapter | None = None
@@ -111,7 +113,7 @@ class Scorer:
             logits = self._logits(forward, batch, labels, positions)
             return score_positions(self.task.criterion(self.criterion), logits, positions)
         with self.adapter.at(self.exit_layer):
-            outputs = forward(**self._inputs(batch))
+            outputs = forward(**self.inputs(batch))
         logits = self.task.logits(outputs, batch, self.adapter.logits)
         if labels is None:
             labels = self.task.unlabelled(logits, batch)
@@ -148,10 +150,10 @@ class Scorer:
         passing = positions if len(positions.flat) else positions.with_first()
         head = nullcontext() if prune else self.head.at(passing.flat)
         with self.adapter.at(self.exit_layer, passing if prune else None), head:
-            logits = self.adapter.logits(forward(**self._inputs(batch)))
+            logits = self.adapter.logits(forward(**self.inputs(batch)))
         return logits.flatten(0, -2)[: len(positions.flat)]
 
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What the scoring pass feeds the model: no labels that it can do without, so that it
         computes no loss."""
         inputs = {name: value for name, value in batch.items() if name not in self.withheld}

@@ -232,10 +232,54 @@ class Classifier(PlainNet):
         return outputs
 
 
-def test_a_module_with_class_ids_needs_no_task(tmp_path: Path) -> None:
+class Untouched(PlainNet):
+    """Its signature does not ask for labels, but its forward does: torch complains."""
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        outputs = super().forward(input_ids)
+        loss = functional.cross_entropy(outputs["logits"].transpose(1, 2), labels)  # type: ignore[arg-type]
+        return {"loss": loss, **outputs}
+
+
+class Flattened(PlainNet):
+    """In the same way, but Python complains."""
+
+    def forward(self, input_ids: Tensor, labels: Any = None) -> dict[str, Tensor]:
+        outputs = super().forward(input_ids)
+        loss = functional.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten())
+        return {"loss": loss, **outputs}
+
+
+def test_a_model_gets_labels_in_scoring_on_every_process_or_on_none() -> None:
+    """This one can do without, but another process has found that it cannot."""
+    register_exit(PlainNet, "trunk.blocks")
+    given: list[bool] = []
+
+    class Noting(Classifier):
+        def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+            given.append(labels is not None)
+            return super().forward(input_ids, labels)
+
+    model, sift = Noting(), SiftArguments(sift_exit_layer=1)
+    batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
+    for others_can in (True, False):
+        asked: list[bool] = []
+
+        def agreed(answer: bool, can: bool = others_can, asked: list[bool] = asked) -> bool:
+            asked.append(given[-1])
+            return answer and (can or given[-1])  # the one question that is asked without labels
+
+        sifter = Sifter(model, model, sift, ["labels"], batch, False, None, agreed=agreed)
+        assert asked.count(False) == 1
+        sifter.score(batch, torch.Generator())
+        assert given[-1] is not others_can
+
+
+@pytest.mark.parametrize("kind", [Classifier, Untouched, Flattened])
+def test_a_module_with_class_ids_needs_no_task(kind: type[PlainNet], tmp_path: Path) -> None:
     register_exit(PlainNet, "trunk.blocks")
     batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
-    model = Classifier()
+    model = kind()
     with torch.no_grad():
         hidden = model.trunk.blocks[0](model.embedding(batch["input_ids"]))
         expected = [
