@@ -145,7 +145,8 @@ class SiftMixin(DrawingMixin, SavingMixin):
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
-                batch.update(take_rows(batch, selection.rows))
+                for name, rows in take_rows(batch, selection.rows).items():
+                    batch[name] = rows  # a ModelOutput cannot be updated at once
             self.sift_callback.record(selection, self.args.world_size)
         self._num_items = None
         if num_items is not None and self._sifter.divides_by_count:
