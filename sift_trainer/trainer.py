@@ -194,7 +194,8 @@ class SiftMixin(DrawingMixin, SavingMixin):
         if self.sift.sift_keep_ratio < 1:
             expected = self._expected_rows(batch)
             check_rows_of_samples(type(self), num_rows(batch), expected)
-            check_first_batch(batch, num_rows(batch), expected, self.sift, task)
+            rows = num_rows(batch)
+            check_first_batch(batch, rows, expected, self.sift, task, self._rows_of_data())
         forward = forward_of(self.accelerator, model)
         labelled = None
         if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):

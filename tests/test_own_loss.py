@@ -137,8 +137,12 @@ def test_labels_that_no_task_has_are_refused(tmp_path: Path) -> None:
     """ELECTRA's discriminator says yes or no of each token: no class ids over (B, T, C)."""
     model = hf.ElectraForPreTraining(MATRIX["electra"].configuration())
     batch = {**causal(), "labels": (causal()["labels"] % 2).clamp(min=0)}
-    message = r"labels of shape \(2, 12\) do not fit logits of shape \(2, 12\)"
+    message = r"labels of shape \(2, 12\) do not fit logits of shape \(2, 12\).*criterion='random'"
     refused_untouched(run_of(model, batch, tmp_path), message)
+    control = run_of(model, batch, tmp_path, sift_criterion="random")
+    control.train()
+    assert control.state.global_step == 1
+    assert len(control.selections[0].rows) == ROWS // 2
 
 
 def test_segmentation_is_refused(tmp_path: Path) -> None:
