@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import TrainingArguments
@@ -83,8 +84,9 @@ class SiftArguments(ArgumentsMixin):
     def _check_numbers(self) -> None:
         for name in ("sift_exit_layer", "sift_interval"):
             value = getattr(self, name)
-            if not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, Integral):
                 raise ValueError(f"{name}={value!r} must be a whole number, such as 1")
+            setattr(self, name, int(value))
         for name in (
             "sift_keep_ratio",
             "sift_token_fraction",
@@ -94,9 +96,10 @@ class SiftArguments(ArgumentsMixin):
             "sift_cooldown_steps",
         ):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise ValueError(f"{name}={value!r} must be a number, such as 0.5")
             # A hyperparameter search makes its values of the type that it finds: 0.25 of a 0 is 0.
+            # What NumPy computed would not go into a checkpoint's JSON.
             setattr(self, name, float(value))
         if self.sift_masked_only_head not in (None, True, False):
             raise ValueError(
@@ -105,7 +108,7 @@ class SiftArguments(ArgumentsMixin):
             )
 
     def _check_criterion(self) -> None:
-        if self.sift_criterion not in CRITERIA:
+        if not isinstance(self.sift_criterion, str) or self.sift_criterion not in CRITERIA:
             raise ValueError(
                 f"sift_criterion={self.sift_criterion!r} is unknown; choose one of "
                 f"{sorted(CRITERIA)} or register it with register_criterion"

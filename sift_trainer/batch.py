@@ -4,17 +4,18 @@ from collections.abc import Callable, Mapping, MutableMapping
 from inspect import Parameter, signature
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 Batch = MutableMapping[str, Any]
 
-_SHARED = (bool, int, float, str, type(None))
+_SHARED = (bool, int, float, str, np.generic, type(None))
 
 
 def _rows_of(name: str, value: Any) -> int | None:
     """Number of rows of one field; None for a field that all rows share."""
-    if isinstance(value, Tensor):
-        return value.shape[0] if value.dim() else None
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.shape[0] if value.ndim else None
     if isinstance(value, _SHARED):
         return None
     if isinstance(value, (list, tuple)) and not any(
@@ -23,7 +24,8 @@ def _rows_of(name: str, value: Any) -> int | None:
         return len(value)
     raise ValueError(
         f"batch field {name!r} is a nested {type(value).__name__}, whose rows cannot be selected; "
-        "give tensors with the samples in the first dimension, or drop the field in the collator"
+        "give tensors or arrays with the samples in the first dimension, or drop the field in the "
+        "collator"
     )
 
 
@@ -74,6 +76,8 @@ def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
 def _take(value: Any, rows: Tensor) -> Any:
     if isinstance(value, Tensor) and value.dim():
         return value[rows.to(value.device)]  # index_select would lose a channels-last layout
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value[rows.tolist()]
     if isinstance(value, (list, tuple)):
         return type(value)(value[row] for row in rows.tolist())
     return value

@@ -5,13 +5,9 @@ chosen answers and below them the rejected ones, an embedding's have the texts o
 Nothing says so but the batch itself, so the collator is tried on two samples.
 """
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 from transformers.trainer_utils import has_length
@@ -20,6 +16,7 @@ from sift_trainer.arguments import SiftArguments
 from sift_trainer.batch import missing_field
 from sift_trainer.composition import owner_of
 from sift_trainer.positions import label_counts
+from sift_trainer.random_state import random_state_kept
 from sift_trainer.tasks import task_of
 from sift_trainer.validation import check_first_batch, check_mapping
 
@@ -41,22 +38,10 @@ def tried_batch(data: Any, collator: Callable[[list[Any]], Any]) -> Any:
     if not has_length(data) or not hasattr(data, "__getitem__") or len(data) < TRIED:
         return None
     try:
-        with _random_state_kept():
+        with random_state_kept():
             return collator([data[index] for index in range(TRIED)])
     except Exception:  # of a collator of the user's own
         return None
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Within the context random numbers may be drawn; afterwards none was."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def rows_of_a_sample(batch: Mapping[str, Any], samples: int) -> int:

@@ -58,6 +58,11 @@ class DrawingMixin(_Base):
         last = self.state.global_step > 0 and self.accelerator.gradient_state.end_of_dataloader
         return num_rows(batch) if last else self._candidates()
 
+    def _rows_of_data(self) -> int | None:
+        """Rows of the training data, for each process; None for a stream."""
+        data = self.train_dataset
+        return -(-len(data) // self.args.world_size) if has_length(data) else None
+
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from what also counts the samples trained on."""

@@ -60,6 +60,16 @@ def finite_probe(
     return None
 
 
+def runs(forward: Forward, inputs: Mapping[str, Any]) -> bool:
+    """Whether the model runs on these inputs, as many do without labels: a signature with
+    ``labels=None`` does not tell whether the loss is computed regardless."""
+    try:
+        forward(**inputs)
+    except (*_REFUSALS, AttributeError, KeyError):  # ``labels.view``, ``batch["labels"]``
+        return False
+    return True
+
+
 def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
     """Whether the model's loss depends on ``num_items_in_batch``.
 

@@ -13,6 +13,7 @@ from sift_trainer.batch import needed_fields
 from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.positions import ScoredPositions, scored_positions
+from sift_trainer.random_state import random_state_kept
 from sift_trainer.scoring import CRITERIA, score_positions
 from sift_trainer.tasks import ClassIds, Task
 
@@ -34,14 +35,12 @@ def router_settings(model: nn.Module) -> dict[str, bool]:
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradient that leaves no trace: the mode of every submodule and the
-    global random state are afterwards as they were, also after an exception, and BatchNorm's
-    running statistics do not move."""
+    global random states (Python's, NumPy's, torch's) are afterwards as they were, also after an
+    exception, and BatchNorm's running statistics do not move."""
     training = [module for module in model.modules() if module.training]
-    devices = {parameter.device for parameter in model.parameters()} - {torch.device("cpu")}
-    kind = next(iter(devices)).type if devices else "cuda"
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(list(devices), device_type=kind):
+        with torch.no_grad(), random_state_kept(each.device for each in model.parameters()):
             yield
     finally:
         for module in training:
@@ -58,6 +57,7 @@ class Scorer:
         head: its labelled-only head; None to pass all positions through exit block and head.
         task: what it predicts.
         labels_per_row: the most labels of a row, where that is known.
+        gives_labels: whether the model gets its labels though its signature does not ask for them.
 
     Raises:
         ValueError: at construction, if no early exit fits the model, it is not that deep, or the
@@ -72,13 +72,14 @@ class Scorer:
         head: LabelledHead | None,
         task: Task | None = None,
         labels_per_row: int | None = None,
+        gives_labels: bool = False,
     ) -> None:
         self.labels_per_row = labels_per_row
         self.criterion = sift.sift_criterion
         self.token_fraction = sift.sift_token_fraction
         self.task = task or ClassIds()
         names = {*label_names, *self.task.fields}
-        needed = names & set(needed_fields(model))
+        needed = names if gives_labels else names & set(needed_fields(model))
         self.withheld = set() if labels_are_inputs(model) else names - needed
         self.head = None if needed else head  # which would get the labels of all positions
         self.adapter: ExitAdapter | None = None
@@ -112,7 +113,7 @@ class Scorer:
             logits = self._logits(forward, batch, labels, positions)
             return score_positions(self.task.criterion(self.criterion), logits, positions)
         with self.adapter.at(self.exit_layer):
-            outputs = forward(**self._inputs(batch))
+            outputs = forward(**self.inputs(batch))
         logits = self.task.logits(outputs, batch, self.adapter.logits)
         if labels is None:
             labels = self.task.unlabelled(logits, batch)
@@ -149,10 +150,10 @@ class Scorer:
         passing = positions if len(positions.flat) else positions.with_first()
         head = nullcontext() if prune else self.head.at(passing.flat)
         with self.adapter.at(self.exit_layer, passing if prune else None), head:
-            logits = self.adapter.logits(forward(**self._inputs(batch)))
+            logits = self.adapter.logits(forward(**self.inputs(batch)))
         return logits.flatten(0, -2)[: len(positions.flat)]
 
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What the scoring pass feeds the model: no labels that it can do without, so that it
         computes no loss."""
         inputs = {name: value for name, value in batch.items() if name not in self.withheld}

@@ -18,6 +18,7 @@ from sift_trainer.loss_contract import (
     divides_by_count,
     finite_probe,
     loss_of,
+    runs,
     shifts_labels,
     why_not_gathered,
     why_other_loss,
@@ -104,11 +105,11 @@ class Sifter:
                 if probe is not None:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
-        self.scorer = (
-            Scorer(model, sift, label_names, self.head, self.task, labels_per_row)
-            if sift.sift_keep_ratio < 1
-            else None
-        )
+        self.gives_labels = False  # in scoring
+        self.scorer = self._scorer(sift) if sift.sift_keep_ratio < 1 else None
+        if self.scorer and probe is not None and self._fails_without_labels(self.scorer, probe):
+            self.gives_labels = True
+            self.scorer = self._scorer(sift)
         if probe is not None and scoring and sift.sift_criterion == "loss":
             with inference(model):
                 self._check_loss(probe, own_loss, trained_loss)
@@ -162,6 +163,24 @@ class Sifter:
         if said:
             logger.warning(f"{own_loss}: {'; '.join(said)}")
 
+    def _scorer(self, sift: SiftArguments) -> Scorer:
+        return Scorer(
+            self.model,
+            sift,
+            self.label_names,
+            self.head,
+            self.task,
+            self.labels_per_row,
+            gives_labels=self.gives_labels,
+        )
+
+    def _fails_without_labels(self, scorer: Scorer, probe: Mapping[str, Any]) -> bool:
+        """Whether the scoring pass has to give the model what ``scorer`` would withhold."""
+        if scorer.adapter is None or not scorer.withheld & set(probe):
+            return False
+        with inference(self.model), scorer.adapter.at(scorer.exit_layer):
+            return not self.agreed(runs(self.forward, scorer.inputs(probe)))
+
     def _check_loss(
         self, probe: dict[str, Any], own_loss: str | None, trained_loss: TrainedLoss | None
     ) -> None:
@@ -170,7 +189,7 @@ class Sifter:
         if trained_loss is None and own_loss is not None:
             return  # a subclass's affair, and said
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
-        scorer = Scorer(self.model, exact, self.label_names, self.head, self.task)
+        scorer = self._scorer(exact)
         losses = scorer(self.forward, probe, torch.Generator())
         counts = self.task.counts(self.task.labels(probe))
         rows = {**probe, **scorer.router_settings}

@@ -1,6 +1,6 @@
 """The one training step: draw candidates, score them, keep the hard ones, train on those."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import Any
@@ -10,17 +10,12 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from sift_trainer.arguments import scores_with_model
-from sift_trainer.batch import Batch, first_length, has_rows, num_rows, take_rows
+from sift_trainer.batch import Batch, first_length, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
-from sift_trainer.collation import (
-    check_own_loss,
-    check_packing,
-    check_rows_of_samples,
-    labels_per_row,
-)
-from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases, owner_of
-from sift_trainer.drawing import DrawingMixin
-from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.collation import check_own_loss, check_packing
+from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases
+from sift_trainer.first_batch import FirstBatchMixin
+from sift_trainer.launch import LaunchArguments, check_launch
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
     num_kept,
@@ -29,26 +24,11 @@ from sift_trainer.selection import (
     select_top_k,
     should_sift,
 )
-from sift_trainer.sharding import (
-    buffers_of_first,
-    compiled_forward_of,
-    forward_of,
-    tied_in_one_group,
-    unanimous,
-)
-from sift_trainer.sifter import Sifter, TrainedLoss
-from sift_trainer.tasks import Task, task_of
-from sift_trainer.validation import (
-    check_first_batch,
-    check_mapping,
-    check_parallelism,
-    check_setup,
-    check_steps,
-    check_window,
-)
+from sift_trainer.sharding import tied_in_one_group
+from sift_trainer.validation import check_parallelism, check_setup, check_steps, check_window
 
 
-class SiftMixin(DrawingMixin, SavingMixin):
+class SiftMixin(FirstBatchMixin, SavingMixin):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
@@ -75,12 +55,10 @@ class SiftMixin(DrawingMixin, SavingMixin):
         self.selections: list[Selection] = []
         self._window: list[Batch] = []
         self._narrowed = self._window
-        self._sifter: Sifter | None = None
-        self._sifted_model: nn.Module | None = None
-        self._share_buffers: Callable[[], None]
+        self._sifter = None
+        self._sifted_model = None
         self._num_items: Tensor | int | None = None
         self._in_training_step = False
-        self.model_accepts_loss_kwargs: bool
         self._detached_callback = SiftCallback()
         with arguments_kept(self, (*args, *kwargs.values())):
             super().__init__(*args, **kwargs)
@@ -145,7 +123,8 @@ class SiftMixin(DrawingMixin, SavingMixin):
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
-                batch.update(take_rows(batch, selection.rows))
+                for name, rows in take_rows(batch, selection.rows).items():
+                    batch[name] = rows  # a ModelOutput cannot be updated at once
             self.sift_callback.record(selection, self.args.world_size)
         self._num_items = None
         if num_items is not None and self._sifter.divides_by_count:
@@ -182,78 +161,6 @@ class SiftMixin(DrawingMixin, SavingMixin):
         place = (self.args.seed, self.state.global_step, index, self.args.process_index)
         seed = int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest(), "big") >> 1
         return torch.Generator().manual_seed(seed)
-
-    def _meet(self, model: nn.Module, batch: Batch) -> None:
-        """Learn what the model does with its labels, once per training run."""
-        check_wrapped(model, self.args)
-        check_steps(self.sift, self.state.max_steps)
-        check_mapping(batch)
-        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        task = self._task(bare, batch)
-        if self.sift.sift_keep_ratio < 1:
-            expected = self._expected_rows(batch)
-            check_rows_of_samples(type(self), num_rows(batch), expected)
-            check_first_batch(batch, num_rows(batch), expected, self.sift, task)
-        forward = forward_of(self.accelerator, model)
-        labelled = None
-        if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):
-            labelled = self._prepare_inputs(batch)
-        with self.accelerator.autocast():
-            self._sifter = Sifter(
-                bare,
-                forward,
-                self.sift,
-                list(self.label_names),
-                labelled,
-                accepts_count=self.model_accepts_loss_kwargs,
-                own_loss=self._own_loss(),
-                compiled=compiled_forward_of(self.accelerator, model),
-                agreed=unanimous(self.accelerator),
-                task=task,
-                trained_loss=self._trained_loss(model if self.is_fsdp_enabled else bare, forward),
-                labels_per_row=labels_per_row(self.data_collator, batch),
-            )
-        self._share_buffers = buffers_of_first(self.accelerator, bare)
-        if not self._sifter.divides_by_count:
-            self.model_accepts_loss_kwargs = False
-        self._sifted_model = model if self._sifter.asked else None
-
-    def _task(self, model: nn.Module, batch: Batch) -> Task:
-        """What the model predicts, and the loss that is trained on compares that with."""
-        labels = batch.get("labels")
-        task = task_of(model, labels if isinstance(labels, Tensor) else None)
-        if self.label_smoother is None or not scores_with_model(self.sift):
-            return task
-        return task.smoothed(self.args.label_smoothing_factor)
-
-    def _trained_loss(self, model: nn.Module, forward: Callable[..., Any]) -> TrainedLoss | None:
-        """The loss of some rows as training takes it of the outputs; None where that is the model's
-        own, or a subclass's affair."""
-        function = self.compute_loss_func
-        if self._computes_loss() or (function is None and self.label_smoother is None):
-            return None
-
-        def trained_loss(rows: dict[str, Any], count: Tensor) -> tuple[Tensor, Any]:
-            if function is None:
-                loss, outputs = Trainer.compute_loss(self, model, rows, return_outputs=True)
-                return loss, outputs
-            labels = rows.pop("labels", None)
-            outputs = forward(**rows)
-            return function(outputs, labels, num_items_in_batch=count), outputs
-
-        return trained_loss
-
-    def _computes_loss(self) -> bool:
-        """Whether a subclass computes the loss itself."""
-        return type(self).compute_loss is not Trainer.compute_loss
-
-    def _own_loss(self) -> str | None:
-        """Why the loss is not the model's own; None if it is."""
-        if self._computes_loss():
-            return f"{owner_of(type(self), 'compute_loss').__name__} overrides compute_loss"
-        if self.compute_loss_func is not None:
-            return "compute_loss_func is set"
-        return "label_smoothing_factor is set" if self.label_smoother is not None else None
 
     # ---- around the step ----
 

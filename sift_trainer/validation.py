@@ -78,10 +78,11 @@ def check_window(micro_batches: int) -> None:
     """Refuse to train one batch of an accumulation window of which the others were not seen."""
     if micro_batches > 1:
         raise ValueError(
-            f"a window of {micro_batches} micro-batches is trained on, of which SiftMixin has not "
-            "seen the others and cannot count their labels: get_batch_samples is overridden; "
-            "return what super().get_batch_samples(...) returns, or use "
-            "gradient_accumulation_steps=1"
+            f"a window of {micro_batches} micro-batches is trained on, and this batch is none that "
+            "SiftMixin has seen, so that it cannot count the labels of the others: either "
+            "get_batch_samples is overridden and has to return what super().get_batch_samples(...) "
+            "returns, or training_step is, and gives super().training_step(...) a copy where it "
+            "has to change the batch in place; or use gradient_accumulation_steps=1"
         )
 
 
@@ -155,10 +156,27 @@ def check_steps(sift: SiftArguments, total: int) -> None:
 
 
 def check_first_batch(
-    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments, task: Task
+    batch: Mapping[str, Any],
+    rows: int,
+    expected: int,
+    sift: SiftArguments,
+    task: Task,
+    data_rows: int | None = None,
 ) -> None:
     """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
-    of one with another number of rows than was asked for."""
+    of one with another number of rows than was asked for.
+
+    Args:
+        rows: that it has.
+        expected: that were to be drawn.
+        data_rows: of the training data, for each process; None where that is not known.
+    """
+    if rows == 1 and expected > 1 and data_rows is not None and data_rows <= 1:
+        raise ValueError(
+            f"the training data has {data_rows} row for a process, and {expected} candidates were "
+            "to be drawn: there is nothing to select from; give more data, or use "
+            "sift_keep_ratio=1.0"
+        )
     if rows == 1 and expected > 1:
         raise ValueError(
             f"the first batch has 1 row where {expected} candidates were drawn: the collator packs "

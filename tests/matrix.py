@@ -89,6 +89,10 @@ def sound() -> Batch:
     return {"input_values": values * mask, "attention_mask": mask}
 
 
+def spectrogram() -> Batch:
+    return {"input_values": torch.randn(ROWS, 24, 16, generator=draw(14))}
+
+
 def spoken() -> Batch:
     labels = torch.randint(3, VOCABULARY, (ROWS, 6), generator=draw(11))
     labels[torch.arange(6) >= 2 + torch.arange(ROWS)[:, None] % 4] = -100
@@ -103,13 +107,13 @@ def tagged() -> Batch:
     }
 
 
-def numbers(width: int) -> Callable[[], Batch]:
+def numbers(width: int, inputs: Callable[[], Batch] = text) -> Callable[[], Batch]:
     shape = (ROWS, width) if width > 1 else (ROWS,)
-    return lambda: {**text(), "labels": torch.randn(shape, generator=draw(12))}
+    return lambda: {**inputs(), "labels": torch.randn(shape, generator=draw(12))}
 
 
-def several() -> Batch:
-    return {**text(), "labels": torch.rand(ROWS, CLASSES, generator=draw(13)).round()}
+def several(inputs: Callable[[], Batch] = text) -> Batch:
+    return {**inputs(), "labels": torch.rand(ROWS, CLASSES, generator=draw(13)).round()}
 
 
 def labelled(inputs: Callable[[], Batch]) -> Callable[[], Batch]:
@@ -301,6 +305,14 @@ MATRIX: dict[str, Entry] = {
     "resnet": Entry(hf.ResNetForImageClassification, configs.resnet, large_image, depth=None),
     "wav2vec2": Entry(
         hf.Wav2Vec2ForSequenceClassification, configs.wav2vec2, labelled(sound), changes=_spoken
+    ),
+    "ast": Entry(hf.ASTForAudioClassification, configs.ast, labelled(spectrogram)),
+    "ast, several labels": Entry(
+        hf.ASTForAudioClassification, configs.ast, lambda: several(spectrogram)
+    ),
+    "ast, a number": Entry(
+        hf.ASTForAudioClassification, configs.ast, numbers(1, spectrogram), entropy=False,
+        changes={"num_labels": 1},
     ),
     "wav2vec2, transcripts": Entry(
         hf.Wav2Vec2ForCTC, configs.wav2vec2, spoken, entropy=False,

@@ -1,9 +1,11 @@
 """The sift fields: their defaults, what they refuse, and mixing them into other arguments."""
 
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments, TrainingArguments
 
@@ -43,6 +45,20 @@ REFUSED = [
     *[("sift_skip_top", value, "[0, 0.5], such as 0.25") for value in (0.51, 1, -0.1, NAN)],
     *[("sift_beta", value, "[0, 1e+06], such as 1.0") for value in (-1, 1e7, NAN, INFINITY)],
     *[(name, "1", "must be a number") for name in ("sift_skip_top", "sift_beta")],
+    *[(name, True, "whole number") for name in ("sift_exit_layer", "sift_interval")],
+    *[
+        (f"sift_{name}", True, "must be a number")
+        for name in (
+            "keep_ratio",
+            "token_fraction",
+            "beta",
+            "skip_top",
+            "warmup_steps",
+            "cooldown_steps",
+        )
+    ],
+    *[("sift_criterion", value, "'loss'") for value in (["loss"], None, 1)],
+    *[("sift_selector", value, "'top_k'") for value in (["top_k"], None)],
     ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
     ("sift_selector", "top", "['top_k', 'percentile']"),
     ("sift_masked_only_head", "false", "True or False, or None"),  # any text would be true
@@ -81,6 +97,23 @@ def test_refused(name: str, value: Any, accepted: str) -> None:
 )
 def test_ends_of_the_ranges_are_accepted(name: str, value: Any) -> None:
     assert getattr(SiftArguments(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("sift_keep_ratio", np.float32(0.25), float),
+        ("sift_skip_top", np.float64(0.25), float),
+        ("sift_warmup_steps", np.int32(3), float),
+        ("sift_beta", Fraction(1, 2), float),
+        ("sift_exit_layer", np.int64(2), int),
+        ("sift_interval", np.uint8(7), int),
+    ],
+)
+def test_numbers_of_other_types_are_kept_as_pythons(name: str, value: Any, kind: type) -> None:
+    kept = getattr(SiftArguments(**{name: value}), name)
+    assert type(kept) is kind
+    assert kept == value
 
 
 @pytest.mark.parametrize("ratio", [percent / 100 for percent in range(1, 100)])

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import BatchEncoding, DefaultDataCollator
@@ -38,6 +39,20 @@ def test_taken_rows_are_those_rows_of_every_field() -> None:
     assert repeated["labels"].tolist() == [12, 10, 12]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float16, object])
+def test_rows_of_arrays_are_taken(dtype: Any) -> None:
+    fields = batch(flat=np.arange(4).astype(dtype), deep=np.arange(8).reshape(4, 2).astype(dtype))
+    assert num_rows(fields) == 4
+    taken = take_rows(fields, torch.tensor([3, 1]))
+    assert taken["flat"].tolist() == [3, 1]
+    assert taken["deep"].tolist() == [[6, 7], [2, 3]]
+    assert taken["deep"].dtype == dtype
+    none = take_rows(fields, torch.tensor([], dtype=torch.long))
+    assert none["deep"].shape == (0, 2)
+    with pytest.raises(ValueError, match=r"disagree .*short: 3"):
+        num_rows(batch(short=np.arange(3)))
+
+
 def test_the_batch_itself_is_left_alone() -> None:
     whole = batch()
     take_rows(whole, torch.tensor([0]))["input_ids"].zero_()
@@ -45,7 +60,10 @@ def test_the_batch_itself_is_left_alone() -> None:
     assert num_rows(whole) == 4
 
 
-@pytest.mark.parametrize("shared", [None, True, 3, 0.5, "text", torch.tensor(7), torch.tensor(1.5)])
+@pytest.mark.parametrize(
+    "shared",
+    [None, True, 3, 0.5, "text", torch.tensor(7), torch.tensor(1.5), np.int64(3), np.array(1.5)],
+)
 def test_what_all_rows_share_is_passed_on(shared: Any) -> None:
     fields = batch(shared=shared)
     assert num_rows(fields) == 4

@@ -1,15 +1,19 @@
 """Callbacks, evaluation, counters and repeated runs: as with `Trainer`, while it really sifts."""
 
+from collections import UserDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 from transformers import (
+    BatchEncoding,
     BertForMaskedLM,
     Trainer,
     TrainingArguments,
 )
+from transformers.utils import ModelOutput
 
 from sift_trainer import SiftCallback
 from tests.test_compatibility import assert_sifted, ran
@@ -49,6 +53,21 @@ def test_removed_callback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not [key for log in trainer.state.log_history for key in log if key.startswith("sift/")]
     assert "SiftCallback" not in trainer.state.stateful_callbacks
     assert "candidates trained on" not in capsys.readouterr().out
+
+
+# ---- batches ----
+
+
+@pytest.mark.parametrize("kind", [UserDict, BatchEncoding, ModelOutput])
+def test_any_mapping_is_narrowed(kind: Any, tmp_path: Path) -> None:
+    trainer = RecordingTrainer(
+        bert(),
+        arguments(tmp_path),
+        train_dataset=Rows(48),
+        data_collator=lambda rows: kind(default_collate(rows)),
+    )
+    trainer.train()
+    assert_sifted(trainer)
 
 
 # ---- evaluation ----

@@ -1,7 +1,9 @@
 """A scoring pass leaves no trace in the model or in the random state."""
 
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,8 @@ class Restless(PlainNet):
 
     def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
         self.modes.append(torch.is_grad_enabled() or any(m.training for m in self.modules()))
-        hidden = self.embedding(input_ids) + 0.1 * torch.randn(1)
+        drawn = torch.randn(1) + random.random() + np.random.rand()
+        hidden = self.embedding(input_ids) + 0.1 * drawn
         hidden = self.frozen(self.dropout(hidden))
         hidden = self.norm(hidden.transpose(1, 2)).transpose(1, 2)
         for block in self.trunk.blocks:
@@ -64,6 +67,7 @@ def test_scoring_leaves_no_trace(restless: Restless, breaks: bool) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     assert "norm.running_mean" in state
     random_state = torch.get_rng_state()
+    python, numpy = random.getstate(), np.random.get_state()
     model.breaks = breaks
     if breaks:
         with pytest.raises(KeyboardInterrupt):
@@ -74,6 +78,10 @@ def test_scoring_leaves_no_trace(restless: Restless, breaks: bool) -> None:
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
     assert torch.equal(torch.get_rng_state(), random_state)
+    assert random.getstate() == python
+    following = np.random.rand()
+    np.random.set_state(numpy)
+    assert np.random.rand() == following
     assert torch.is_grad_enabled()
     assert len(model.trunk.blocks) == 3
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -28,6 +28,11 @@ def built(name: str) -> Any:
     return MATRIX[name].build()
 
 
+def test_the_readme_says_how_many_models_and_tasks_there_are() -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    assert f" {len(MATRIX)} models and tasks are tested " in readme
+
+
 def rows_of(batch: Batch) -> list[Batch]:
     return [{field: value[row] for field, value in batch.items()} for row in range(ROWS)]
 

@@ -137,8 +137,12 @@ def test_labels_that_no_task_has_are_refused(tmp_path: Path) -> None:
     """ELECTRA's discriminator says yes or no of each token: no class ids over (B, T, C)."""
     model = hf.ElectraForPreTraining(MATRIX["electra"].configuration())
     batch = {**causal(), "labels": (causal()["labels"] % 2).clamp(min=0)}
-    message = r"labels of shape \(2, 12\) do not fit logits of shape \(2, 12\)"
+    message = r"labels of shape \(2, 12\) do not fit logits of shape \(2, 12\).*criterion='random'"
     refused_untouched(run_of(model, batch, tmp_path), message)
+    control = run_of(model, batch, tmp_path, sift_criterion="random")
+    control.train()
+    assert control.state.global_step == 1
+    assert len(control.selections[0].rows) == ROWS // 2
 
 
 def test_segmentation_is_refused(tmp_path: Path) -> None:
@@ -232,10 +236,54 @@ class Classifier(PlainNet):
         return outputs
 
 
-def test_a_module_with_class_ids_needs_no_task(tmp_path: Path) -> None:
+class Untouched(PlainNet):
+    """Its signature does not ask for labels, but its forward does: torch complains."""
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        outputs = super().forward(input_ids)
+        loss = functional.cross_entropy(outputs["logits"].transpose(1, 2), labels)  # type: ignore[arg-type]
+        return {"loss": loss, **outputs}
+
+
+class Flattened(PlainNet):
+    """In the same way, but Python complains."""
+
+    def forward(self, input_ids: Tensor, labels: Any = None) -> dict[str, Tensor]:
+        outputs = super().forward(input_ids)
+        loss = functional.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten())
+        return {"loss": loss, **outputs}
+
+
+def test_a_model_gets_labels_in_scoring_on_every_process_or_on_none() -> None:
+    """This one can do without, but another process has found that it cannot."""
+    register_exit(PlainNet, "trunk.blocks")
+    given: list[bool] = []
+
+    class Noting(Classifier):
+        def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+            given.append(labels is not None)
+            return super().forward(input_ids, labels)
+
+    model, sift = Noting(), SiftArguments(sift_exit_layer=1)
+    batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
+    for others_can in (True, False):
+        asked: list[bool] = []
+
+        def agreed(answer: bool, can: bool = others_can, asked: list[bool] = asked) -> bool:
+            asked.append(given[-1])
+            return answer and (can or given[-1])  # the one question that is asked without labels
+
+        sifter = Sifter(model, model, sift, ["labels"], batch, False, None, agreed=agreed)
+        assert asked.count(False) == 1
+        sifter.score(batch, torch.Generator())
+        assert given[-1] is not others_can
+
+
+@pytest.mark.parametrize("kind", [Classifier, Untouched, Flattened])
+def test_a_module_with_class_ids_needs_no_task(kind: type[PlainNet], tmp_path: Path) -> None:
     register_exit(PlainNet, "trunk.blocks")
     batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
-    model = Classifier()
+    model = kind()
     with torch.no_grad():
         hidden = model.trunk.blocks[0](model.embedding(batch["input_ids"]))
         expected = [

@@ -241,3 +241,28 @@ def test_a_model_that_rescales_its_weights_in_evaluation_has_only_the_last_exit(
             model(**inputs)
         model(**inputs)  # as training does next
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_decoder_that_undoes_the_pooling_of_all_blocks_allows_only_the_last_exit() -> None:
+    """Funnel's; without the decoder, states of any length do for its classifier."""
+    config = hf.FunnelConfig(
+        vocab_size=VOCABULARY, d_model=WIDTH, n_head=4, d_head=8, d_inner=40,
+        block_sizes=[1, 1, 1], num_decoder_layers=1, num_labels=CLASSES,
+    )  # fmt: skip
+    model = roughen(hf.FunnelForMaskedLM(config))
+    with (
+        pytest.raises(ValueError, match=r"after block 2 .*block_sizes=\[1, 1, 1\].*exit_layer=-1"),
+        early_exit(model, 2),
+    ):
+        pytest.fail("the context was entered")
+    with early_exit(model, -1):
+        last = model(**text()).logits
+    assert torch.equal(last, model(**text()).logits)
+
+    classifier = roughen(hf.FunnelForSequenceClassification(config))
+    hidden = classifier(**text(), output_hidden_states=True).hidden_states
+    for k in (1, 2, 3):
+        with early_exit(classifier, k):
+            found = classifier(**text()).logits
+        assert torch.equal(found, classifier.classifier(hidden[k][:, 0]))

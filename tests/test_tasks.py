@@ -45,6 +45,8 @@ OTHERS = {
     "bert, a number": Regression,
     "bert, numbers": Regression,
     "bert, several labels": MultiLabel,
+    "ast, several labels": MultiLabel,
+    "ast, a number": Regression,
     "wav2vec2, transcripts": Transcription,
     "wav2vec2, summed transcripts": Transcription,
 }

@@ -27,6 +27,9 @@ def sizes(config: Any, **more: Any) -> Callable[[], Any]:
 _ENDS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 vision = sizes(hf.ViTConfig, image_size=16, patch_size=8)
 dino = sizes(hf.Dinov2Config, image_size=16, patch_size=8, mlp_ratio=1)
+ast = sizes(
+    hf.ASTConfig, patch_size=8, max_length=24, num_mel_bins=16, frequency_stride=8, time_stride=8
+)
 bert = sizes(hf.BertConfig)
 grouped = {"num_key_value_heads": 2, "head_dim": 8}
 

@@ -54,20 +54,11 @@ class BlockStackExit(ExitAdapter):
 
     def resolve(self, k: int) -> int:
         k = super().resolve(k)
-        config = getattr(self.model, "config", None)
-        if k < self.depth and getattr(config, "use_weighted_layer_sum", False):
+        reason = why_only_whole(self.model, self.depth) if k < self.depth else None
+        if reason is not None:
             raise ValueError(
-                f"no exit after block {k} of {type(self.model).__name__}: with "
-                f"use_weighted_layer_sum its head reads the outputs of all {self.depth} blocks; "
-                "use sift_exit_layer=-1 for exact scores"
-            )
-        rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
-        if k < self.depth and rescale_every > 0:
-            raise ValueError(
-                f"no exit after block {k} of {type(self.model).__name__}: evaluated with "
-                f"config.rescale_every={rescale_every} it divides the weights of the blocks "
-                f"that run, and training multiplies those of all {self.depth} back; set "
-                "config.rescale_every=0, or use sift_exit_layer=-1 for exact scores"
+                f"no exit after block {k} of {type(self.model).__name__}: {reason}use "
+                "sift_exit_layer=-1 for exact scores"
             )
         return k
 
@@ -91,6 +82,28 @@ class BlockStackExit(ExitAdapter):
     def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
         """What block k computes when it is the exit; None for what it always does."""
         return None
+
+
+def why_only_whole(model: nn.Module, depth: int) -> str | None:
+    """Why what follows the blocks needs all ``depth`` of them to have run, and what else would do;
+    None if it does not."""
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "use_weighted_layer_sum", False):
+        return f"with use_weighted_layer_sum its head reads the outputs of all {depth} blocks; "
+    rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
+    if rescale_every > 0:
+        return (
+            f"evaluated with config.rescale_every={rescale_every} it divides the weights of the "
+            f"blocks that run, and training multiplies those of all {depth} back; set "
+            "config.rescale_every=0, or "
+        )
+    decodes = hasattr(getattr(model, "base_model", None), "decoder")
+    if getattr(config, "model_type", None) == "funnel" and decodes:
+        return (
+            "its decoder stretches hidden states to the input's length, from the length that all "
+            f"of config.block_sizes={config.block_sizes} make of it; "
+        )
+    return None
 
 
 @contextmanager

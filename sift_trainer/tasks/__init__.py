@@ -31,6 +31,7 @@ _WITH_PROBLEM_TYPE = {
     *modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
     *modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values(),
     *modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES.values(),
+    "ASTForAudioClassification",  # alone of its mapping: the others' loss is always over classes
 }
 """Classes whose loss follows ``config.problem_type``."""
 

@@ -101,5 +101,6 @@ def no_fit(logits: Tensor, labels: Tensor, wanted: str) -> ValueError:
     """The error for labels of another shape than the predictions."""
     return ValueError(
         f"labels of shape {tuple(labels.shape)} do not fit logits of shape "
-        f"{tuple(logits.shape)}; the score needs {wanted}"
+        f"{tuple(logits.shape)}; the score needs {wanted}: name the model's task with "
+        "register_task, or use sift_criterion='random'"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
 
 from sift_trainer import SiftArguments, SiftMixin, SiftTrainer, SiftTrainingArguments
@@ -251,6 +252,26 @@ def test_batches_that_the_mixin_has_not_seen(accumulation: int, tmp_path: Path) 
         assert len(trainer.selections[0].rows) == 4
         return
     with pytest.raises(ValueError, match=r"window of 2 micro-batches.*get_batch_samples"):
+        trainer.train()
+    assert not trained(trainer)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_a_batch_that_training_step_changes(copies: bool, tmp_path: Path) -> None:
+    """In place it is still that of the window; a copy is not, and the message says so."""
+
+    class T(SiftTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any) -> Any:
+            inputs = dict(inputs) if copies else inputs
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            return super().training_step(model, inputs, *args)
+
+    trainer = T(bert(), arguments(tmp_path, gradient_accumulation_steps=2), train_dataset=Rows(48))
+    if not copies:
+        trainer.train()
+        assert [len(selection.rows) for selection in trainer.selections] == [4, 4]
+        return
+    with pytest.raises(ValueError, match=r"training_step is.* a copy .*change the batch in place"):
         trainer.train()
     assert not trained(trainer)
 
