@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "one_cycle": set(),
     "run_log": set(),
     "termination": {"host_group"},
-    "theory": set(),
+    "theory": {"theory"},
     "timing": set(),
     # score, keep
     "scoring": {"logit_pass", "positions"},
