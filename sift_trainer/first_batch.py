@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Trainer
 
-from sift_trainer.arguments import scores_with_model
+from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.batch import Batch, has_rows, num_rows
 from sift_trainer.collation import check_rows_of_samples, labels_per_row
 from sift_trainer.composition import owner_of
@@ -30,22 +30,42 @@ class FirstBatchMixin(DrawingMixin):
         """Learn what the model does with its labels, once per training run."""
         check_wrapped(model, self.args)
         check_steps(self.sift, self.state.max_steps)
+        self._sifter = self.sifter_of(model, batch)
+        self._share_buffers = buffers_of_first(self.accelerator, self._sifter.model)
+        if not self._sifter.divides_by_count:
+            self.model_accepts_loss_kwargs = False
+        self._sifted_model = model if self._sifter.asked else None
+
+    def sifter_of(
+        self, model: nn.Module, batch: Batch, sift: SiftArguments | None = None
+    ) -> Sifter:
+        """What a first batch of candidates says of the model; the trainer stays as it is.
+
+        Args:
+            model: as it is trained.
+            batch: as the training dataloader yields it.
+            sift: settings to sift by; None for the trainer's own.
+
+        Raises:
+            ValueError: for a batch, or a model, that cannot be sifted so.
+        """
+        sift = self.sift if sift is None else sift
         check_mapping(batch)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        task = self._task(bare, batch)
-        if self.sift.sift_keep_ratio < 1:
+        task = self._task(bare, batch, sift)
+        if sift.sift_keep_ratio < 1:
             rows, expected = num_rows(batch), self._expected_rows(batch)
             check_rows_of_samples(type(self), rows, expected)
-            check_first_batch(batch, rows, expected, self.sift, task, self._rows_of_data())
+            check_first_batch(batch, rows, expected, sift, task, self._rows_of_data())
         forward = forward_of(self.accelerator, model)
         labelled = None
         if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):
             labelled = self._prepare_inputs(batch)
         with self.accelerator.autocast():
-            self._sifter = Sifter(
+            return Sifter(
                 bare,
                 forward,
-                self.sift,
+                sift,
                 list(self.label_names),
                 labelled,
                 accepts_count=self.model_accepts_loss_kwargs,
@@ -56,16 +76,12 @@ class FirstBatchMixin(DrawingMixin):
                 trained_loss=self._trained_loss(model if self.is_fsdp_enabled else bare, forward),
                 labels_per_row=labels_per_row(self.data_collator, batch),
             )
-        self._share_buffers = buffers_of_first(self.accelerator, bare)
-        if not self._sifter.divides_by_count:
-            self.model_accepts_loss_kwargs = False
-        self._sifted_model = model if self._sifter.asked else None
 
-    def _task(self, model: nn.Module, batch: Batch) -> Task:
+    def _task(self, model: nn.Module, batch: Batch, sift: SiftArguments) -> Task:
         """What the model predicts, and the loss that is trained on compares that with."""
         labels = batch.get("labels")
         task = task_of(model, labels if isinstance(labels, Tensor) else None)
-        if self.label_smoother is None or not scores_with_model(self.sift):
+        if self.label_smoother is None or not scores_with_model(sift):
             return task
         return task.smoothed(self.args.label_smoothing_factor)
 

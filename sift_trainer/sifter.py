@@ -106,10 +106,10 @@ class Sifter:
                     self.asked = True
                     self._ask(probe, accepts_count, own_loss)
         self.gives_labels = False  # in scoring
-        self.scorer = self._scorer(sift) if sift.sift_keep_ratio < 1 else None
+        self.scorer = self.scorer_for(sift) if sift.sift_keep_ratio < 1 else None
         if self.scorer and probe is not None and self._fails_without_labels(self.scorer, probe):
             self.gives_labels = True
-            self.scorer = self._scorer(sift)
+            self.scorer = self.scorer_for(sift)
         if probe is not None and scoring and sift.sift_criterion == "loss":
             with inference(model):
                 self._check_loss(probe, own_loss, trained_loss)
@@ -163,7 +163,8 @@ class Sifter:
         if said:
             logger.warning(f"{own_loss}: {'; '.join(said)}")
 
-    def _scorer(self, sift: SiftArguments) -> Scorer:
+    def scorer_for(self, sift: SiftArguments) -> Scorer:
+        """A scorer by other settings, with what was learned of the model."""
         return Scorer(
             self.model,
             sift,
@@ -189,7 +190,7 @@ class Sifter:
         if trained_loss is None and own_loss is not None:
             return  # a subclass's affair, and said
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
-        scorer = self._scorer(exact)
+        scorer = self.scorer_for(exact)
         losses = scorer(self.forward, probe, torch.Generator())
         counts = self.task.counts(self.task.labels(probe))
         rows = {**probe, **scorer.router_settings}
