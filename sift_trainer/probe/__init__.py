@@ -1,0 +1,15 @@
+"""Would sifting pay, and by what? Figures and a recommendation before a run; nothing is trained."""
+
+from sift_trainer.probe.probing import probe
+from sift_trainer.probe.report import write_report
+from sift_trainer.probe.results import Choice, Descent, Figures, GradientNorms, ProbeResult
+
+__all__ = [
+    "Choice",
+    "Descent",
+    "Figures",
+    "GradientNorms",
+    "ProbeResult",
+    "probe",
+    "write_report",
+]

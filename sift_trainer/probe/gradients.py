@@ -1,0 +1,87 @@
+"""Gradients of some rows as training takes them, and inner products of gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sift_trainer.batch import take_rows
+from sift_trainer.positions import label_counts
+from sift_trainer.probe.kept_state import Buffers
+from sift_trainer.sifter import Sifter
+from sift_trainer.trainer import SiftMixin
+
+Gradient = list[Tensor | None]
+"""One tensor for each parameter that is trained; None for one that the loss does not reach."""
+
+
+class Gradients:
+    """Takes gradients of a trainer's loss without training; in the state of `untouched`.
+
+    Args:
+        trainer: whose loss, and mixed precision, it is.
+        sifter: of its model.
+    """
+
+    def __init__(self, trainer: SiftMixin, sifter: Sifter) -> None:
+        self.trainer, self.sifter, self.model = trainer, sifter, sifter.model
+        self.trained = [each for each in self.model.parameters() if each.requires_grad]
+        self._buffers = Buffers(self.model)
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> None:
+        """One forward and backward of a batch, with the labelled-only head where training has it.
+
+        Leaves gradients in the parameters, and moved running statistics in the buffers.
+        """
+        accelerator, trainer = self.trainer.accelerator, self.trainer
+        with self.sifter.labelled_only(batch) as labelled:
+            with trainer.compute_loss_context_manager(), accelerator.autocast():
+                rows = dict(labelled)  # the Trainer takes labels out of it
+                loss = trainer.compute_loss(self.model, rows, num_items_in_batch=self._items(batch))
+            loss.backward()
+
+    def forget(self) -> None:
+        """Undo what `forward_backward` left."""
+        for parameter in self.trained:
+            parameter.grad = None
+        self._buffers.restore()
+
+    def of(
+        self, batch: Mapping[str, Any], rows: Tensor | None = None, training: bool = True
+    ) -> Gradient:
+        """Gradient of the loss of these rows of a batch; of all if None.
+
+        Args:
+            training: in training mode, as a step takes it; else in evaluation mode, where a row's
+                gradient does not depend on the others and nothing is dropped.
+        """
+        self.model.train(training)
+        self.forward_backward(batch if rows is None else take_rows(batch, rows))
+        found = [parameter.grad for parameter in self.trained]
+        self.forget()
+        return found
+
+    def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """How many labels the loss is divided by, for losses that are."""
+        if not self.sifter.divides_by_count or not isinstance(batch.get("labels"), Tensor):
+            return None
+        counted = self.sifter.countable(batch)
+        return label_counts(counted["labels"]).sum().clamp(min=1)
+
+
+def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = None) -> float:
+    """Inner product of two gradients; of ``first`` and ``scales * second`` with one tensor of
+    scales for each parameter."""
+    products = [
+        (one.float() * other.float() * (1.0 if scales is None else scales[number])).sum().double()
+        for number, (one, other) in enumerate(zip(first, second, strict=True))
+        if one is not None and other is not None
+    ]
+    return float(torch.stack(products).sum()) if products else 0.0
+
+
+def length(gradient: Gradient, scales: Sequence[Tensor] | None = None) -> float:
+    """Euclidean norm of a gradient, or of ``scales * gradient``."""
+    squares = None if scales is None else [scale.square() for scale in scales]
+    return float(inner(gradient, gradient, squares) ** 0.5)

@@ -1,0 +1,145 @@
+"""What a probe tells, as plain data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sift_trainer.probe.measurements import Estimate
+from sift_trainer.probe.turns import Spread
+from sift_trainer.theory import Agreement, NoiseFit
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to score.
+
+    Attributes:
+        criterion: a `sift_criterion`.
+        exit_layer: block number in 1..L; None for the random control, which needs no model.
+        token_fraction: a `sift_token_fraction`.
+    """
+
+    criterion: str
+    exit_layer: int | None
+    token_fraction: float = 1.0
+
+    def __str__(self) -> str:
+        where = "" if self.exit_layer is None else f", exit {self.exit_layer}"
+        share = "" if self.token_fraction == 1 else f", {self.token_fraction:g} of the labels"
+        return f"{self.criterion}{where}{share}"
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How fast a held-out loss falls, to first order.
+
+    The inner product of a held-out batch's gradient with the update is what the held-out loss loses
+    per unit of the learning rate; a step takes forward and backward and, for chosen rows, scoring.
+
+    Attributes:
+        kept: per second, for updates by the rows that the choice keeps.
+        random: per second, for updates by as many random rows, without scoring.
+        ratio: kept over random; None where random rows descend by nothing measurable.
+        ratio_at_equal_length: the same of updates divided by their Euclidean norms. Rows of large
+            loss have large gradients, and with them long updates, which a smaller learning rate or
+            AdamW's normalisation takes away again.
+    """
+
+    kept: Estimate
+    random: Estimate
+    ratio: Estimate | None
+    ratio_at_equal_length: Estimate | None
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """Mean Euclidean norm of single rows' gradients, in evaluation mode.
+
+    Attributes:
+        kept: of the rows that the choice keeps.
+        dropped: of the others.
+        ratio: kept over dropped.
+    """
+
+    kept: float
+    dropped: float
+    ratio: Estimate | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one choice. None is what has no meaning or could not be measured.
+
+    Attributes:
+        scoring_share: seconds of scoring all candidates over those of forward and backward of the
+            kept ones, over rounds.
+        break_even: share of the steps that sifting must need less to pay for its scoring.
+        overlap: share of the rows kept that exact losses keep too, over batches.
+        spearman: rank correlation with exact losses within a batch, over batches.
+        agreement: p_j (Equation 12) by counting pairs.
+        beta: beta_j as the correlation of margins, see `theory.beta_from_margins`.
+        agreement_by_theorem: p_j of Theorem 6.2 for that beta_j.
+        noise: sigma of Assumption 5.12.
+        noise_is_small: whether sigma is below sigma_max (Corollary 5.16).
+        approximate_loss_ratio: rho_{2,approx} (Definition 5.13) at these weights.
+        gradient_norms: of kept and dropped rows.
+        descent: for updates along the gradient.
+        adam_descent: for updates along AdamW's preconditioned gradient.
+    """
+
+    choice: Choice
+    scoring_share: Spread
+    break_even: float
+    overlap: Estimate | None = None
+    spearman: Estimate | None = None
+    agreement: Agreement | None = None
+    beta: float | None = None
+    agreement_by_theorem: float | None = None
+    noise: NoiseFit | None = None
+    noise_is_small: bool | None = None
+    approximate_loss_ratio: float | None = None
+    gradient_norms: GradientNorms | None = None
+    descent: Descent | None = None
+    adam_descent: Descent | None = None
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What `probe` measured, at one model's weights.
+
+    Attributes:
+        model: name of its class.
+        checkpoint: whose weights; None for those that the model had.
+        candidates: rows of a batch.
+        kept: rows of them that a step trains on.
+        batches: that were scored.
+        gradient_batches: on which gradients were taken, of kept, random and held-out rows.
+        norm_batches: on which gradients of single rows were.
+        rounds: of timing.
+        seconds: that the probe took.
+        ended_by: why there are no more batches.
+        step_seconds: forward and backward of the kept rows, over rounds.
+        loss_ratio: rho_2 (Definition 5.6) at these weights.
+        sigma_max: Corollary 5.16 for that ratio; an upper bound, as its own rho_2* is an infimum.
+        figures: one entry for each choice.
+        notes: why something is not there.
+        recommendation: one sentence.
+        machine: what it was measured on.
+    """
+
+    model: str
+    checkpoint: str | None
+    candidates: int
+    kept: int
+    batches: int
+    gradient_batches: int
+    norm_batches: int
+    rounds: int
+    seconds: float
+    ended_by: str
+    step_seconds: Spread
+    loss_ratio: float | None
+    sigma_max: float | None
+    figures: tuple[Figures, ...]
+    notes: tuple[str, ...]
+    recommendation: str
+    machine: dict[str, Any]

@@ -1,0 +1,75 @@
+"""The sentence, for made-up figures."""
+
+import pytest
+
+from sift_trainer.probe.measurements import Estimate
+from sift_trainer.probe.recommend import break_even, recommend
+from sift_trainer.probe.results import Choice, Descent, Figures
+from sift_trainer.probe.turns import Spread
+
+
+def figures(
+    criterion: str,
+    ratio: tuple[float, float] | None,
+    equal: tuple[float, float] | None = None,
+    adam: tuple[float, float] | None = None,
+    share: float = 0.25,
+) -> Figures:
+    """Intervals of the ratios of descent, plain and at equal length; and along AdamW's updates."""
+    return Figures(
+        choice=Choice(criterion, 1),
+        scoring_share=Spread(share, share, share),
+        break_even=break_even(share),
+        descent=None if ratio is None else descent(ratio, equal or ratio),
+        adam_descent=None if adam is None else descent(adam, adam),
+    )
+
+
+def descent(ratio: tuple[float, float], equal: tuple[float, float]) -> Descent:
+    some = Estimate(1.0, 0.9, 1.1)
+    return Descent(some, some, between(ratio), between(equal))
+
+
+def between(ends: tuple[float, float]) -> Estimate:
+    return Estimate(sum(ends) / 2, *ends)
+
+
+def test_break_even_by_hand() -> None:
+    """A step of 100 ms with 25 ms of scoring: 80 sifted steps take the 10 s of 100 plain ones."""
+    saved = break_even(0.25)
+    assert saved == pytest.approx(0.2)
+    assert 100 * (1 - saved) * 125 == pytest.approx(100 * 100)
+
+
+def test_sift_by_the_choice_that_gains_most_surely() -> None:
+    found = recommend([figures("loss", (1.01, 1.9)), figures("entropy", (1.2, 1.4))], 50)
+    assert found == (
+        "Sift by entropy, exit 1: per second its rows descend 1.30 (1.20 - 1.40) times as fast as "
+        "random ones, and 1.30 (1.20 - 1.40) times with updates of equal length; scoring takes "
+        "25.0% of forward and backward and is paid for by 20.0% fewer steps."
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "batches", "reason"),
+    [
+        (figures("loss", (0.7, 0.9)), 50, "even by loss, exit 1, per second its rows descend 0.80"),
+        (figures("loss", (0.8, 1.2)), 50, "not measurably more"),
+        (figures("loss", (1.2, 1.4), (0.9, 1.1)), 50, "by longer updates"),
+        (figures("loss", (1.2, 1.4)), 6, "on the word of 6 gradient batches"),
+        (figures("loss", None), 50, "no gradients were compared"),
+        (figures("loss", (1.2, 1.4), adam=(0.7, 0.8)), 50, "even by loss"),
+    ],
+)
+def test_do_not_sift(found: Figures, batches: int, reason: str) -> None:
+    sentence = recommend([found], batches)
+    assert sentence.startswith("Do not sift")
+    assert reason in sentence
+    assert sentence.count(". ") == 0  # one sentence
+
+
+def test_nothing_is_held_against_random_rows_that_descend_by_nothing() -> None:
+    one = Estimate(1.0, 0.5, 1.5)
+    unknown = Descent(one, Estimate(0.1, -1.0, 1.0), None, None)
+    found = Figures(Choice("loss", 1), Spread(0.1, 0.1, 0.1), 0.09, descent=unknown)
+    assert "nothing measurable" in recommend([found], 50)
