@@ -1,0 +1,147 @@
+"""Gradients, their inner products, and AdamW's preconditioning from a checkpoint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sift_trainer import SiftTrainer
+from sift_trainer.probe import probe
+from sift_trainer.probe.checkpoint import adam_scales, weights_of
+from sift_trainer.probe.gradients import inner, length
+from sift_trainer.probe.kept_state import untouched
+from tests.training import Rows, arguments, bert
+
+
+def test_inner_products_by_hand() -> None:
+    first = [torch.tensor([1.0, 2.0]), None, torch.tensor([[3.0]])]
+    second = [torch.tensor([4.0, 5.0]), torch.ones(1), torch.tensor([[6.0]])]
+    scales = [torch.tensor([1.0, 10.0]), torch.ones(1), torch.tensor([[0.5]])]
+    assert inner(first, second) == 4 + 10 + 18
+    assert inner(first, second, scales) == 4 + 100 + 9
+    assert length(first) == pytest.approx(14**0.5)
+    assert length(first, scales) == pytest.approx((1 + 400 + 2.25) ** 0.5)
+    assert inner([None], [None]) == 0
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """After three steps of AdamW."""
+    folder = tmp_path_factory.mktemp("run")
+    changes = {"save_strategy": "steps", "save_steps": 3, "max_steps": 3, "weight_decay": 0.1}
+    trainer = SiftTrainer(bert(), arguments(folder, **changes), train_dataset=Rows(100))
+    trainer.train()
+    return folder / "checkpoint-3"
+
+
+def fresh(folder: Path, **changes: object) -> SiftTrainer:
+    return SiftTrainer(bert(seed=5), arguments(folder, **changes), train_dataset=Rows(200))
+
+
+def test_scales_are_those_of_adamws_own_step(checkpoint: Path, tmp_path: Path) -> None:
+    """A step of torch's AdamW from the saved state, without momentum and decay and by a gradient
+    that adds next to nothing to v, moves weights by -lr * scales * gradient."""
+    trainer = fresh(tmp_path, weight_decay=0.1)
+    scales = adam_scales(trainer, checkpoint)
+    assert trainer.optimizer is None
+    saved = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    trainer.create_optimizer()
+    optimizer = torch.optim.AdamW(trainer.optimizer.param_groups)
+    optimizer.load_state_dict(saved)
+    parameters = [each for each in trainer.model.parameters() if each.requires_grad]
+    steps = 3
+    for group in optimizer.param_groups:
+        unbiased = 1 - group["betas"][1] ** steps
+        group.update(lr=1e-3, weight_decay=0.0, betas=(0.0, group["betas"][1]))
+    draw = torch.Generator().manual_seed(0)
+    moves = []
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        # The step decays v by beta_2 and counts itself: v / (1 - beta_2^4) shall be what
+        # v / (1 - beta_2^3) was.
+        beta = 0.999
+        state["exp_avg_sq"] *= (1 - beta ** (steps + 1)) / beta / unbiased
+        parameter.grad = 1e-9 * torch.randn(parameter.shape, generator=draw)
+        moves.append((parameter.detach().clone(), parameter.grad.clone()))
+    optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e3
+    optimizer.step()
+    for parameter, scale, (before, gradient) in zip(parameters, scales, moves, strict=True):
+        reached = scale < 1e7  # elsewhere v is 0, and the gradient itself makes it
+        expected = -1e3 * scale * gradient
+        moved = parameter.detach() - before
+        torch.testing.assert_close(moved[reached], expected[reached], rtol=1e-2, atol=1e-6)
+
+
+def test_weights_of_a_checkpoint_for_a_while(checkpoint: Path) -> None:
+    model, trained = bert(seed=5), type(bert()).from_pretrained(checkpoint)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with weights_of(model, checkpoint):
+        for name, value in trained.state_dict().items():
+            assert torch.equal(model.state_dict()[name], value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_probe_of_a_checkpoint_looks_along_adamws_updates(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    trainer = fresh(tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    few = {"batches": 3, "gradient_batches": 2, "norm_batches": 0, "rounds": 1}
+    result = probe(trainer, checkpoint, exits=[1], fractions=[1.0], **few)
+    assert result.checkpoint == str(checkpoint)
+    for figures in result.figures:
+        assert figures.adam_descent is not None
+        assert figures.gradient_norms is None
+    after = trainer.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    # The same weights, as a model of one's own.
+    model = type(bert()).from_pretrained(checkpoint)
+    own = SiftTrainer(model, arguments(tmp_path), train_dataset=Rows(200))
+    other = probe(own, exits=[1], fractions=[1.0], **few)
+    for one, two in zip(result.figures, other.figures, strict=True):
+        assert one.spearman == two.spearman
+        assert two.adam_descent is None
+
+
+def test_a_checkpoint_without_moments_is_probed_without_them(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
+    few = {"batches": 2, "gradient_batches": 2, "norm_batches": 0, "rounds": 1}
+    result = probe(fresh(tmp_path), tmp_path, exits=[1], criteria=["loss"], **few)
+    assert result.figures[0].adam_descent is None
+    assert any("no optimizer.pt" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("file", "named"), [(None, "has no model.safetensors"), (b"x", "fit")])
+def test_no_checkpoint(file: bytes | None, named: str, tmp_path: Path) -> None:
+    if file is not None:
+        (tmp_path / "model.safetensors").write_bytes(file)
+    with pytest.raises(ValueError, match=named):
+        probe(fresh(tmp_path), tmp_path)
+
+
+def test_a_checkpoint_of_another_model(checkpoint: Path, tmp_path: Path) -> None:
+    model = bert(hidden_size=16)
+    trainer = SiftTrainer(model, arguments(tmp_path), train_dataset=Rows(100))
+    with pytest.raises(ValueError, match="does not fit this BertForMaskedLM"):
+        probe(trainer, checkpoint)
+    with pytest.raises(ValueError, match=r"optimizer\.pt"):
+        adam_scales(trainer, checkpoint)
+
+
+def test_nothing_stays_of_what_raised() -> None:
+    model = bert().train()
+
+    def passes() -> None:
+        with untouched(model):
+            model.eval()
+            model.cls.predictions.bias.grad = torch.ones(100)
+            model.bert.embeddings.position_ids.zero_()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        passes()
+    assert model.training
+    assert model.cls.predictions.bias.grad is None
+    assert model.bert.embeddings.position_ids[0, -1] > 0
