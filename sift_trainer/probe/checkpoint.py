@@ -56,7 +56,7 @@ def adam_scales(trainer: Trainer, folder: str | Path) -> list[Tensor]:
 
     Returns:
         One tensor for each parameter that is trained, in fp32 and of its shape, in the model's
-        order.
+        order; zeros for one that the optimizer never moved.
 
     Raises:
         ValueError: if there are none in the folder, for these parameters.
@@ -71,10 +71,13 @@ def adam_scales(trainer: Trainer, folder: str | Path) -> list[Tensor]:
         raise ValueError(f"{_OPTIMIZER} is of another model: its groups have {numbers} parameters")
     for group, kept in zip(groups, saved["param_groups"], strict=True):
         for parameter, number in zip(group["params"], kept["params"], strict=True):
-            state = saved["state"].get(number, {})
+            if number not in saved["state"]:  # never reached by a gradient, and never moved
+                found[id(parameter)] = torch.zeros_like(parameter, dtype=torch.float32)
+                continue
+            state = saved["state"][number]
             moments = state.get("exp_avg_sq")
             if not isinstance(moments, Tensor) or moments.shape != parameter.shape:
-                raise ValueError(f"{_OPTIMIZER} has no second moments of Adam's for all parameters")
+                raise ValueError(f"{_OPTIMIZER} has no second moments (Adam's) of these parameters")
             unbiased = 1 - float(kept["betas"][1]) ** float(state["step"])
             v = moments.to(parameter.device, torch.float32) / unbiased
             found[id(parameter)] = 1 / (v.sqrt() + float(kept["eps"]))

@@ -124,6 +124,7 @@ class Collector:
                 None if self.scorers.exact is None else self._exact,
                 self._random,
                 self._norms,
+                len(found.kept[0]) / len(found.scores[0]),
                 self._shares[choice],
                 self.step_seconds.value,
                 self._margins and choice.token_fraction == 1,

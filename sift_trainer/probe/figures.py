@@ -71,6 +71,7 @@ def figures_of(
     exact: Collected | None,
     random: Collected,
     norms: Sequence[Tensor],
+    keep_ratio: float,
     scoring_share: Spread,
     step_seconds: float,
     margins: bool,
@@ -94,8 +95,8 @@ def figures_of(
         scoring_share=scoring_share,
         break_even=break_even(share),
         gradient_norms=_gradient_norms(found.kept, norms),
-        descent=_descent(found.plain, random.plain, share, step_seconds),
-        adam_descent=_descent(found.adam, random.adam, share, step_seconds),
+        descent=_descent(found.plain, random.plain, keep_ratio, share, step_seconds),
+        adam_descent=_descent(found.adam, random.adam, keep_ratio, share, step_seconds),
         **values,
     )
 
@@ -153,7 +154,7 @@ def attempt(notes: Notes, name: str, work: Callable[[], T]) -> T | None:
 
 
 def _descent(
-    kept: Updates, random: Updates, scoring_share: float, step_seconds: float
+    kept: Updates, random: Updates, keep_ratio: float, scoring_share: float, step_seconds: float
 ) -> Descent | None:
     plain = mean_over_batches(random.descents)
     chosen = mean_over_batches(kept.descents)
@@ -167,7 +168,16 @@ def _descent(
         random=_over(plain, step_seconds),
         ratio=None if ratio is None else _over(ratio, dearer),
         ratio_at_equal_length=None if equal is None else _over(equal, dearer),
+        dropped_ratio=None if ratio is None else of_dropped(ratio, keep_ratio),
     )
+
+
+def of_dropped(kept: Estimate, keep_ratio: float) -> Estimate:
+    """The dropped rows' descent over random ones', from that of the kept."""
+    value, high, low = (
+        (1 - keep_ratio * each) / (1 - keep_ratio) for each in (kept.value, kept.low, kept.high)
+    )
+    return Estimate(value, low, high)
 
 
 def _over(estimate: Estimate, divisor: float) -> Estimate:

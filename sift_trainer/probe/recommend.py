@@ -1,9 +1,10 @@
 """From figures to one sentence: sift, and by what, or do not sift."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sift_trainer.probe.measurements import Estimate
-from sift_trainer.probe.results import Descent, Figures
+from sift_trainer.probe.results import Choice, Descent, Figures
 
 _ENOUGH = 20  # batches for a bootstrap
 
@@ -23,8 +24,12 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
     A choice is recommended if per second, scoring included, its rows descend faster than random
     ones, at 95% confidence, both as they are and with updates of equal length: that large losses
     have large gradients is no gain by itself. Descents along AdamW's updates decide where there are
-    any. Of several choices the one whose lower end is highest is named. Intervals from fewer than
-    20 batches are too narrow to recommend sifting by.
+    any. Of several choices the one whose lower end is highest is named.
+
+    A criterion is not recommended where by any of its choices the dropped rows pull against the
+    kept ones: to first order that looks like the largest of gains, and it ends when the level that
+    they disagree about has moved. Choices that approximate the criterion have some of it. Intervals
+    from fewer than 20 batches are too narrow to recommend sifting by.
     """
     found = [(each, descent) for each in figures if (descent := _decisive(each)) is not None]
     if not found:
@@ -33,7 +38,7 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
             "worth cannot be told from scores."
         )
     measured = [
-        (each, descent.ratio, descent.ratio_at_equal_length)
+        _Judged(each, descent.ratio, descent.ratio_at_equal_length, descent.dropped_ratio)
         for each, descent in found
         if descent.ratio is not None and descent.ratio_at_equal_length is not None
     ]
@@ -42,33 +47,71 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
             "Do not sift yet: random rows descend by nothing measurable here, so nothing can be "
             "held against them; take more gradient batches, or other weights."
         )
-    best, ratio, equal = max(measured, key=lambda each: min(each[1].low, each[2].low))
-    cost = (
-        f"scoring takes {_percent(best.scoring_share.value)} of forward and backward and is paid "
-        f"for by {_percent(best.break_even)} fewer steps"
-    )
-    told = (
-        f"per second its rows descend {_interval(ratio)} times as fast as random ones, and "
-        f"{_interval(equal)} times with updates of equal length"
-    )
-    if min(ratio.low, equal.low) > 1 and gradient_batches < _ENOUGH:
+    against = {each.criterion: each for each in measured if each.pulls_apart}
+    agreed = [each for each in measured if each.criterion not in against]
+    best = max(agreed or measured, key=lambda each: each.low)
+    if best.low > 1 and agreed and gradient_batches >= _ENOUGH:
+        return f"Sift by {best.choice}, to first order and at these weights: {best.told()}."
+    if against and (first := max(against.values(), key=lambda each: each.low)).low > 1:
+        assert first.dropped is not None
+        return (
+            f"Do not sift by {first.criterion} without a short trial run: by {first.choice}, "
+            f"{first.told()}, but the dropped rows' updates bring {_interval(first.dropped)} times "
+            "what random ones do, so that the two pull against each other and the gain may not "
+            "outlast the first steps."
+        )
+    if best.low > 1:
         return (
             f"Do not sift on the word of {gradient_batches} gradient batches, take {_ENOUGH} or "
-            f"more: by {best.choice}, {told}; {cost}."
+            f"more: by {best.choice}, {best.told()}."
         )
-    if min(ratio.low, equal.low) > 1:
-        return f"Sift by {best.choice}: {told}; {cost}."
-    if all(max(one.high, other.high) < 1 for _, one, other in measured):
-        return f"Do not sift: even by {best.choice}, {told}; {cost}."
-    if ratio.low > 1:
+    if all(max(each.ratio.high, each.equal.high) < 1 for each in measured):
+        return f"Do not sift: even by {best.choice}, {best.told()}."
+    if best.ratio.low > 1:
         return (
-            f"Do not sift, or lower the learning rate with it: by {best.choice}, {told}, so that "
-            f"it gains by longer updates and not measurably by better ones; {cost}."
+            f"Do not sift, or lower the learning rate with it: by {best.choice}, {best.told()}, so "
+            "that it gains by longer updates and not measurably by better ones."
         )
     return (
         f"Do not sift unless more batches say otherwise: by {best.choice}, the best choice, "
-        f"{told}, which is not measurably more; {cost}."
+        f"{best.told()}, which is not measurably more."
     )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A choice whose rows can be held against random ones."""
+
+    figures: Figures
+    ratio: Estimate
+    equal: Estimate
+    dropped: Estimate | None
+
+    @property
+    def choice(self) -> Choice:
+        return self.figures.choice
+
+    @property
+    def criterion(self) -> str:
+        return self.choice.criterion
+
+    @property
+    def low(self) -> float:
+        """What is sure of the gain."""
+        return min(self.ratio.low, self.equal.low)
+
+    @property
+    def pulls_apart(self) -> bool:
+        return self.dropped is not None and self.dropped.high < 0
+
+    def told(self) -> str:
+        share, fewer = self.figures.scoring_share.value, self.figures.break_even
+        return (
+            f"per second its rows descend {_interval(self.ratio)} times as fast as random ones, "
+            f"and {_interval(self.equal)} times with updates of equal length, where scoring takes "
+            f"{_percent(share)} of forward and backward and is paid for by {_percent(fewer)} fewer "
+            "steps"
+        )
 
 
 def _decisive(figures: Figures) -> Descent | None:

@@ -147,6 +147,8 @@ _WORTH: tuple[_Column, ...] = (
     ("random rows'", _of(_plain, lambda found: _per_second(found.random))),
     ("ratio", _of(_plain, lambda found: _spread(found.ratio, 2))),
     ("at equal length", _of(_plain, lambda found: _spread(found.ratio_at_equal_length, 2))),
+    ("dropped rows'", _of(_plain, lambda found: _spread(found.dropped_ratio, 2))),
     ("AdamW's ratio", _of(_adam, lambda found: _spread(found.ratio, 2))),
     ("at equal length", _of(_adam, lambda found: _spread(found.ratio_at_equal_length, 2))),
+    ("dropped rows'", _of(_adam, lambda found: _spread(found.dropped_ratio, 2))),
 )

@@ -39,15 +39,21 @@ class Descent:
         kept: per second, for updates by the rows that the choice keeps.
         random: per second, for updates by as many random rows, without scoring.
         ratio: kept over random; None where random rows descend by nothing measurable.
-        ratio_at_equal_length: the same of updates divided by their Euclidean norms. Rows of large
+        ratio_at_equal_length: the ratio for updates divided by their Euclidean norms. Rows of large
             loss have large gradients, and with them long updates, which a smaller learning rate or
             AdamW's normalisation takes away again.
+        dropped_ratio: what updates by the rows that are *not* kept would bring, over random ones;
+            of a step, without seconds. With a share r kept, random rows are r of the one and 1 - r
+            of the other, so this is (1 - r * kept) / (1 - r), 0 where all there is to gain is in
+            the kept rows. Below 0 the two pull against each other: what the kept rows gain is a
+            level that the dropped ones want back.
     """
 
     kept: Estimate
     random: Estimate
     ratio: Estimate | None
     ratio_at_equal_length: Estimate | None
+    dropped_ratio: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -145,3 +145,17 @@ def test_nothing_stays_of_what_raised() -> None:
     assert model.training
     assert model.cls.predictions.bias.grad is None
     assert model.bert.embeddings.position_ids[0, -1] > 0
+
+
+def test_an_optimizer_without_moments_and_parameters_without_a_state(tmp_path: Path) -> None:
+    """As SGD's, and as those of a part that no loss reaches."""
+    trainer = fresh(tmp_path)
+    trainer.create_optimizer()
+    state = trainer.optimizer.state_dict()
+    trainer.optimizer = None
+    torch.save(state, tmp_path / "optimizer.pt")
+    assert all(not scale.any() for scale in adam_scales(trainer, tmp_path))
+    state["state"] = {0: {"momentum_buffer": torch.ones(1)}}
+    torch.save(state, tmp_path / "optimizer.pt")
+    with pytest.raises(ValueError, match="no second moments"):
+        adam_scales(trainer, tmp_path)
