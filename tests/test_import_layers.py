@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "positions": set(),
     "one_cycle": set(),
+    "paper": set(),
     "run_log": set(),
     "termination": {"host_group"},
     "theory": set(),
@@ -103,6 +104,18 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"atomic_write", "report", "run_log"},
     "plots": {"report"},
     "seeds": {"report", "run_log", "tables"},
+    # from run folders to a page
+    "reporting": {
+        "atomic_write",
+        "paper",
+        "plots",
+        "report",
+        "reporting",
+        "run_log",
+        "seeds",
+        "tables",
+        "timing",
+    },
     # from a configuration to its runs
     "experiments": {
         "__init__",
@@ -119,7 +132,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # What scripts call: these may import all of the above.
-ON_TOP = {"cli", "image_classification", "pretraining", "probe"}
+ON_TOP = {"__main__", "commands", "image_classification", "pretraining"}
 
 
 def layer_of(path: Path) -> str:
