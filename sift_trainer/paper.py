@@ -1,7 +1,7 @@
 """The numbers of the paper that runs are shown beside.
 
-Das et al., ICML 2024, https://proceedings.mlr.press/v235/das24b.html. Its hours are of eight A100 and
-compare among themselves only.
+Das et al., ICML 2024, https://proceedings.mlr.press/v235/das24b.html. Its hours are of eight A100
+and compare among themselves only.
 """
 
 from typing import NamedTuple

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart with any kind of colour blindness; the reference is black.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def require_matplotlib() -> None:
@@ -62,7 +62,7 @@ def _draw(axes: "Axes", runs: Sequence[Run], position: Callable[[Totals], float]
             [position(point.spent) for point in run.points],
             [100 * point.accuracy for point in run.points],
             color=COLOURS[index % len(COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=MARKERS[index % len(MARKERS)],
             markersize=3.5,
             linewidth=1.6,
             label=f"{run.name}: {100 * run.final.accuracy:.2f}%",

@@ -132,7 +132,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # What scripts call: these may import all of the above.
-ON_TOP = {"__main__", "commands", "image_classification", "pretraining"}
+ON_TOP = {"__main__", "commands", "image_classification", "pretraining", "probe"}
 
 
 def layer_of(path: Path) -> str:

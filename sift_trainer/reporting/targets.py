@@ -1,0 +1,119 @@
+"""Time and samples to a target accuracy (Section 7.1: 43 hours of 57 to 64%)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sift_trainer import paper
+from sift_trainer.report import Totals
+from sift_trainer.reporting.groups import MASKED_LM, Comparison, Group
+from sift_trainer.reporting.machines import compare_in_time
+from sift_trainer.reporting.page import Table
+from sift_trainer.reporting.reading import LoggedRun
+from sift_trainer.reporting.statistics import NONE, against, ratio, spread, unit_of
+
+
+@dataclass(frozen=True)
+class Target:
+    """An accuracy in [0, 1], and why it was taken."""
+
+    accuracy: float
+    why: str
+
+
+def choose_target(comparison: Comparison, wanted: float | None) -> Target:
+    """The one that was asked for; else the paper's if every seed of a masked-LM baseline reaches
+    it; else the highest that all runs reach."""
+    if wanted is not None:
+        return Target(wanted, "as asked for")
+    least = min(run.run.best_accuracy for run in comparison.runs)
+    highest = f"{least:.4f}, the highest that all runs reach"
+    if comparison.measure != MASKED_LM:
+        return Target(least, highest)
+    baseline = comparison.baseline
+    if baseline is None:
+        return Target(least, f"{highest}; no baseline tells whether the paper's can be")
+    reached = min(run.run.best_accuracy for run in baseline.runs)
+    if reached >= paper.TARGET_ACCURACY:
+        return Target(paper.TARGET_ACCURACY, "the paper's, which the baseline reaches")
+    return Target(
+        least,
+        f"{highest}; the baseline comes to {reached:.4f}, below the paper's "
+        f"{paper.TARGET_ACCURACY}",
+    )
+
+
+def target_table(comparison: Comparison, target: Target) -> Table:
+    """A row per configuration."""
+    masked = comparison.measure == MASKED_LM
+    unit, size = unit_of(
+        [
+            spent.total_seconds
+            for run in comparison.runs
+            if (spent := run.run.spent_at(target.accuracy)) is not None
+        ]
+    )
+    in_time = compare_in_time(comparison)
+    paper_heads = ["paper: to 64% (h)", "paper: time ratio"] if masked else []
+    rows = [
+        [
+            *("run", "seeds", "reached by", f"time ({unit})", "time ratio", *paper_heads),
+            *("samples trained on", "samples ratio"),
+        ]
+    ]
+    for group in comparison.groups:
+        reached = [run.run.spent_at(target.accuracy) for run in group.runs]
+        known = [spent for spent in reached if spent is not None]
+        spent = known if len(known) == len(reached) else []
+        seconds = [each.total_seconds / size for each in spent]
+        samples = [each.backprop_samples for each in spent]
+        baseline = comparison.baseline
+        times = _ratios(group, baseline if in_time else None, target, _seconds)
+        counts = _ratios(group, baseline, target, _samples)
+        rows.append(
+            [
+                *(group.label, str(len(reached)), f"{len(known)} of {len(reached)}"),
+                *(spread(seconds, ".3g" if size == 1 else ".2f"), _times(times)),
+                *(_papers(group) if masked else []),
+                *(spread(samples, ",.0f"), _times(counts)),
+            ]
+        )
+    return Table(
+        rows,
+        f"To an accuracy of {target.accuracy:.4f} ({target.why}). Read off a line between "
+        "evaluations; time is that of training, sampling included, evaluation not. A run of which "
+        "a seed does not reach it has no mean.",
+    )
+
+
+def _ratios(
+    group: Group, baseline: Group | None, target: Target, value: Callable[[Totals], float]
+) -> list[float]:
+    def to_target(run: LoggedRun) -> float | None:
+        spent = run.run.spent_at(target.accuracy)
+        return None if spent is None else value(spent)
+
+    return against(group, baseline, to_target, ratio)
+
+
+def _seconds(spent: Totals) -> float:
+    return spent.total_seconds
+
+
+def _samples(spent: Totals) -> float:
+    return spent.backprop_samples
+
+
+def _times(values: list[float]) -> str:
+    text = spread(values, ".2f")
+    return text if text == NONE else f"{text}x"
+
+
+def _papers(group: Group) -> list[str]:
+    hours: float | None = None
+    if group.is_baseline:
+        hours = paper.BASELINE_HOURS_TO_TARGET
+    elif group.is_the_papers and not group.is_last_exit:
+        hours = paper.HOURS_TO_TARGET.get(group.sift("criterion"), {}).get(group.exit_layer or 0)
+    if hours is None:
+        return [NONE, NONE]
+    return [f"{hours:.0f}", f"{hours / paper.BASELINE_HOURS_TO_TARGET:.2f}x"]
