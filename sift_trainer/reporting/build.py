@@ -7,7 +7,7 @@ from pathlib import Path
 from sift_trainer import paper
 from sift_trainer.atomic_write import write_text
 from sift_trainer.plots import require_matplotlib
-from sift_trainer.reporting.caveats import caveats
+from sift_trainer.reporting.caveats import caveats, shared_caveats
 from sift_trainer.reporting.figures import figures
 from sift_trainer.reporting.finding import find_runs
 from sift_trainer.reporting.groups import MASKED_LM, Comparison, compare
@@ -18,7 +18,6 @@ from sift_trainer.reporting.page import (
     Figure,
     Heading,
     Items,
-    Table,
     Text,
     to_html,
     to_markdown,
@@ -79,8 +78,12 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
         blocks += _not_in_the_tables(left_out)
     datasets = list(dict.fromkeys(each.dataset for each in comparisons if each.dataset))
     for dataset in datasets:
-        found = image_tables([each for each in comparisons if each.dataset == dataset])
-        blocks += [Heading(2, f"Test accuracy on {dataset}"), *found] if found else []
+        same = [index for index, each in enumerate(comparisons) if each.dataset == dataset]
+        found = image_tables([comparisons[index] for index in same])
+        if found:
+            warnings = shared_caveats([(comparisons[index], targets[index]) for index in same])
+            blocks += [Heading(2, f"Test accuracy on {dataset}"), Items(warnings, warning=True)]
+            blocks += found
     for index, (each, target) in enumerate(zip(comparisons, targets, strict=True), start=1):
         blocks += _comparison(each, target, f"_{index}" if len(comparisons) > 1 else "")
     summary = [f"{count}, {len(left_out)} not in the tables"]
@@ -93,8 +96,8 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
 
 
 def _not_in_the_tables(left_out: Sequence[LeftOut]) -> list[Block]:
-    rows = [["run", "why"], *([each.name, each.reason] for each in left_out)]
-    return [Heading(2, "Not in the tables"), Table(rows)]
+    items = [f"{each.name}: {each.reason}" for each in left_out]
+    return [Heading(2, "Not in the tables"), Items(items)]
 
 
 def _comparison(comparison: Comparison, target: Target, suffix: str) -> list[Block]:

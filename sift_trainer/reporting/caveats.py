@@ -28,6 +28,16 @@ def caveats(comparison: Comparison, target: Target) -> list[str]:
     ]
 
 
+def shared_caveats(comparisons: Sequence[tuple[Comparison, Target]]) -> list[str]:
+    """Of a table over several comparisons: what holds for all of them, then what is in each."""
+    each = {comparison.name: caveats(comparison, target) for comparison, target in comparisons}
+    common = [text for text in next(iter(each.values())) if all(text in of for of in each.values())]
+    return [
+        *common,
+        *(f"{name}: {text}" for name, of in each.items() for text in of if text not in common),
+    ]
+
+
 def _setting(comparison: Comparison) -> Iterator[str]:
     if setting_table(comparison) is not None and not is_the_papers(comparison):
         yield (

@@ -92,13 +92,15 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin-top: 2.5rem; border-top: 1px s
 h3 { font-size: 1.1rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; border: 1px solid #ddd; border-radius: 4px; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; overflow-wrap: normal;
+th, td { padding: .35rem .5rem; text-align: right; white-space: nowrap; overflow-wrap: normal;
   border-bottom: 1px solid #e5e5e5; background: #fff; }
-thead th { background: #f3f3f3; vertical-align: bottom; white-space: normal; min-width: 5rem; }
-th:first-child { position: sticky; left: 0; text-align: left; font-weight: 600; max-width: 9rem;
-  white-space: normal; overflow-wrap: anywhere; border-right: 1px solid #ddd; }
+thead th { background: #f3f3f3; vertical-align: bottom; white-space: normal; min-width: 4rem; }
+th:first-child { position: sticky; left: 0; text-align: left; font-weight: 600; min-width: 6.5rem;
+  max-width: 10rem; white-space: normal; overflow-wrap: anywhere; border-right: 1px solid #ddd; }
+small { color: #444; }
 .note, figcaption { color: #444; font-size: .875rem; margin: .4rem 0 1.4rem; }
 .warning { background: #fff6e0; border-left: 4px solid #b26b00; padding: .6rem .6rem .6rem 1.6rem; }
+@media (max-width: 30rem) { table { font-size: .8125rem; } }
 figure { margin: 1rem 0; }
 img { display: block; width: 100%; max-width: 40rem; height: auto; }
 a { color: #00508a; }
@@ -153,7 +155,10 @@ def _html_table(table: Table) -> str:
 
 def _cell(text: str) -> str:
     if len(text) > 4 and text.startswith("**") and text.endswith("**"):
-        return f"<strong>{html.escape(text[2:-2])}</strong>"
+        return f"<strong>{_cell(text[2:-2])}</strong>"
+    spread = re.fullmatch(r"(\S+) \((\S+ to \S+)\)", text)
+    if spread:  # on two lines, as a phone is narrow
+        return f"{html.escape(spread[1])}<br><small>{html.escape(spread[2])}</small>"
     return html.escape(text)
 
 

@@ -1,11 +1,12 @@
 """Tables 1 and 6 of the paper with measured columns beside its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sift_trainer import paper
 from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.page import Table
+from sift_trainer.reporting.reading import LoggedRun
 from sift_trainer.reporting.statistics import NONE, against, difference, spread, unit_of
 
 _NAMES = {"loss": "Loss-based", "entropy": "Entropy-based"}
@@ -57,26 +58,25 @@ def table_1(comparison: Comparison) -> Table:
     """Validation accuracy at the last step."""
     rows = [
         [
-            *("algorithm", "SIFT layer", "paper", "paper: to baseline", "run", "measured"),
-            *("measured: to baseline", "seeds"),
+            *("algorithm", "layer", "paper", "measured", "paper: to baseline"),
+            *("measured: to baseline", "seeds", "run"),
         ]
     ]
+    base = paper.BASELINE_ACCURACY
     for row in rows_of_table_1(comparison):
         theirs = _accuracy(row)
-        base = paper.BASELINE_ACCURACY
-        own = [NONE] * 4
+        gain = "-" if theirs is None or row.layer is None else f"{theirs - base:+.4f}"
+        measured = gains = seeds = run = NONE
         if row.group is not None:
-            accuracies = [run.run.final.accuracy for run in row.group.runs]
-            gains = against(
-                row.group, comparison.baseline, lambda run: run.run.final.accuracy, difference
-            )
-            own = [row.group.label, spread(accuracies, ".4f"), spread(gains, "+.4f")]
-            own.append(str(len(accuracies)))
+            each = [_final_accuracy(run) for run in row.group.runs]
+            measured, seeds, run = spread(each, ".4f"), str(len(each)), row.group.label
+            if row.group is not comparison.baseline:
+                differences = against(row.group, comparison.baseline, _final_accuracy, difference)
+                gains = spread(differences, "+.4f")
         rows.append(
             [
-                *(_algorithm(row), _layer(row)),
-                *([NONE, NONE] if theirs is None else [f"{theirs:.4f}", f"{theirs - base:+.4f}"]),
-                *own,
+                *(_algorithm(row), _layer(row), NONE if theirs is None else f"{theirs:.4f}"),
+                *(measured, gain, gains, seeds, run),
             ]
         )
     return Table(rows, _note(comparison))
@@ -89,28 +89,32 @@ def table_6(comparison: Comparison) -> Table:
     phases = ("sampling", "forward", "backward")
     rows = [
         [
-            *("algorithm", "SIFT layer", "paper: sampling (h)", "paper: of forward + backward"),
-            *("run", *(f"{phase} ({unit})" for phase in phases), "of forward + backward"),
-            "the same, while sifting",
+            *("algorithm", "layer", "paper: of forward + backward"),
+            *("measured: of forward + backward", "the same, while sifting"),
+            *("paper: sampling (h)", *(f"{phase} ({unit})" for phase in phases), "run"),
         ]
     ]
     computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
     for row in rows_of_table_1(comparison):
         theirs = paper.SAMPLING_HOURS.get(row.criterion or "", {}).get(row.layer or 0)
-        own = [NONE] * 6
+        of_whole = of_sifted = run = NONE
+        seconds = [NONE] * len(phases)
         if row.group is not None:
-            each = [run.run for run in row.group.runs]
+            each, run = [run.run for run in row.group.runs], row.group.label
+            of_whole = spread(_shares([run.final.spent.seconds for run in each]), ".1%")
+            of_sifted = spread(_shares([run.while_sifting for run in each]), ".1%")
             seconds = [
                 spread([run.final.spent.seconds[phase] / size for run in each], ".2f")
                 for phase in phases
             ]
-            whole = [share for run in each if (share := _share(run.final.spent.seconds))]
-            sifting = [share for run in each if (share := _share(run.while_sifting))]
-            own = [row.group.label, *seconds, spread(whole, ".1%"), spread(sifting, ".1%")]
-        paper_cells = (
-            [NONE, NONE] if theirs is None else [f"{theirs:.4f}", f"{theirs / computed:.1%}"]
+        rows.append(
+            [
+                *(_algorithm(row), _layer(row)),
+                NONE if theirs is None else f"{theirs / computed:.1%}",
+                *(of_whole, of_sifted, NONE if theirs is None else f"{theirs:.4f}"),
+                *(*seconds, run),
+            ]
         )
-        rows.append([_algorithm(row), _layer(row), *paper_cells, *own])
     return Table(
         rows,
         f"The paper has {paper.FORWARD_HOURS} h of forward and {paper.BACKWARD_HOURS} h of "
@@ -118,10 +122,17 @@ def table_6(comparison: Comparison) -> Table:
     )
 
 
-def _share(seconds: dict[str, float]) -> float | None:
-    """Sampling of forward + backward; None where there was none of either."""
-    computed = seconds["forward"] + seconds["backward"]
-    return seconds["sampling"] / computed if computed and seconds["sampling"] else None
+def _shares(each: Sequence[Mapping[str, float]]) -> list[float]:
+    """Sampling of forward + backward, of those that have any of it."""
+    return [
+        seconds["sampling"] / (seconds["forward"] + seconds["backward"])
+        for seconds in each
+        if seconds["sampling"] and seconds["forward"] + seconds["backward"]
+    ]
+
+
+def _final_accuracy(run: LoggedRun) -> float:
+    return run.run.final.accuracy
 
 
 def _accuracy(row: Row) -> float | None:
@@ -135,7 +146,7 @@ def _algorithm(row: Row) -> str:
         return "Baseline"
     if row.criterion is None:
         return "Baseline" if row.group is None else "not known"
-    return _NAMES.get(row.criterion, str(row.criterion)) + " SIFT"
+    return _NAMES.get(row.criterion, row.criterion)
 
 
 def _layer(row: Row) -> str:

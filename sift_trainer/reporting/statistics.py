@@ -11,15 +11,13 @@ NONE = "-"
 _UNITS = {"h": 3600.0, "min": 60.0, "s": 1.0}
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """The mean, and behind it the lowest and highest where there are several:
-    ``0.1300 (0.1292 to 0.1311)``."""
+def spread(values: Sequence[float], form: str, unit: str = "") -> str:
+    """The mean, and behind it the lowest and highest where they differ:
+    ``0.1300 (0.1292 to 0.1311)``, or with a unit ``0.75x (0.74 to 0.77)``."""
     if not values:
         return NONE
-    text = format(mean(values), form)
-    if len(values) > 1:
-        text += f" ({min(values):{form}} to {max(values):{form}})"
-    return text
+    middle, low, high = (format(value, form) for value in (mean(values), min(values), max(values)))
+    return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
 
 
 def against(

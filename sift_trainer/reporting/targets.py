@@ -26,7 +26,7 @@ def choose_target(comparison: Comparison, wanted: float | None) -> Target:
     if wanted is not None:
         return Target(wanted, "as asked for")
     least = min(run.run.best_accuracy for run in comparison.runs)
-    highest = f"{least:.4f}, the highest that all runs reach"
+    highest = "the highest that all runs reach"
     if comparison.measure != MASKED_LM:
         return Target(least, highest)
     baseline = comparison.baseline
@@ -47,9 +47,9 @@ def target_table(comparison: Comparison, target: Target) -> Table:
     masked = comparison.measure == MASKED_LM
     unit, size = unit_of(
         [
-            spent.total_seconds
+            seconds
             for run in comparison.runs
-            if (spent := run.run.spent_at(target.accuracy)) is not None
+            if (seconds := run.run.seconds_to(target.accuracy)) is not None
         ]
     )
     in_time = compare_in_time(comparison)
@@ -63,18 +63,18 @@ def target_table(comparison: Comparison, target: Target) -> Table:
     for group in comparison.groups:
         reached = [run.run.spent_at(target.accuracy) for run in group.runs]
         known = [spent for spent in reached if spent is not None]
-        spent = known if len(known) == len(reached) else []
-        seconds = [each.total_seconds / size for each in spent]
-        samples = [each.backprop_samples for each in spent]
+        whole = known if len(known) == len(reached) else []
+        times = [each.total_seconds / size for each in whole]
+        samples = [each.backprop_samples for each in whole]
         baseline = comparison.baseline
-        times = _ratios(group, baseline if in_time else None, target, _seconds)
+        slower = _ratios(group, baseline if in_time else None, target, _seconds)
         counts = _ratios(group, baseline, target, _samples)
         rows.append(
             [
                 *(group.label, str(len(reached)), f"{len(known)} of {len(reached)}"),
-                *(spread(seconds, ".3g" if size == 1 else ".2f"), _times(times)),
+                *(spread(times, ".2f"), spread(slower, ".2f", "x")),
                 *(_papers(group) if masked else []),
-                *(spread(samples, ",.0f"), _times(counts)),
+                *(spread(samples, ",.0f"), spread(counts, ".2f", "x")),
             ]
         )
     return Table(
@@ -101,11 +101,6 @@ def _seconds(spent: Totals) -> float:
 
 def _samples(spent: Totals) -> float:
     return spent.backprop_samples
-
-
-def _times(values: list[float]) -> str:
-    text = spread(values, ".2f")
-    return text if text == NONE else f"{text}x"
 
 
 def _papers(group: Group) -> list[str]:
