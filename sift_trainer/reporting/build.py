@@ -78,12 +78,14 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
         blocks += _not_in_the_tables(left_out)
     datasets = list(dict.fromkeys(each.dataset for each in comparisons if each.dataset))
     for dataset in datasets:
-        same = [index for index, each in enumerate(comparisons) if each.dataset == dataset]
-        found = image_tables([comparisons[index] for index in same])
+        same = [each for each in comparisons if each.dataset == dataset]
+        found = image_tables(same)
         if found:
-            warnings = shared_caveats([(comparisons[index], targets[index]) for index in same])
-            blocks += [Heading(2, f"Test accuracy on {dataset}"), Items(warnings, warning=True)]
-            blocks += found
+            blocks += [
+                Heading(2, f"Test accuracy on {dataset}"),
+                Items(shared_caveats(same), warning=True),
+                *found,
+            ]
     for index, (each, target) in enumerate(zip(comparisons, targets, strict=True), start=1):
         blocks += _comparison(each, target, f"_{index}" if len(comparisons) > 1 else "")
     summary = [f"{count}, {len(left_out)} not in the tables"]

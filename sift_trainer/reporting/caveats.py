@@ -14,8 +14,11 @@ _DECAYED = 0.01
 schedule, which uses a rate of one step's height, does too."""
 
 
-def caveats(comparison: Comparison, target: Target) -> list[str]:
-    """In the order of what they put in question: the results, the seconds, the details."""
+def caveats(comparison: Comparison, target: Target | None = None) -> list[str]:
+    """In the order of what they put in question: the results, the seconds, the details.
+
+    Without a target none that concerns time and samples to it.
+    """
     return [
         *_setting(comparison),
         *_seeds(comparison),
@@ -23,14 +26,14 @@ def caveats(comparison: Comparison, target: Target) -> list[str]:
         *_machines(comparison),
         *_baseline(comparison),
         *_settings(comparison.runs),
-        *_first_evaluation(comparison, target),
+        *([] if target is None else _first_evaluation(comparison, target)),
         *_scores(comparison.runs),
     ]
 
 
-def shared_caveats(comparisons: Sequence[tuple[Comparison, Target]]) -> list[str]:
+def shared_caveats(comparisons: Sequence[Comparison]) -> list[str]:
     """Of a table over several comparisons: what holds for all of them, then what is in each."""
-    each = {comparison.name: caveats(comparison, target) for comparison, target in comparisons}
+    each = {comparison.name: caveats(comparison) for comparison in comparisons}
     common = [text for text in next(iter(each.values())) if all(text in of for of in each.values())]
     return [
         *common,

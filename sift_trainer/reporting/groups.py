@@ -129,7 +129,7 @@ def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
         families.setdefault(family, {}).setdefault(group, []).append(run)
     named = {family: _groups(list(found.values())) for family, found in families.items()}
     with_baseline = [family for family in named if named[family][0].is_baseline]
-    order = [*with_baseline, *(family for family in named if family not in with_baseline)]
+    order = sorted(named, key=lambda family: _place(named[family]))
     names = _unique([_title(named[family]) for family in order])
     return [
         Comparison(
@@ -141,6 +141,13 @@ def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
         )
         for name, family in zip(names, order, strict=True)
     ]
+
+
+def _place(groups: Sequence[Group]) -> tuple[bool, str, float]:
+    """Those with a baseline first, then by data set, high learning rates first as in the paper."""
+    run = groups[0].first
+    dataset, rate = run.setting("images", "dataset"), run.setting("training", "learning_rate")
+    return not groups[0].is_baseline, str(dataset or ""), -(rate or 0.0)
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

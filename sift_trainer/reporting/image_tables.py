@@ -64,19 +64,24 @@ def _table(comparisons: Sequence[Comparison], same_time: bool) -> Table | None:
     best = {method: _best(found, method) for method in METHODS}
     order: list[tuple[float, str | None]] = [(rates[name], name) for name in found]
     order += [(rate, None) for rate in theirs if rate not in rates.values()]
-    rows = [["max_lr", *(f"{kind}: {name}" for name in METHODS for kind in ("paper", "measured"))]]
+    kinds = ("paper: ", "measured: ") if theirs else ("",)
+    rows = [["max_lr", *(f"{kind}{name}" for name in METHODS for kind in kinds)]]
     for rate, name in sorted(order, key=lambda each: -each[0]):
         cells = [f"{rate:g}"]
         for index, method in enumerate(METHODS):
             group = None if name is None else found[name].get(method)
-            cells += [_paper(theirs, rate, index), _measured(group, best[method])]
+            cells += [_paper(theirs, rate, index)] if theirs else []
+            cells.append(_measured(group, best[method]))
         rows.append(cells)
-    return Table(
-        rows,
-        "Test accuracy in percent after the last update, the best of each column bold. Empty: no "
-        "whole run here, or no such run in the paper; a dash in the paper's columns: it did not "
-        "converge.",
-    )
+    note = "Test accuracy in percent after the last update, the best of each column bold. "
+    if theirs:
+        note += (
+            "Empty: no whole run here, or no such run in the paper; a dash in the paper's columns: "
+            "it did not converge."
+        )
+    else:
+        note += "Empty: no whole run here. The paper has no such table."
+    return Table(rows, note)
 
 
 def _paper_rows(
