@@ -69,16 +69,22 @@ def _rates(runs: Sequence[LoggedRun]) -> Iterator[str]:
     unknown = [run.name for run in runs if not run.rates]
     if unknown:
         yield f"No learning rate was logged, so nothing says if it was decayed: {_list(unknown)}."
-    high = []
+    high, early = [], []
     for run in runs:
         share = _undecayed(run)
         if share is not None:
             step, of = run.rates[-1][0], run.run.final.spent.step
-            high.append(f"{run.name} ({share:.0%} of its peak at update {step:,.0f} of {of:,.0f})")
+            text = f"{run.name} ({share:.0%} of its peak at update {step:,.0f} of {of:,.0f})"
+            (high if step == of else early).append(text)
     if high:
         yield (
             "The learning rate was not fully decayed, so these runs end below what they could "
             f"reach, and gains over them may vanish: {_list(high)}."
+        )
+    if early:
+        yield (
+            "The learning rate was last logged before the end, so nothing says if it was fully "
+            f"decayed: {_list(early)}."
         )
 
 

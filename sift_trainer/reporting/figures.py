@@ -120,6 +120,7 @@ def _draw(axes: "Axes", group: Group, index: int, position: Callable[[Totals], f
 
 
 def _line(axes: "Axes", run: Run, position: Callable[[Totals], float], **style: Any) -> None:
+    style.setdefault("markevery", max(1, len(run.points) // 12))
     axes.plot(
         [position(point.spent) for point in run.points],
         [100 * point.accuracy for point in run.points],

@@ -159,7 +159,7 @@ def _cell(text: str) -> str:
     spread = re.fullmatch(r"(\S+) \((\S+ to \S+)\)", text)
     if spread:  # on two lines, as a phone is narrow
         return f"{html.escape(spread[1])}<br><small>{html.escape(spread[2])}</small>"
-    return html.escape(text)
+    return re.sub(r"([_/])(?=\w)", r"\1<wbr>", html.escape(text))  # where a name may be broken
 
 
 def _linked(text: str) -> str:

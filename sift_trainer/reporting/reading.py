@@ -139,8 +139,11 @@ def _line(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_line(line: Any) -> bool:
-    """Whether all that is read of a line is a number."""
+    """Whether all that is read of a line, and has to be a number, is one."""
     if not isinstance(line, dict) or not _is_number(line.get("step")):
+        return False
+    training = line.get("training", {})
+    if not isinstance(training, dict) or not _is_number(training.get("learning_rate", 0.0)):
         return False
     read = ("learning_rate", "eval_nsp_accuracy", *(f"eval_{measure}" for measure in MEASURES))
     return all(

@@ -53,11 +53,12 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         ]
     )
     in_time = compare_in_time(comparison)
-    paper_heads = ["paper: to 64% (h)", "paper: time ratio"] if masked else []
     rows = [
         [
-            *("run", "seeds", "reached by", f"time ({unit})", "time ratio", *paper_heads),
-            *("samples trained on", "samples ratio"),
+            *("run", f"time ({unit})", "time ratio"),
+            *(["paper: time ratio"] if masked else []),
+            *("samples trained on", "samples ratio", "seeds that reach it"),
+            *(["paper: to 64% (h)"] if masked else []),
         ]
     ]
     for group in comparison.groups:
@@ -69,12 +70,14 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         baseline = comparison.baseline
         slower = _ratios(group, baseline if in_time else None, target, _seconds)
         counts = _ratios(group, baseline, target, _samples)
+        hours, share = _papers(group)
         rows.append(
             [
-                *(group.label, str(len(reached)), f"{len(known)} of {len(reached)}"),
-                *(spread(times, ".2f"), spread(slower, ".2f", "x")),
-                *(_papers(group) if masked else []),
+                *(group.label, spread(times, ".2f"), spread(slower, ".2f", "x")),
+                *([share] if masked else []),
                 *(spread(samples, ",.0f"), spread(counts, ".2f", "x")),
+                f"{len(known)} of {len(reached)}",
+                *([hours] if masked else []),
             ]
         )
     return Table(
@@ -103,12 +106,13 @@ def _samples(spent: Totals) -> float:
     return spent.backprop_samples
 
 
-def _papers(group: Group) -> list[str]:
+def _papers(group: Group) -> tuple[str, str]:
+    """Its hours to 64%, and their ratio to the baseline's."""
     hours: float | None = None
     if group.is_baseline:
         hours = paper.BASELINE_HOURS_TO_TARGET
     elif group.is_the_papers and not group.is_last_exit:
         hours = paper.HOURS_TO_TARGET.get(group.sift("criterion"), {}).get(group.exit_layer or 0)
     if hours is None:
-        return [NONE, NONE]
-    return [f"{hours:.0f}", f"{hours / paper.BASELINE_HOURS_TO_TARGET:.2f}x"]
+        return NONE, NONE
+    return f"{hours:.0f}", f"{hours / paper.BASELINE_HOURS_TO_TARGET:.2f}x"

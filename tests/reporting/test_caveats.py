@@ -44,6 +44,15 @@ def test_rates_that_were_not_decayed(tmp_path: Path) -> None:
     assert "loss (" not in text
 
 
+def test_a_rate_that_was_not_logged_at_the_end_is_not_guessed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "baseline", [0.2] * 4, sift=PLAIN)
+    text = (run / FILE).read_text().replace('"learning_rate": 0.0, ', "")
+    (run / FILE).write_text(text)
+    assert "not fully decayed" not in said(tmp_path)
+    assert "last logged before the end" in said(tmp_path)
+    assert "baseline (100% of its peak at update 30 of 40)" in said(tmp_path)
+
+
 def test_the_last_step_of_a_short_linear_schedule_is_decayed(tmp_path: Path) -> None:
     """Forty steps: the last of them uses a fortieth of the peak."""
     write_run(tmp_path / "baseline", [0.2] * 4, sift=PLAIN, rates=[4e-4, 3e-4, 2e-4, 1e-5])

@@ -45,6 +45,10 @@ def test_only_half_written_runs_give_a_page_that_lists_them(tmp_path: Path) -> N
     assert "- mine: no end: the log stops at step 10 of 30" in text
 
 
+def test_the_console_command_is_this_one() -> None:
+    assert 'sift-trainer = "sift_trainer.commands:main"' in (ROOT / "pyproject.toml").read_text()
+
+
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """The one line that a refused call says."""
     assert main(["report", *argv]) == 2

@@ -114,7 +114,7 @@ def test_time_and_samples_to_the_papers_target(tmp_path: Path) -> None:
     assert loss["time (h)"] == "9.33 (9.17 to 9.49)"
     assert loss["time ratio"] == "0.85x (0.83 to 0.86)"
     assert (loss["paper: to 64% (h)"], loss["paper: time ratio"]) == ("43", "0.75x")
-    assert loss["reached by"] == "2 of 2"
+    assert loss["seeds that reach it"] == "2 of 2"
     # 256 rows in each of 28.75 and 27.78 steps, of 36.67
     assert loss["samples trained on"] == "7,236 (7,111 to 7,360)"
     assert loss["samples ratio"] == "0.77x (0.76 to 0.78)"
@@ -135,7 +135,7 @@ def test_the_target_is_what_all_reach_where_the_baseline_stays_below_the_papers(
 def test_a_mean_over_seeds_of_which_one_stays_below_the_target_is_not_given(tmp_path: Path) -> None:
     comparison = only(seeds_of_table_1(tmp_path))
     baseline, loss = rows(target_table(comparison, choose_target(comparison, 0.69)))
-    assert (baseline["reached by"], loss["reached by"]) == ("0 of 2", "1 of 2")
+    assert (baseline["seeds that reach it"], loss["seeds that reach it"]) == ("0 of 2", "1 of 2")
     assert loss["time (h)"] == "-"
     assert loss["time ratio"] == loss["samples ratio"] == "-"
 
