@@ -114,7 +114,6 @@ ALLOWED: dict[str, set[str]] = {
         "run_log",
         "seeds",
         "tables",
-        "timing",
     },
     "commands": {"commands", "reporting"},
     "__main__": {"commands"},

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     try:
         flags.run(flags)
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

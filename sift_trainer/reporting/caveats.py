@@ -69,7 +69,8 @@ def _rates(runs: Sequence[LoggedRun]) -> Iterator[str]:
     unknown = [run.name for run in runs if not run.rates]
     if unknown:
         yield f"No learning rate was logged, so nothing says if it was decayed: {_list(unknown)}."
-    high, early = [], []
+    high: list[str] = []
+    early: list[str] = []
     for run in runs:
         share = _undecayed(run)
         if share is not None:

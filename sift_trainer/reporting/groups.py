@@ -221,7 +221,7 @@ def _title(groups: Sequence[Group]) -> str:
     rate = run.setting("training", "learning_rate")
     dataset = run.setting("images", "dataset")
     layers = run.setting("model", "num_hidden_layers")
-    if dataset is not None:
+    if dataset is not None and rate is not None:
         return f"{dataset}, learning rate {rate:g}"
     if layers is not None:
         width = run.setting("model", "hidden_size")

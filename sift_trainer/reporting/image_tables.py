@@ -55,9 +55,10 @@ def _table(comparisons: Sequence[Comparison], same_time: bool) -> Table | None:
             for group in reversed(comparison.groups)
             if (method := _method(group, same_time)) is not None
         }
-        if columns.keys() & set(METHODS[1:]):
+        rate = comparison.groups[0].first.setting("training", "learning_rate")
+        if columns.keys() & set(METHODS[1:]) and rate is not None:
             found[comparison.name] = columns
-            rates[comparison.name] = comparison.groups[0].first.setting("training", "learning_rate")
+            rates[comparison.name] = rate
     if not found:
         return None
     theirs = _paper_rows(comparisons[0].dataset, same_time)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from sift_trainer.reporting.caveats import caveats
+from sift_trainer.reporting.paper_tables import table_1
 from sift_trainer.reporting.targets import choose_target
 from sift_trainer.run_log import FILE
 from tests.reporting.made_up import PLAIN, edit_start, seeds_of_table_1, write_run
@@ -89,6 +90,22 @@ def test_unknown_settings_and_changed_ones(tmp_path: Path) -> None:
     text = said(tmp_path)
     assert "Settings were not logged" in text
     assert "No machine was logged" in text
+
+
+def test_runs_of_unknown_settings_are_compared_within_their_folder(tmp_path: Path) -> None:
+    """As they are logged by ``RunLog({})``: by name, and beside no row of the paper's."""
+    for name in ("a/vanilla", "a/loss", "b/loss"):
+        run = write_run(tmp_path / name, [0.1, 0.2])
+        start, *rest = (run / FILE).read_text().splitlines()
+        machine = json.loads(start)["machine"]
+        bare = json.dumps({"event": "start", "step": 0, "machine": machine})
+        (run / FILE).write_text("\n".join([bare, *rest]) + "\n")
+    first, second = comparisons(tmp_path)
+    assert [group.label for group in first.groups] == ["vanilla", "loss"]
+    assert (first.name, second.name, second.baseline) == ("a", "b", None)
+    last = table_1(first).rows[-1]
+    assert (last[0], last[2], last[-1]) == ("not known", "-", "loss")
+    assert "Settings were not logged" in "\n".join(caveats(first))
 
 
 def test_a_target_that_is_there_at_the_first_evaluation(tmp_path: Path) -> None:
