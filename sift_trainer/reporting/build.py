@@ -83,7 +83,7 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
         if found:
             blocks += [
                 Heading(2, f"Test accuracy on {dataset}"),
-                Items(shared_caveats(same), warning=True),
+                *_warnings(shared_caveats(same)),
                 *found,
             ]
     for index, (each, target) in enumerate(zip(comparisons, targets, strict=True), start=1):
@@ -102,14 +102,16 @@ def _not_in_the_tables(left_out: Sequence[LeftOut]) -> list[Block]:
     return [Heading(2, "Not in the tables"), Items(items)]
 
 
+def _warnings(texts: Sequence[str]) -> list[Block]:
+    return [Items(texts, warning=True)] if texts else []
+
+
 def _comparison(comparison: Comparison, target: Target, suffix: str) -> list[Block]:
     blocks: list[Block] = [Heading(2, comparison.name)]
     machines = list(distinct(comparison))
     if machines:
         blocks.append(Text(f"Measured on {'; '.join(machines)}."))
-    warnings = caveats(comparison, target)
-    if warnings:
-        blocks.append(Items(warnings, warning=True))
+    blocks += _warnings(caveats(comparison, target))
     setting = setting_table(comparison)
     if setting is not None:
         blocks += [Heading(3, "The setting"), setting]

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from sift_trainer.reporting.caveats import caveats
 from sift_trainer.reporting.paper_tables import table_1
 from sift_trainer.reporting.targets import choose_target
 from sift_trainer.run_log import FILE
+from tests.reporting import made_up
 from tests.reporting.made_up import PLAIN, edit_start, seeds_of_table_1, write_run
 from tests.reporting.test_tables import comparisons, only
 
@@ -21,6 +24,15 @@ def test_of_several_seeds_on_one_machine_with_decayed_rates_only_the_size_is_sai
 ) -> None:
     (line,) = said(seeds_of_table_1(tmp_path)).splitlines()
     assert "not of the paper's size" in line
+
+
+def test_of_the_papers_size_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four evaluations, 200,000 steps apart."""
+    monkeypatch.setattr(made_up, "EVERY", 200_000)
+    monkeypatch.setitem(made_up.SIFT, "sift_warmup_steps", 20_000.0)
+    assert said(seeds_of_table_1(tmp_path)) == ""
 
 
 def test_a_single_seed(tmp_path: Path) -> None:
