@@ -103,7 +103,7 @@ def _machines(comparison: Comparison) -> Iterator[str]:
     found = distinct(comparison)
     if len(found) > 1:
         each = "; ".join(f"{machine}: {_list(names)}" for machine, names in found.items())
-        yield f"Machines differ, so times are not held to the baseline's. {each}."
+        yield f"Machines differ, and times of one are not held to those of another. {each}."
     unknown = [run.name for run in comparison.runs if not machines_of(run)]
     if unknown:
         yield f"No machine was logged, so nothing says if times compare: {_list(unknown)}."

@@ -1,8 +1,9 @@
 """Whose seconds can be compared."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sift_trainer.reporting.groups import Comparison
+from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.reading import LoggedRun
 
 _SPEED = ("processor", "accelerator", "cores", "threads")
@@ -15,9 +16,9 @@ def machines_of(run: LoggedRun) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def compare_in_time(comparison: Comparison) -> bool:
-    """Whether all its runs were on one machine, as far as their logs say."""
-    return len(distinct(comparison)) < 2
+def share_a_machine(groups: Sequence[Group]) -> bool:
+    """Whether all their runs were on one machine, as far as the logs say."""
+    return len({name for group in groups for run in group.runs for name in machines_of(run)}) < 2
 
 
 def distinct(comparison: Comparison) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sift_trainer import paper
 from sift_trainer.report import Totals
 from sift_trainer.reporting.groups import MASKED_LM, Comparison, Group
-from sift_trainer.reporting.machines import compare_in_time
+from sift_trainer.reporting.machines import share_a_machine
 from sift_trainer.reporting.page import Table
 from sift_trainer.reporting.reading import LoggedRun
 from sift_trainer.reporting.statistics import NONE, against, ratio, spread, unit_of
@@ -52,7 +52,6 @@ def target_table(comparison: Comparison, target: Target) -> Table:
             if (seconds := run.run.seconds_to(target.accuracy)) is not None
         ]
     )
-    in_time = compare_in_time(comparison)
     rows = [
         [
             *("run", f"time ({unit})", "time ratio"),
@@ -68,7 +67,8 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         times = [each.total_seconds / size for each in whole]
         samples = [each.backprop_samples for each in whole]
         baseline = comparison.baseline
-        slower = _ratios(group, baseline if in_time else None, target, _seconds)
+        comparable = baseline is not None and share_a_machine([group, baseline])
+        slower = _ratios(group, baseline if comparable else None, target, _seconds)
         counts = _ratios(group, baseline, target, _samples)
         hours, share = _papers(group)
         rows.append(

@@ -76,7 +76,7 @@ def test_machines_that_differ(tmp_path: Path) -> None:
     seeds_of_table_1(tmp_path)
     edit_start(tmp_path / "seed_1" / "loss_exit_1", accelerator="NVIDIA A100")
     text = said(tmp_path)
-    assert "Machines differ, so times are not held to the baseline's." in text
+    assert "Machines differ, and times of one are not held to those of another." in text
     assert "NVIDIA A100" in text
     assert "seed_1/loss_exit_1" in text
 
