@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, told apart with any kind of colour blindness; the reference is black.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def require_matplotlib() -> None:
@@ -61,8 +61,8 @@ def _draw(axes: "Axes", runs: Sequence[Run], position: Callable[[Totals], float]
         axes.plot(
             [position(point.spent) for point in run.points],
             [100 * point.accuracy for point in run.points],
-            color=_COLOURS[index % len(_COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index % len(MARKERS)],
             markersize=3.5,
             linewidth=1.6,
             label=f"{run.name}: {100 * run.final.accuracy:.2f}%",
@@ -90,7 +90,7 @@ def _shade_sifting(axes: "Axes", runs: Sequence[Run]) -> None:
 
 def _mark_sifting(axes: "Axes", runs: Sequence[Run]) -> None:
     for index, run in enumerate(runs):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         for moment in [side.total_seconds for stretch in run.sifted for side in stretch]:
             axes.axvline(moment, color=colour, linestyle=":", linewidth=1.2)
     if any(run.sifted for run in runs):
