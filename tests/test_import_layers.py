@@ -102,6 +102,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"run_log", "timing"},
     "tables": {"atomic_write", "report", "run_log"},
     "plots": {"report"},
+    # the theory on problems in closed form
+    "greedy_sgd": {"greedy_sgd", "plots", "theory"},
     "seeds": {"report", "run_log", "tables"},
     # from a configuration to its runs
     "experiments": {
