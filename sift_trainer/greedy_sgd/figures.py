@@ -81,7 +81,9 @@ def _draw_runs(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
         axes.set_title(_TITLES[part["problem"]], fontsize=11)
         axes.set_xlabel("updates K")
     left.set_ylabel("excess loss of the average, E[F] / F* - 1")
-    right.sharey(left)
+    limits = [axes.get_ylim() for axes in (left, right)]
+    for axes in (left, right):  # one scale, that shows the ends of all curves
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     right.legend(loc="lower left", frameon=False, fontsize=9)
     left.text(
         0.02,
