@@ -94,27 +94,37 @@ def test_noise_between_exact_choice_and_random_one(problem: Problem) -> None:
         constants(problem, 4, 0.3)
 
 
-def test_runs_by_hand() -> None:
-    """Two steps of the plain rule on the same draws (Equations 3 and 4), and their averages."""
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_runs_by_hand(sigma: float) -> None:
+    """Four steps of the plain rule on the same draws (Equations 3 and 4), and their averages.
+
+    The approximate loss is (residual^2 / 2) * exp(sigma zeta), as Assumption 5.12 has it.
+    """
     problem = OneSided()
-    found = run(
-        problem, num_candidates=3, learning_rate=0.1, offset=2.0, steps=[1, 2], runs=2, seed=7
-    )
-    features, targets = problem.draw((2, 2, 3), torch.Generator().manual_seed(7))
-    for number in range(2):
+    settings: dict[str, Any] = {"learning_rate": 0.1, "offset": 2.0, "seed": 7, "sigma": sigma}
+    found = run(problem, num_candidates=3, steps=[1, 2, 3, 4], runs=8, **settings)
+    generator = torch.Generator().manual_seed(7)
+    features, targets = problem.draw((4, 8, 3), generator)
+    noise = torch.zeros(4, 8, 3, dtype=torch.float64)
+    if sigma:
+        noise.normal_(0, sigma, generator=generator)
+    for number in range(8):
         weight, path = 2.25, []
-        for step in range(2):
+        for step in range(4):
             path.append(weight)
-            samples = zip(features[step, number], targets[step, number], strict=True)
-            drawn = [(float(a), float(b)) for a, b in samples]
-            a, b = max(drawn, key=lambda one, at=weight: (one[0] * at - one[1]) ** 2)  # type: ignore[misc]
-            weight -= 0.1 * a * (a * weight - b)
-        means = [path[0], (path[0] + path[1]) / 2]
+            a, b = features[step, number, :, 0], targets[step, number]
+            approximate = (a * weight - b) ** 2 / 2 * noise[step, number].exp()
+            chosen = int(approximate.argmax())
+            weight -= 0.1 * float(a[chosen] * (a[chosen] * weight - b[chosen]))
+        means = [sum(path[:steps]) / steps for steps in (1, 2, 3, 4)]
         assert found.averages[:, number, 0].tolist() == pytest.approx(means, rel=1e-12)
     losses = problem.mean_loss(found.averages).mean(dim=1)
     assert found.losses == pytest.approx(losses.tolist(), rel=1e-12)
+
+
+def test_one_run_has_no_standard_error() -> None:
     with pytest.raises(ValueError, match="runs=1 must be at least 2"):
-        run(problem, num_candidates=2, learning_rate=0.1, offset=1.0, steps=[1], runs=1, seed=0)
+        run(OneSided(), num_candidates=2, learning_rate=0.1, offset=1.0, steps=[1], runs=1, seed=0)
 
 
 def test_runs_are_seeded() -> None:
