@@ -102,13 +102,13 @@ def test_runs_by_hand(sigma: float) -> None:
     """
     problem = OneSided()
     settings: dict[str, Any] = {"learning_rate": 0.1, "offset": 2.0, "seed": 7, "sigma": sigma}
-    found = run(problem, num_candidates=3, steps=[1, 2, 3, 4], runs=8, **settings)
+    found = run(problem, num_candidates=3, steps=[1, 2, 3, 4], runs=64, **settings)
     generator = torch.Generator().manual_seed(7)
-    features, targets = problem.draw((4, 8, 3), generator)
-    noise = torch.zeros(4, 8, 3, dtype=torch.float64)
+    features, targets = problem.draw((4, 64, 3), generator)
+    noise = torch.zeros(4, 64, 3, dtype=torch.float64)
     if sigma:
         noise.normal_(0, sigma, generator=generator)
-    for number in range(8):
+    for number in range(64):
         weight, path = 2.25, []
         for step in range(4):
             path.append(weight)
