@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "paper": set(),
     "run_log": set(),
     "termination": {"host_group"},
-    "theory": set(),
+    "theory": {"theory"},
     "timing": set(),
     # score, keep
     "scoring": {"logit_pass", "positions"},
@@ -122,6 +122,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"run_log", "timing"},
     "tables": {"atomic_write", "report", "run_log"},
     "plots": {"report"},
+    # the theory on problems in closed form
+    "greedy_sgd": {"greedy_sgd", "plots", "theory"},
     "seeds": {"report", "run_log", "tables"},
     # from run folders to a page
     "reporting": {
