@@ -73,18 +73,36 @@ class Run:
     def final(self) -> Point:
         return self.points[-1]
 
-    def seconds_to(self, accuracy: float) -> float | None:
-        """Training seconds until the accuracy is reached; None if it never is.
+    @property
+    def best_accuracy(self) -> float:
+        return max(point.accuracy for point in self.points)
 
-        Linear between evaluations, like the hours to 64% that Section 7.1 reads off Figure 2.
+    def spent_at(self, accuracy: float) -> Totals | None:
+        """What was spent when the accuracy was first reached; None if it never is.
+
+        Linear between evaluations, like the hours to 64% that Section 7.1 reads off Figure 2. An
+        accuracy that the first evaluation has already may have been reached at any time before.
         """
         if self.points[0].accuracy >= accuracy:
-            return self.points[0].spent.total_seconds
+            return self.points[0].spent
         for before, after in pairwise(self.points):
             if after.accuracy >= accuracy:
                 share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
-                return _between(before.spent, after.spent, share).total_seconds
+                return _between(before.spent, after.spent, share)
         return None
+
+    def seconds_to(self, accuracy: float) -> float | None:
+        """Training seconds until the accuracy is reached, see `spent_at`; None if it never is."""
+        spent = self.spent_at(accuracy)
+        return None if spent is None else spent.total_seconds
+
+    @property
+    def while_sifting(self) -> dict[str, float]:
+        """Seconds per phase of the stretches that were sifted."""
+        return {
+            phase: sum(end.seconds[phase] - begin.seconds[phase] for begin, end in self.sifted)
+            for phase in PHASES
+        }
 
 
 def read_run(name: str, folder: str | Path) -> Run:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,8 +96,13 @@ def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: there is no ``log.jsonl`` in `folder`.
     """
+    return without_repeats(_read(folder))
+
+
+def without_repeats(written: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log lines out of all lines of a file: what a resumed run does again counts once."""
     lines: list[dict[str, Any]] = []
-    for line in _read(folder):
+    for line in written:
         if line["event"] == "start":
             lines = [before for before in lines if before["step"] <= line["step"]]
         else:

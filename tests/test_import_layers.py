@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "random_state": set(),
     "one_cycle": set(),
+    "paper": set(),
     "run_log": set(),
     "termination": {"host_group"},
     "theory": {"theory"},
@@ -121,6 +122,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"run_log", "timing"},
     "tables": {"atomic_write", "report", "run_log"},
     "plots": {"report"},
+    # the theory on problems in closed form
+    "greedy_sgd": {"greedy_sgd", "plots", "theory"},
     "seeds": {"report", "run_log", "tables"},
     # from a trainer to what sifting would bring
     "probe": {
@@ -142,6 +145,17 @@ ALLOWED: dict[str, set[str]] = {
         "theory",
         "trainer",
     },
+    # from run folders to a page
+    "reporting": {
+        "atomic_write",
+        "paper",
+        "plots",
+        "report",
+        "reporting",
+        "run_log",
+        "seeds",
+        "tables",
+    },
     "commands": {
         "commands",
         "config",
@@ -150,6 +164,7 @@ ALLOWED: dict[str, set[str]] = {
         "plots",
         "pretraining",
         "probe",
+        "reporting",
     },
     "__main__": {"commands"},
     # from a configuration to its runs

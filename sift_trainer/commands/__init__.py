@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sift_trainer.commands import probe
+from sift_trainer.commands import probe, report
 
-_COMMANDS = (probe,)
+_COMMANDS = (probe, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.overrides = overrides  # fields of a configuration, which its own parser knows
     try:
         flags.run(flags)
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -35,9 +35,8 @@ def argmax_agreement(beta: float) -> float:
 def argmax_agreement_bound(beta: float) -> float:
     """Equation 14: p_j >= 1 - sqrt((2 - 2 beta^2) / (2 - beta^2)), for beta_j in [0, 1].
 
-    Says less than chance below beta = 0.93. Fact A.4, erfc(t) <= 2 exp(-t^2 / 2), is what is lost:
-    with erfc(t) <= exp(-t^2) the same steps give 1 - sqrt(1 - beta^2) / 2, which is also exact at
-    0.
+    Says less than chance below beta = 0.926. Fact A.4, erfc(t) <= 2 exp(-t^2 / 2), is not sharp:
+    with erfc(t) <= exp(-t^2) the same steps give 1 - sqrt(1 - beta^2) / 2, also exact at beta = 0.
 
     Raises:
         ValueError: if ``beta`` is outside [0, 1]; Fact A.4 fails for negative arguments.
@@ -137,9 +136,8 @@ def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> 
     normal quantile of (1 + confidence) / 2.
 
     Raises:
-        ValueError: if there are no trials, ``successes`` is not in [0, trials] or ``confidence``
-        not
-            in (0, 1).
+        ValueError: if there are no trials, ``successes`` is outside [0, trials], or ``confidence``
+            outside (0, 1).
     """
     whole("trials", trials, 1)
     require(0 <= successes <= trials, "successes", successes, f"in [0, trials] = [0, {trials}]")
@@ -174,10 +172,9 @@ def pairwise_agreement(
 ) -> Agreement:
     """p_j (Equation 12) by counting: rows 0 and 1 are a pair, 2 and 3, and so on.
 
-    No row is in two pairs, as the trials of Wilson's interval have to be independent; all n (n -
-    1) / 2 pairs would be no more than n / 2 independent ones. So rows must be in random order. A
-    pair with equal exact losses has no larger one and is left out; equal approximate losses are
-    half an agreement, what a random choice among them would bring.
+    No row is in two pairs, as the trials of Wilson's interval have to be independent, and rows must
+    be in random order. A pair with equal exact losses has no larger one and is left out; equal
+    approximate losses are half an agreement, what a random choice among them would bring.
 
     Args:
         losses: (n,) exact losses; a last odd one is not used.

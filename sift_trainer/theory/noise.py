@@ -50,10 +50,10 @@ def p_sigma_symmetric(sigma: float) -> float:
 
     The proof of Theorem 5.15 bounds P(Z > s) for Z = zeta_2 - zeta_1 by Cantelli's inequality. But
     Z, the difference of two alike, is symmetric: P(Z > s) = P(|Z| > s) / 2 <= min(1/2, 1 / s^2) by
-    Chebyshev's, as its variance is 2. The loss in Equation 34 is then at most (1 - e^-t) min(1/2,
-    sigma^2 / t^2), t = log(f1 / f2), which is largest at t = sqrt(2) sigma: (1 - exp(-sqrt(2)
-    sigma)) / 2. So Theorem 5.15 also holds, with 1/2 for 0.72, without its limit on sigma, and so
-    does Corollary 5.16. It never falls below 1/2.
+    Chebyshev's, as its variance is 2. What Equation 34 takes off is then at most (1 - e^-t)
+    min(1/2, sigma^2 / t^2), t = log(f1 / f2), which is largest at t = sqrt(2) sigma: (1 -
+    exp(-sqrt(2) sigma)) / 2. So Theorem 5.15 also holds, with 1/2 for 0.72, without its limit on
+    sigma, and so does Corollary 5.16. It never falls below 1/2.
 
     Raises:
         ValueError: if ``sigma`` is negative.
@@ -113,8 +113,8 @@ class NoiseFit:
         standard_error: of ``sigma``, for many samples.
         slope: of the log ratio against the log of the exact loss, within the steps. 0 under the
             assumption, by which the noise knows nothing of the loss. Exits that shrink the losses
-            towards their mean have a slope below 0 (at -1 the approximate loss tells nothing), and
-            sigma then counts that shrinking, which leaves the order as it is, as noise.
+            towards their mean have a slope below 0, and ``sigma`` then counts that shrinking, which
+            leaves the order as it is, as noise; at -1 the approximate loss tells nothing.
         residual_sigma: standard deviation of the log ratio that is left by the slope.
         correlation: of log ratio and log loss, in [-1, 1]; about 1 / sqrt(samples) is chance.
         samples: how many there were.
@@ -127,14 +127,26 @@ class NoiseFit:
     correlation: float
     samples: int
 
+    @property
+    def equivalent_sigma(self) -> float:
+        """sigma of the noise that leads to the same choices: residual_sigma / (1 + slope).
+
+        exact^(1 + slope) * exp(noise) is ordered as exact * exp(noise / (1 + slope)) is, and that
+        satisfies Assumption 5.12 if the noise that is left is independent of the loss. `math.inf`
+        for a slope of -1 or less, where the order is that of noise or reversed.
+        """
+        return self.residual_sigma / (1 + self.slope) if self.slope > -1 else math.inf
+
 
 def fit_noise(losses: Values, approximate_losses: Values, steps: Values | None = None) -> NoiseFit:
     """sigma of Assumption 5.12 from exact and approximate losses of the same samples.
 
     The assumption has one factor exp(mu(w)) for all samples at the same weights, and no more. So
-    the mean of log(approximate / exact) is taken off once for each step. Nothing else may be
-    normalised: not a factor for each sample, nor an exponent (a temperature on the log losses),
-    nor an offset.
+    the mean of log(approximate / exact) is taken off once for each step. A factor for each sample,
+    an offset or an exponent are not in it, and all that they would explain is ``sigma``. But
+    choices depend on the order of approximate losses alone, so that any increasing function of
+    these, the same for all samples of a step, may take their place in Theorem 5.15: that with an
+    exponent is `NoiseFit.equivalent_sigma`.
 
     Args:
         losses: (n,) exact losses, above 0.

@@ -143,6 +143,20 @@ def test_losses_shrunk_towards_each_other_are_no_noise_but_look_like_it() -> Non
     assert fit.sigma == pytest.approx(float(losses.double().log().std()) / 2, rel=1e-6)
 
 
+def test_an_exponent_is_taken_off_by_the_equivalent_sigma() -> None:
+    """approximate = exact^0.5 * exp(0.1 zeta) is ordered as exact * exp(0.2 zeta). Tolerance 3%."""
+    source = generator(3)
+    losses = torch.rand(20_000, generator=source, dtype=torch.float64) + 0.1
+    noise = gaussian(20_000, source)
+    fit = fit_noise(losses, losses.sqrt() * torch.exp(0.1 * noise))
+    assert fit.sigma > 0.25
+    assert fit.residual_sigma == pytest.approx(0.1, rel=0.03)
+    assert fit.equivalent_sigma == pytest.approx(0.2, rel=0.03)
+    same = losses * torch.exp(0.2 * noise)
+    assert same.argsort().equal((losses.sqrt() * torch.exp(0.1 * noise)).argsort())
+    assert fit_noise(losses, losses**-0.5 * torch.exp(noise)).equivalent_sigma == math.inf
+
+
 def test_exact_losses_have_no_noise() -> None:
     fit = fit_noise([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
     assert (fit.sigma, fit.standard_error, fit.slope, fit.correlation) == (0, 0, 0, 0)

@@ -72,6 +72,13 @@ def test_squared_gaussian_errors_of_two() -> None:
     assert loss_ratio(errors.square()) == pytest.approx(1 + 2 / math.pi, rel=0.01)
 
 
+def test_the_harder_half_is_no_easier_than_the_harder_of_two() -> None:
+    """Of n losses the half weighs each of the largest 2 / n, pairs weigh none more than that."""
+    losses = torch.rand(64, generator=generator(), dtype=torch.float64).square()
+    half = float(losses.sort().values[32:].mean() / losses.mean())
+    assert half > loss_ratio(losses)
+
+
 def test_bf16_tensors_and_lists_alike() -> None:
     tensor = torch.tensor([0.5, 2.0, 0.125], dtype=torch.bfloat16, requires_grad=True)
     assert loss_ratio(tensor) == loss_ratio([0.5, 2.0, 0.125])

@@ -1,0 +1,70 @@
+"""``sift-trainer report RUN_DIR...``: runs beside the paper's tables and figures."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from sift_trainer.reporting import build_report
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand to what ``add_subparsers`` of a parser gave."""
+    parser = commands.add_parser(
+        "report",
+        help="runs beside the paper's tables and figures",
+        description="Write report.md, report.html and the figures over all runs in some folders.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folders",
+        metavar="RUN_DIR",
+        type=Path,
+        nargs="+",
+        help="a run's output_dir, or a folder of runs, of cells of a grid, or of seeds",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write; default: report/ in the first RUN_DIR, or in the working directory "
+        "where that is not writable",
+    )
+    parser.add_argument(
+        "--target_accuracy",
+        type=_share,
+        metavar="SHARE",
+        help="accuracy in (0, 1] whose time and samples are compared; default: the paper's 0.64 "
+        "if the baseline reaches it, else the highest that all runs reach",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Build the report, then write it.
+
+    Raises:
+        ValueError: for folders or logs that cannot be read.
+        ImportError: for a missing extra.
+        OSError: for what cannot be written.
+    """
+    report = build_report(flags.folders, flags.target_accuracy)
+    output = flags.output or _default_output(flags.folders[0])
+    report.write(output)
+    for line in report.summary:
+        print(line)
+    print(f"written: {output / 'report.html'}, {output / 'report.md'}")
+
+
+def _default_output(folder: Path) -> Path:
+    return (folder if os.access(folder, os.W_OK) else Path.cwd()) / "report"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no accuracy in (0, 1], such as 0.64")
+    return value
