@@ -47,12 +47,13 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
             "Do not sift yet: random rows descend by nothing measurable here, so nothing can be "
             "held against them; take more gradient batches, or other weights."
         )
-    against = {each.criterion: each for each in measured if each.pulls_apart}
-    agreed = [each for each in measured if each.criterion not in against]
+    against = [each for each in measured if each.pulls_apart]
+    contested = {each.criterion for each in against}
+    agreed = [each for each in measured if each.criterion not in contested]
     best = max(agreed or measured, key=lambda each: each.low)
     if best.low > 1 and agreed and gradient_batches >= _ENOUGH:
         return f"Sift by {best.choice}, to first order and at these weights: {best.told()}."
-    if against and (first := max(against.values(), key=lambda each: each.low)).low > 1:
+    if against and (first := max(against, key=lambda each: each.low)).low > 1:
         assert first.dropped is not None
         return (
             f"Do not sift by {first.criterion} without a short trial run: by {first.choice}, "

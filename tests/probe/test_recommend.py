@@ -62,7 +62,8 @@ def test_rows_that_pull_against_the_others_are_no_gain() -> None:
     """Of a whole criterion: its other choices are the same with noise."""
     apart = figures("loss", (1.9, 2.3), dropped=(-0.9, -0.4))
     noisy = figures("loss", (1.5, 1.8), dropped=(-0.3, 0.2))
-    found = recommend([noisy, apart], 50)
+    less = figures("loss", (1.6, 1.9), dropped=(-0.8, -0.3))
+    found = recommend([noisy, apart, less], 50)
     assert found.startswith("Do not sift by loss without a short trial run")
     assert "-0.65 (-0.90 - -0.40) times what random ones do" in found
     other = figures("entropy", (1.1, 1.2), dropped=(0.5, 0.7))
