@@ -101,7 +101,7 @@ def run(flags: argparse.Namespace) -> None:
     )
     files = write_report(result, flags.output or Path(trainer.args.output_dir) / "probe")
     print(in_words(result))
-    print(f"written: {', '.join(map(str, files))}")
+    print(f"written: {', '.join(map(str, files))}\n\n{result.recommendation}")
 
 
 def _experiment_of(file: str) -> "Experiment[Any, Any]":

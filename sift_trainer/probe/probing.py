@@ -158,8 +158,10 @@ def _candidates(trainer: SiftMixin) -> Generator[Batch, None, None]:
             if num_rows(batch) == rows:
                 yield batch
     finally:
-        # Accelerate notes which loaders are read from, and forgets those that came to their end.
-        loader.end()
+        # Accelerate notes which loaders are read from, and forgets those that came to their end. A
+        # loader of a subclass need not be one of its own.
+        if hasattr(loader, "end"):
+            loader.end()
 
 
 def _too_little_data(batches: int) -> ValueError:

@@ -33,7 +33,7 @@ def test_quickstart(quickstart: list[str], capsys: pytest.CaptureFixture[str]) -
     assert text in printed
     assert text.startswith(("Sift by ", "Do not sift"))
     found = json.loads((folder / "probe.json").read_text())
-    assert found["recommendation"] == text.splitlines()[0]
+    assert found["recommendation"] == text.splitlines()[0] == printed.splitlines()[-1]
     assert [each["choice"] for each in found["figures"]] == [
         {"criterion": criterion, "exit_layer": k, "token_fraction": share}
         for criterion in ("loss", "entropy")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
@@ -281,6 +281,15 @@ def test_it_ends_with_the_data_and_leaves_a_short_batch_out(tmp_path: Path) -> N
 def test_a_stream_is_probed(tmp_path: Path) -> None:
     result = probe(trainer_of(tmp_path, data=Stream(100)), exits=[1], **{**FAST, "batches": 3})
     assert result.batches == 3
+
+
+def test_a_loader_of_ones_own_is_read(tmp_path: Path) -> None:
+    class Own(SiftTrainer):
+        def get_train_dataloader(self) -> Any:
+            return DataLoader(self.train_dataset, 8, collate_fn=self.data_collator)
+
+    trainer = Own(bert(), arguments(tmp_path), train_dataset=Rows(100))
+    assert probe(trainer, exits=[1], **{**FAST, "batches": 2}).batches == 2
 
 
 @pytest.mark.parametrize(
