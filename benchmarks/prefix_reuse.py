@@ -41,7 +41,9 @@ from sift_trainer import SiftArguments, select_top_k
 from sift_trainer.batch import take_rows
 from sift_trainer.early_exit import exit_at
 from sift_trainer.flops import BertShape, block, sifted_step
+from sift_trainer.positions import scored_positions
 from sift_trainer.run_log import machine
+from sift_trainer.scoring import CRITERIA, score_positions
 from sift_trainer.sifter import Sifter
 
 Batch = dict[str, Tensor]
@@ -130,14 +132,10 @@ class Steps:
     @torch.no_grad()
     def scores(self, states: Tensor) -> Tensor:
         """Losses (B,) after block k, which is computed at labelled positions only."""
-        labels = self.batch["labels"]
-        flat = (labels != -100).flatten().nonzero().squeeze(1)
-        rows = flat // labels.shape[1]
-        with self.adapter.at(self.exit_block, flat):
+        positions = scored_positions(self.batch["labels"])
+        with self.adapter.at(self.exit_block, positions):
             logits = self.model.cls.predictions(self.blocks[self.exit_block - 1](states))
-        losses = cross_entropy(logits.flatten(0, -2), labels.flatten()[flat], reduction="none")
-        counts = rows.bincount(minlength=len(labels))
-        return losses.new_zeros(len(labels)).index_add(0, rows, losses) / counts
+        return score_positions(CRITERIA["loss"], logits.flatten(0, -2), positions)
 
     def rest(self, states: Tensor, rows: Tensor) -> None:
         """Block k and all after it, heads and backward, for ``states`` of the kept rows."""
