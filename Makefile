@@ -26,7 +26,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q  # two threads on a busy core wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile  # threads would wait for each other
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/step_time.py
