@@ -36,10 +36,8 @@ def forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any]
     """
     if _wrapped_by(accelerator, "fsdp_plugin"):
         return model
-    bare = accelerator.unwrap_model(model, keep_torch_compile=False)
-    if _wrapped_by(accelerator, "deepspeed_plugin"):
-        return bare.forward  # type: ignore[no-any-return]
-    return bare  # type: ignore[no-any-return]
+    bare: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+    return bare.forward if _wrapped_by(accelerator, "deepspeed_plugin") else bare
 
 
 def compiled_forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any] | None:

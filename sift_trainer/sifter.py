@@ -232,7 +232,6 @@ class Sifter:
     def score(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """Scores (B,) of a batch on the model's device; see `Scorer`."""
         assert self.scorer is not None
-        self._note_lost(batch)
         static = self.head is None or self.labels_per_row is not None
         forward = self.compiled if static and self.compiled is not None else self.forward
         with inference(self.model):
@@ -244,16 +243,16 @@ class Sifter:
         if self.gather is None:
             yield batch
             return
-        self._note_lost(batch)
         aligned = aligned_labels(batch["labels"], self.shifted)
         positions = scored_positions(aligned, per_row=self.labels_per_row)
         with self.gather(positions, self.shifted):
             yield {**batch, "labels": gathered_labels(positions, self.shifted)}
 
-    def _note_lost(self, batch: Mapping[str, Any]) -> None:
-        """Count, on the device, the labels of rows that have more than was promised."""
-        if self.head is not None and self.labels_per_row is not None:
-            beyond = (label_counts(batch["labels"]) - self.labels_per_row).clamp(min=0).sum()
+    def note_lost(self, batch: Mapping[str, Any]) -> None:
+        """Count, on the device, the labels of candidates that have more than was promised."""
+        labels = batch.get("labels")
+        if self.head is not None and self.labels_per_row is not None and labels is not None:
+            beyond = (label_counts(labels) - self.labels_per_row).clamp(min=0).sum()
             self._lost = beyond + (0 if self._lost is None else self._lost)
 
     def check_none_lost(self) -> None:

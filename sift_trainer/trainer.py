@@ -120,6 +120,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         if scores_with_model(self.sift) and self._sifts():
             with self.sift_callback.timer.span("sampling"):
                 self._share_buffers()  # decided without a look at the rows, as all have to call it
+        for batch in self._window:
+            self._sifter.note_lost(batch)
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
