@@ -84,16 +84,23 @@ def changed(options: argparse.Namespace, **values: Any) -> argparse.Namespace:
 # ---- model and data ----
 
 
+def bert_config(hidden: int, layers: int, vocabulary: int, **changes: Any) -> BertConfig:
+    """BERT's proportions: heads of width 64, feed-forwards of four times the width."""
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, hidden // 64),
+        intermediate_size=4 * hidden,
+        **changes,
+    )
+
+
 def build(options: argparse.Namespace) -> tuple[BertForPreTraining, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=options.vocabulary,
-        hidden_size=options.hidden,
-        num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.hidden // 64),
-        intermediate_size=4 * options.hidden,
-        max_position_embeddings=max(512, options.length),
-    )
+    positions = max(512, options.length)
+    sizes = options.hidden, options.layers, options.vocabulary
+    config = bert_config(*sizes, max_position_embeddings=positions)
     with torch.device(options.device):  # drawing its weights on a CPU takes seconds
         model = BertForPreTraining(config)
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)

@@ -35,9 +35,10 @@ from pathlib import Path
 from threading import Thread
 
 import torch
+from bert_steps import bert_config
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
 from sift_trainer.batch import take_rows
@@ -104,16 +105,13 @@ class Steps:
     def __init__(self, options: argparse.Namespace) -> None:
         torch.manual_seed(0)
         self.options = options
-        self.model = BertForPreTraining(
-            BertConfig(
-                hidden_size=options.hidden,
-                num_hidden_layers=options.blocks,
-                num_attention_heads=max(1, options.hidden // 64),
-                intermediate_size=4 * options.hidden,
-                vocab_size=options.vocabulary,
-                max_position_embeddings=options.length,
-            )
-        ).train()
+        config = bert_config(
+            options.hidden,
+            options.blocks,
+            options.vocabulary,
+            max_position_embeddings=options.length,
+        )
+        self.model = BertForPreTraining(config).train()
         sift = SiftArguments(sift_exit_layer=options.exit)
         asked = candidates(options, 0)
         self.sifter = Sifter(self.model, self.model, sift, ["labels"], asked, True, None)

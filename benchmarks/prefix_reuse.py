@@ -33,9 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bert_steps import bert_config
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
 from sift_trainer.batch import take_rows
@@ -73,18 +74,15 @@ class Steps:
         torch.manual_seed(0)
         self.kept = options.batch_size
         self.exit_block = exit_block
-        self.model = BertForPreTraining(
-            BertConfig(
-                hidden_size=options.hidden,
-                num_hidden_layers=options.blocks,
-                num_attention_heads=max(1, options.hidden // 64),
-                intermediate_size=4 * options.hidden,
-                vocab_size=options.vocabulary,
-                max_position_embeddings=options.length,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        ).train()
+        config = bert_config(
+            options.hidden,
+            options.blocks,
+            options.vocabulary,
+            max_position_embeddings=options.length,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.model = BertForPreTraining(config).train()
         self.batch = candidates(options)
         sift = SiftArguments(sift_exit_layer=exit_block)
         self.sifter = Sifter(self.model, self.model, sift, ["labels"], self.batch, True, None)

@@ -1,6 +1,5 @@
 """Rows are ranked by the loss that is trained on, or the run is refused before any update."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,52 +8,21 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import default_collate
 
 from sift_trainer import (
     SiftArguments,
     SiftTrainer,
     register_criterion,
-    register_exit,
-    register_task,
 )
-from sift_trainer.early_exit import _REGISTERED as EXITS
-from sift_trainer.scoring import CRITERIA
 from sift_trainer.sifter import Sifter
-from sift_trainer.tasks import _REGISTERED as TASKS
-from sift_trainer.tasks import Regression
+from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import MATRIX, ROWS, Entry, causal, large_image, next_tokens, text
-from tests.test_matrix import hardest, rows_of, scored, trainer_of
-from tests.tiny import PlainNet, roughen
+from tests.test_matrix import hardest, scored, trainer_of
+from tests.tiny import roughen
 from tests.tiny_configs import nllb_moe
 from tests.tiny_inputs import LENGTH
-from tests.training import arguments
 
-
-@pytest.fixture(autouse=True)
-def registries() -> Iterator[None]:
-    before = [(registry, dict(registry)) for registry in (EXITS, TASKS, CRITERIA)]
-    yield
-    for registry, entries in before:
-        registry.clear()
-        registry.update(entries)
-
-
-def run_of(model: nn.Module, batch: Any, folder: Path, kind: Any = SiftTrainer, **more: Any) -> Any:
-    """A trainer of one sifted step on all rows of ``batch``."""
-    given = {name: more.pop(name) for name in list(more) if name == "compute_loss_func"}
-    settings = {"max_steps": 1, "train_sampling_strategy": "sequential"}
-    args = arguments(folder, **settings, **{"remove_unused_columns": False, **more})
-    return kind(model, args, train_dataset=rows_of(batch), data_collator=default_collate, **given)
-
-
-def refused_untouched(trainer: Any, match: str) -> str:
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    with pytest.raises(ValueError, match=match) as raised:
-        trainer.train()
-    after = trainer.model.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-    return str(raised.value)
+__all__ = ["registries"]  # a fixture for all tests here
 
 
 # ---- the model's own loss ----
@@ -170,131 +138,6 @@ def test_answers_of_which_one_end_was_cut_off_do_not_mislead(tmp_path: Path) -> 
         logits = entry.build()(**text()).start_logits[:3]
     starts = functional.cross_entropy(logits, batch["start_positions"][:3], reduction="none")
     torch.testing.assert_close(found[:3], starts, rtol=1e-4, atol=1e-5)
-
-
-# ---- nn.Modules outside Transformers ----
-
-
-class Line(nn.Module):
-    """Predicts a number; its loss is its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
-        self.out = nn.Linear(4, 1)
-
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        for block in self.blocks:
-            x = torch.tanh(block(x))
-        numbers = self.out(x)
-        if labels is None:
-            return {"logits": numbers}
-        return {"loss": functional.mse_loss(numbers[:, 0], labels), "logits": numbers}
-
-
-def points() -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    return {"x": torch.randn(ROWS, 4, generator=draw), "labels": torch.randn(ROWS, generator=draw)}
-
-
-def test_a_module_of_ones_own_is_sifted_by_the_task_that_was_registered(tmp_path: Path) -> None:
-    register_exit(Line, "blocks")
-    message = refused_untouched(run_of(Line(), points(), tmp_path), "labels are torch.float32")
-    assert "register_task" in message
-    register_task(Line, Regression())
-    model, batch = Line(), points()
-    with torch.no_grad():
-        hidden = torch.tanh(model.blocks[0](batch["x"]))
-        expected = (model.out(hidden)[:, 0] - batch["labels"]).square()
-    trainer = run_of(model, batch, tmp_path)
-    trainer.train()
-    found, kept = scored(trainer)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert kept == hardest(expected)
-
-
-def test_a_task_that_is_not_the_models_is_refused(tmp_path: Path) -> None:
-    class Absolute(Line):
-        def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-            outputs = super().forward(x)
-            if labels is not None:
-                outputs["loss"] = (outputs["logits"][:, 0] - labels).abs().mean()
-            return outputs
-
-    register_exit(Line, "blocks")
-    register_task(Line, Regression())
-    refused_untouched(run_of(Absolute(), points(), tmp_path), "Absolute: per-sample losses")
-
-
-class Classifier(PlainNet):
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        outputs = super().forward(input_ids)
-        if labels is not None:
-            logits = outputs["logits"].flatten(0, 1)
-            outputs["loss"] = functional.cross_entropy(logits, labels.flatten())
-        return outputs
-
-
-class Untouched(PlainNet):
-    """Its signature does not ask for labels, but its forward does: torch complains."""
-
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        outputs = super().forward(input_ids)
-        loss = functional.cross_entropy(outputs["logits"].transpose(1, 2), labels)  # type: ignore[arg-type]
-        return {"loss": loss, **outputs}
-
-
-class Flattened(PlainNet):
-    """In the same way, but Python complains."""
-
-    def forward(self, input_ids: Tensor, labels: Any = None) -> dict[str, Tensor]:
-        outputs = super().forward(input_ids)
-        loss = functional.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten())
-        return {"loss": loss, **outputs}
-
-
-def test_a_model_gets_labels_in_scoring_on_every_process_or_on_none() -> None:
-    """This one can do without, but another process has found that it cannot."""
-    register_exit(PlainNet, "trunk.blocks")
-    given: list[bool] = []
-
-    class Noting(Classifier):
-        def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-            given.append(labels is not None)
-            return super().forward(input_ids, labels)
-
-    model, sift = Noting(), SiftArguments(sift_exit_layer=1)
-    batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
-    for others_can in (True, False):
-        asked: list[bool] = []
-
-        def agreed(answer: bool, can: bool = others_can, asked: list[bool] = asked) -> bool:
-            asked.append(given[-1])
-            return answer and (can or given[-1])  # the one question that is asked without labels
-
-        sifter = Sifter(model, model, sift, ["labels"], batch, False, None, agreed=agreed)
-        assert asked.count(False) == 1
-        sifter.score(batch, torch.Generator())
-        assert given[-1] is not others_can
-
-
-@pytest.mark.parametrize("kind", [Classifier, Untouched, Flattened])
-def test_a_module_with_class_ids_needs_no_task(kind: type[PlainNet], tmp_path: Path) -> None:
-    register_exit(PlainNet, "trunk.blocks")
-    batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
-    model = kind()
-    with torch.no_grad():
-        hidden = model.trunk.blocks[0](model.embedding(batch["input_ids"]))
-        expected = [
-            float(functional.cross_entropy(model.out(states), labels))
-            for states, labels in zip(hidden, batch["labels"], strict=True)
-        ]
-    trainer = run_of(model, batch, tmp_path)
-    trainer.train()
-    found, kept = scored(trainer)
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-6)
-    assert kept == hardest(torch.tensor(expected))
 
 
 # ---- losses of the Trainer's and the user's ----
