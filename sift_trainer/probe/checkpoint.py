@@ -11,6 +11,8 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import Trainer
 
+from sift_trainer.measuring.adam import adam_scale
+
 _WEIGHTS = "model.safetensors"
 _OPTIMIZER = "optimizer.pt"
 
@@ -46,8 +48,7 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
 
 def adam_scales(trainer: Trainer, folder: str | Path) -> list[Tensor]:
-    """What AdamW multiplies a gradient by, in place of a momentum of gradients: 1 / (sqrt(v / (1 -
-    beta_2^t)) + eps), with the second moments v and the steps t of a checkpoint.
+    """`adam_scale` of the second moments and the steps of a checkpoint.
 
     Args:
         trainer: one that makes the optimizer that the checkpoint is of; it stays without.
@@ -77,9 +78,9 @@ def adam_scales(trainer: Trainer, folder: str | Path) -> list[Tensor]:
             moments = state.get("exp_avg_sq")
             if not isinstance(moments, Tensor) or moments.shape != parameter.shape:
                 raise ValueError(f"{_OPTIMIZER} has no second moments (Adam's) of these parameters")
-            unbiased = 1 - float(kept["betas"][1]) ** float(state["step"])
-            v = moments.to(parameter.device, torch.float32) / unbiased
-            found[id(parameter)] = 1 / (v.sqrt() + float(kept["eps"]))
+            found[id(parameter)] = adam_scale(
+                moments.to(parameter.device), state["step"], kept["betas"][1], kept["eps"]
+            )
     trained = [each for each in trainer.model.parameters() if each.requires_grad]
     if missing := [each for each in trained if id(each) not in found]:
         raise ValueError(f"{_OPTIMIZER} leaves {len(missing)} parameters out")

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from sift_trainer import theory
 from sift_trainer.batch import Batch, num_rows, take_rows
+from sift_trainer.measuring.choices import comparable
+from sift_trainer.measuring.gradients import Gradients, inner, length
 from sift_trainer.probe.choices import Scorers
 from sift_trainer.probe.figures import Collected, Notes, attempt, figures_of
-from sift_trainer.probe.gradients import Gradients, inner, length
-from sift_trainer.probe.measurements import comparable
 from sift_trainer.probe.results import Choice, Figures
 from sift_trainer.probe.turns import Spread, take_turns
 from sift_trainer.selection import num_kept, num_skipped, select_top_k

@@ -8,14 +8,8 @@ import torch
 from torch import Tensor
 
 from sift_trainer import theory
-from sift_trainer.probe.measurements import (
-    Estimate,
-    comparable,
-    mean_over_batches,
-    overlap,
-    ratio_of_means,
-    spearman,
-)
+from sift_trainer.measuring.choices import comparable, overlap, spearman
+from sift_trainer.probe.measurements import Estimate, mean_over_batches, ratio_of_means
 from sift_trainer.probe.recommend import break_even
 from sift_trainer.probe.results import Choice, Descent, Figures, GradientNorms
 from sift_trainer.probe.turns import Spread

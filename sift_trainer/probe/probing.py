@@ -11,11 +11,11 @@ from transformers import set_seed
 
 from sift_trainer import theory
 from sift_trainer.batch import Batch, num_rows
+from sift_trainer.measuring.kept_state import untouched
 from sift_trainer.probe.checkpoint import adam_scales, weights_of
 from sift_trainer.probe.choices import Scorers
 from sift_trainer.probe.collecting import Collector
 from sift_trainer.probe.figures import Notes, attempt
-from sift_trainer.probe.kept_state import untouched
 from sift_trainer.probe.recommend import recommend
 from sift_trainer.probe.results import ProbeResult
 from sift_trainer.run_log import machine

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Trainer
 
 from sift_trainer.batch import take_rows
+from sift_trainer.measuring.kept_state import Buffers
 from sift_trainer.positions import label_counts
-from sift_trainer.probe.kept_state import Buffers
 from sift_trainer.sifter import Sifter
-from sift_trainer.trainer import SiftMixin
 
 Gradient = list[Tensor | None]
 """One tensor for each parameter that is trained; None for one that the loss does not reach."""
@@ -24,7 +24,7 @@ class Gradients:
         sifter: of its model.
     """
 
-    def __init__(self, trainer: SiftMixin, sifter: Sifter) -> None:
+    def __init__(self, trainer: Trainer, sifter: Sifter) -> None:
         self.trainer, self.sifter, self.model = trainer, sifter, sifter.model
         self.trained = [each for each in self.model.parameters() if each.requires_grad]
         self._buffers = Buffers(self.model)
@@ -34,12 +34,7 @@ class Gradients:
 
         Leaves gradients in the parameters, and moved running statistics in the buffers.
         """
-        accelerator, trainer = self.trainer.accelerator, self.trainer
-        with self.sifter.labelled_only(batch) as labelled:
-            with trainer.compute_loss_context_manager(), accelerator.autocast():
-                rows = dict(labelled)  # the Trainer takes labels out of it
-                loss = trainer.compute_loss(self.model, rows, num_items_in_batch=self._items(batch))
-            loss.backward()
+        torch.autograd.backward(self._loss(batch))
 
     def forget(self) -> None:
         """Undo what `forward_backward` left."""
@@ -57,17 +52,33 @@ class Gradients:
                 gradient does not depend on the others and nothing is dropped.
         """
         self.model.train(training)
-        self.forward_backward(batch if rows is None else take_rows(batch, rows))
-        found = [parameter.grad for parameter in self.trained]
-        self.forget()
+        loss = self._loss(batch if rows is None else take_rows(batch, rows))
+        # Not by `backward`: hooks of parameters, of optimizers that step in them too, stay silent.
+        found: Gradient = [*torch.autograd.grad(loss, self.trained, allow_unused=True)]
+        self._buffers.restore()
         return found
 
+    def _loss(self, batch: Mapping[str, Any]) -> Tensor:
+        trainer = self.trainer
+        with (
+            self.sifter.labelled_only(batch) as labelled,
+            trainer.compute_loss_context_manager(),
+            trainer.accelerator.autocast(),
+        ):
+            rows = dict(labelled)  # the Trainer takes labels out of it
+            loss: Tensor = trainer.compute_loss(
+                self.model, rows, num_items_in_batch=self._items(batch)
+            )
+            return loss
+
     def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """How many labels the loss is divided by, for losses that are."""
+        """How many labels the loss is divided by, for losses that are: as if those of all processes
+        were as many, by whose number the Trainer multiplies."""
         if not self.sifter.divides_by_count or not isinstance(batch.get("labels"), Tensor):
             return None
-        counted = self.sifter.countable(batch)
-        return label_counts(counted["labels"]).sum().clamp(min=1)
+        args = self.trainer.args
+        counted = label_counts(self.sifter.countable(batch)["labels"]).sum().clamp(min=1)
+        return counted * (args.world_size if args.average_tokens_across_devices else 1)
 
 
 def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = None) -> float:
@@ -83,5 +94,9 @@ def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = N
 
 def length(gradient: Gradient, scales: Sequence[Tensor] | None = None) -> float:
     """Euclidean norm of a gradient, or of ``scales * gradient``."""
-    squares = None if scales is None else [scale.square() for scale in scales]
-    return float(inner(gradient, gradient, squares) ** 0.5)
+    squares = [
+        (one.float() * (1.0 if scales is None else scales[number])).square().sum().double()
+        for number, one in enumerate(gradient)
+        if one is not None
+    ]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -1,0 +1,1 @@
+"""What is measured of a model without a trace: gradients, and how far two choices agree."""
