@@ -60,6 +60,13 @@ class SiftArguments(ArgumentsMixin):
         default=1.0,
         metadata={"help": "Share of a sample's labelled positions that the score uses."},
     )
+    sift_audit_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Every n steps, log how the choice goes with exact losses and what updates by "
+            "the kept rows bring, beside random ones; 0 = never. Changes nothing in the run."
+        },
+    )
     sift_masked_only_head: bool | None = field(
         default=None,
         metadata={
@@ -82,7 +89,7 @@ class SiftArguments(ArgumentsMixin):
         self._check_steps()
 
     def _check_numbers(self) -> None:
-        for name in ("sift_exit_layer", "sift_interval"):
+        for name in ("sift_exit_layer", "sift_interval", "sift_audit_steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise ValueError(f"{name}={value!r} must be a whole number, such as 1")
@@ -145,6 +152,10 @@ class SiftArguments(ArgumentsMixin):
             )
 
     def _check_steps(self) -> None:
+        if self.sift_audit_steps < 0:
+            raise ValueError(
+                f"sift_audit_steps={self.sift_audit_steps} must be 0 (never) or more, such as 500"
+            )
         if self.sift_interval < 1:
             raise ValueError(f"sift_interval={self.sift_interval} must be 1 or more, such as 1")
         for name in ("sift_warmup_steps", "sift_cooldown_steps"):

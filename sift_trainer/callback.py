@@ -89,6 +89,9 @@ class SiftCallback(TrainerCallback, ExportableState):
     resumed runs included, ``sift/*_hours``, ``sift/candidates``, ``sift/backprop_samples`` and
     ``sift/nonfinite_scores``. Samples are counted over all processes, times and scores are those of
     the logging process. Backward includes gradient communication.
+
+    Attributes:
+        audits: figures of each audit since the last log line, by name.
     """
 
     saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
@@ -101,6 +104,7 @@ class SiftCallback(TrainerCallback, ExportableState):
     def reset(self) -> None:
         """Forget all measurements."""
         self.timer = StepTimer()
+        self.audits: list[dict[str, float]] = []
         self.candidates = 0
         self.backprop_samples = 0
         self.nonfinite_scores = 0
@@ -189,6 +193,7 @@ class SiftCallback(TrainerCallback, ExportableState):
                     "candidates": self.candidates,
                     "backprop_samples": self.backprop_samples,
                     "nonfinite_scores": self.nonfinite_scores,
+                    "audits": list(self.audits),
                 }
             },
         }
@@ -199,7 +204,10 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.candidates = saved["candidates"]
         self.backprop_samples = saved["backprop_samples"]
         self.nonfinite_scores = saved["nonfinite_scores"]
+        self.audits = list(saved.get("audits", []))
         for name, value in self._settings.items():
+            if name == "sift_audit_steps":
+                continue  # which changes no run
             before = saved["settings"].get(name, value)
             if before != value:
                 logger.warning(

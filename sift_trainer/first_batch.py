@@ -59,7 +59,7 @@ class FirstBatchMixin(DrawingMixin):
             check_first_batch(batch, rows, expected, sift, task, self._rows_of_data())
         forward = forward_of(self.accelerator, model)
         labelled = None
-        if all(isinstance(batch.get(name), Tensor) for name in task.fields) and has_rows(batch):
+        if task.labelled(batch) and has_rows(batch):
             labelled = self._prepare_inputs(batch)
         with self.accelerator.autocast():
             return Sifter(

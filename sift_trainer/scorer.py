@@ -122,12 +122,11 @@ class Scorer:
     def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
         """The task's labels; None if there are none and none are needed: entropy goes over all
         predictions that are not padding then."""
-        fields = self.task.fields
-        if all(isinstance(batch.get(name), Tensor) for name in fields):
+        if self.task.labelled(batch):
             return self.task.labels(batch)
         if self.criterion != "entropy":
             raise ValueError(
-                f"the batch has no {' and '.join(map(repr, fields))} (its fields: "
+                f"the batch has no {' and '.join(map(repr, self.task.fields))} (its fields: "
                 f"{sorted(batch)}), which this sift_criterion needs; add labels or use "
                 "sift_criterion='entropy'"
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from sift_trainer.arguments import scores_with_model
+from sift_trainer.audit import Auditor, audit_metrics
 from sift_trainer.batch import Batch, first_length, num_rows, take_rows
 from sift_trainer.callback import Selection, SiftCallback
 from sift_trainer.collation import check_own_loss, check_packing
@@ -57,6 +58,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         self._narrowed = self._window
         self._sifter = None
         self._sifted_model = None
+        self._auditor: Auditor | None = None
         self._num_items: Tensor | int | None = None
         self._in_training_step = False
         self._detached_callback = SiftCallback()
@@ -116,6 +118,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
     def _sift_window(self, model: nn.Module, num_items: Tensor | int | None) -> None:
         if model is not self._sifted_model:
             self._meet(model, self._window[0])
+            assert self._sifter is not None
+            self._auditor = Auditor.of_run(self, self._sifter, model, self._window[0], self._choose)
         assert self._sifter is not None
         if scores_with_model(self.sift) and self._sifts():
             with self.sift_callback.timer.span("sampling"):
@@ -123,6 +127,10 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         for batch in self._window:
             self._sifter.note_lost(batch)
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
+        if self._auditor is not None and self.state.global_step % self.sift.sift_audit_steps == 0:
+            generators = self._generator(0), self._generator(-1)
+            audit = self._auditor.audit(self._window[0], *generators)
+            self.sift_callback.audits.append(audit)
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
                 for name, rows in take_rows(batch, selection.rows).items():
@@ -145,12 +153,16 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
             inputs, generator = self._prepare_inputs(batch), self._generator(index)
             scores = self._sifter.score(inputs, generator)
-            skip = num_skipped(rows, kept, sift.sift_skip_top)
-            if sift.sift_selector == "percentile":
-                chosen = select_percentile(scores, kept, sift.sift_beta, generator, skip)
-            else:
-                chosen = select_top_k(scores, kept, skip)
-            return Selection(chosen, rows, scores)
+            return Selection(self._choose(scores, generator), rows, scores)
+
+    def _choose(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Which of the rows with these scores (B,) to train on."""
+        sift, rows = self.sift, len(scores)
+        kept = num_kept(rows, sift.sift_keep_ratio)
+        skip = num_skipped(rows, kept, sift.sift_skip_top)
+        if sift.sift_selector == "percentile":
+            return select_percentile(scores, kept, sift.sift_beta, generator, skip)
+        return select_top_k(scores, kept, skip)
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""
@@ -212,6 +224,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         measured = self.sift_callback is not self._detached_callback
         if measured and "loss" in logs:
             logs.update(self.sift_callback.metrics())
+            logs.update(audit_metrics(self.sift_callback.audits))
+            self.sift_callback.audits.clear()
         elif measured and "train_runtime" in logs:
             logs.update(self.sift_callback.totals())
         super().log(logs, *args, **kwargs)

@@ -132,7 +132,7 @@ class Scorers:
 
     def _one_prediction(self, rows: Mapping[str, Any]) -> bool:
         task = self.sifter.task
-        if not all(isinstance(rows.get(name), Tensor) for name in task.fields):
+        if not task.labelled(rows):
             return False
         return bool((task.counts(task.labels(rows)) <= 1).all())
 

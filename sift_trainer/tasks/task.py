@@ -21,6 +21,10 @@ class Task(ABC):
     fields: ClassVar[tuple[str, ...]] = ("labels",)
     """Batch fields that hold the labels."""
 
+    def labelled(self, batch: Mapping[str, Any]) -> bool:
+        """Whether a batch has the labels."""
+        return all(isinstance(batch.get(name), Tensor) for name in self.fields)
+
     def logits(
         self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
     ) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 
+from sift_trainer import per_sample_loss
 from tests.distributed.launch import accelerate
 from tests.distributed.test_sifted_run import union_loss
 from tests.distributed.wrapped_run import CLIP, KEPT, MOMENTUM, RATE, RUNS, SAVED, STEPS
@@ -119,6 +120,63 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(run, name):
         for field in ("drawn", "kept", "micro_losses"):
             assert resumed[field] == whole[field][first:], field
         assert resumed["grad_norms"] == whole["grad_norms"]
+
+
+def test_audits_change_nothing(run):
+    _, reports, models = run
+    for report in reports:
+        for field in ("drawn", "kept", "micro_losses", "losses", "grad_norms"):
+            assert report["audited"][field] == report["bert"][field], field
+    for key, value in models["bert"].items():
+        assert torch.equal(models["audited"][key], value), key
+
+
+def test_audits_are_of_all_processes(run):
+    """Mean losses, by hand, of the rows kept in the first step; what updates bring is known where
+    a process has whole gradients."""
+    wrapper, reports, _ = run
+    lines = [report["audited"]["audits"] for report in reports]
+    assert [bool(line) for line in lines[0]] == [step % 2 == 0 for step in range(STEPS)]
+    data = {tuple(row["input_ids"].tolist()): row for row in RUNS["audited"].rows()}
+    model = build("bert_pretraining").eval()
+    means = []
+    for report in reports:
+        rows = [data[tuple(ids)] for ids in report["audited"]["kept"][0]]
+        ids = torch.stack([row["input_ids"] for row in rows])
+        labels = torch.stack([row["labels"] for row in rows])
+        with torch.no_grad():
+            logits = model(input_ids=ids).prediction_logits
+        means.append(float(per_sample_loss(logits, labels).mean()))
+    for line in (lines[0][0], lines[1][0]):
+        assert line["sift_audit/kept_loss"] == pytest.approx(sum(means) / 2, rel=1e-5)
+        assert 0 <= line["sift_audit/overlap"] <= 1
+        assert ("sift_audit/descent_kept" in line) == (wrapper == "ddp")
+
+
+@pytest.mark.parametrize("name", ["audited", "llama"])
+def test_what_random_rows_bring_is_the_mean_over_processes(run, name):
+    """Of the first step, by hand; the loss of a model that divides by a count is not multiplied by
+    the number of processes."""
+    wrapper, reports, _ = run
+    if wrapper != "ddp":
+        pytest.skip("no process has whole gradients")
+    data = {tuple(row["input_ids"].tolist()): row for row in RUNS[name].rows()}
+    model = build(RUNS[name].model).train()
+    descents = []
+    for report in reports:
+        rows = [data[tuple(ids)] for ids in report[name]["drawn"][0]]
+        held_out, pool, at_random = report[name]["split"]
+        gradients = []
+        for chosen in (held_out, [pool[place] for place in at_random]):
+            few = [rows[place] for place in chosen]
+            batch = {key: torch.stack([row[key] for row in few]) for key in few[0]}
+            loss = union_loss(model, RUNS[name].model, [batch])
+            found = torch.autograd.grad(loss, [*model.parameters()], allow_unused=True)
+            gradients.append(torch.cat([each.flatten() for each in found if each is not None]))
+        descents.append(float(gradients[0] @ gradients[1]))
+    for report in reports:
+        found = report[name]["audits"][0]["sift_audit/descent_random"]
+        assert found == pytest.approx(sum(descents) / 2, rel=1e-4)
 
 
 def test_a_process_without_a_label_makes_the_passes_of_the_others(run):

@@ -30,6 +30,7 @@ class Run(NamedTuple):
     accumulation: int = 1
     adamw: bool = False
     unlabelled: tuple[int, ...] = ()  # numbers of rows; then rows come in their order
+    audit_steps: int = 0
 
     def rows(self):
         data = rows(self.model, "ragged")
@@ -40,8 +41,10 @@ class Run(NamedTuple):
 
 RUNS = {
     "bert": Run("bert_pretraining"),  # takes a mean of its own over the labels of a batch
-    "llama": Run("llama", accumulation=2),  # divides by the count that it is given
+    # Divides by the count that it is given.
+    "llama": Run("llama", accumulation=2, audit_steps=2),
     "dropout": Run("bert_pretraining", adamw=True),
+    "audited": Run("bert_pretraining", audit_steps=2),
     "gaps": Run("llama", unlabelled=tuple(range(8, 16))),  # all that one process draws at first
 }
 
@@ -87,6 +90,7 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         logging_steps=1,
         disable_tqdm=True,
         sift_warmup_steps=0,
+        sift_audit_steps=run.audit_steps,
         dataloader_pin_memory=False,
     )
     # Foretold here, and held against the Accelerator when the trainer is made.
@@ -103,6 +107,17 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
     return trainer
 
 
+def split_at_first(trainer: Recording) -> list[list[int]]:
+    """How the audit of the first step splits candidates: those held out, the others, and the
+    places among these that are drawn at random."""
+    trainer.state.global_step = 0
+    draw = trainer._generator(-1)
+    count = len(trainer.drawn[0])
+    held_out, pool = torch.randperm(count, generator=draw).tensor_split(2)
+    at_random = torch.randperm(len(pool), generator=draw)[: len(pool) // 2]
+    return [held_out.tolist(), pool.sort().values.tolist(), at_random.tolist()]
+
+
 def report(trainer: Recording) -> dict:
     sifter, logs = trainer._sifter, [line for line in trainer.state.log_history if "loss" in line]
     return {
@@ -114,9 +129,13 @@ def report(trainer: Recording) -> dict:
         "steps": trainer.state.global_step,
         "losses": [line["loss"] for line in logs],
         "grad_norms": [line["grad_norm"] for line in logs],
+        "audits": [
+            {name: line[name] for name in line if name.startswith("sift_audit/")} for line in logs
+        ],
         "candidates": logs[-1]["sift/candidates"],
         "backprop_samples": logs[-1]["sift/backprop_samples"],
         "trains_with": type(sifter.gather.__self__).__name__,
+        "split": split_at_first(trainer),
         "prunes_exit": sifter.scorer.adapter.gathers_positions,
     }
 

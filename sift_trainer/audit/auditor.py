@@ -1,0 +1,182 @@
+"""Looks at a step's candidates before they are narrowed, and leaves no trace."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from sift_trainer.arguments import SiftArguments, sift_settings
+from sift_trainer.audit.figures import (
+    ADAM,
+    NAMES,
+    PLAIN,
+    Audit,
+    choice_figures,
+    update_figures,
+)
+from sift_trainer.batch import Batch, num_rows
+from sift_trainer.first_batch import FirstBatchMixin
+from sift_trainer.measuring.adam import AdamScales
+from sift_trainer.measuring.gradients import Gradients
+from sift_trainer.measuring.kept_state import untouched
+from sift_trainer.scorer import Scorer, inference
+from sift_trainer.selection import num_kept, num_skipped, select_top_k
+from sift_trainer.sifter import Sifter
+
+logger = logging.get_logger(__name__)
+
+T = TypeVar("T")
+Choose = Callable[[Tensor, torch.Generator], Tensor]
+"""``(scores (B,), generator)`` -> the rows that the run's settings keep of them."""
+
+
+class Auditor:
+    """Audits steps of one training run. A run with audits is bit for bit the one without.
+
+    Args:
+        trainer: whose run it is.
+        sifter: of its model.
+        exact: scores by exact losses; None where there are none.
+        choose: its selection.
+    """
+
+    def __init__(
+        self, trainer: FirstBatchMixin, sifter: Sifter, exact: Scorer | None, choose: Choose
+    ) -> None:
+        self.trainer, self.sifter, self.exact, self.choose = trainer, sifter, exact, choose
+        self.sift = trainer.sift
+        self._gradients: Gradients | None = None
+        if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+            logger.warning(
+                "sift_audit_steps: under DeepSpeed and FSDP no process has whole gradients, so "
+                "audits say how rows are chosen, and not what updates by them bring"
+            )
+        else:
+            self._gradients = Gradients(trainer, sifter)
+
+    @classmethod
+    def of_run(
+        cls,
+        trainer: FirstBatchMixin,
+        sifter: Sifter,
+        model: nn.Module,
+        batch: Batch,
+        choose: Choose,
+    ) -> "Auditor | None":
+        """For a run that asks for audits; None if it does not, or keeps all rows.
+
+        Args:
+            model: as it is trained.
+            batch: the first one of candidates.
+        """
+        sift = trainer.sift
+        if sift.sift_audit_steps == 0 or sift.sift_keep_ratio == 1:
+            return None
+        exactly = {"sift_criterion": "loss", "sift_exit_layer": -1, "sift_token_fraction": 1.0}
+        exact = SiftArguments(**{**sift_settings(trainer.args), **exactly})
+        if sift.sift_criterion == "loss":
+            return cls(trainer, sifter, sifter.scorer_for(exact), choose)
+        try:  # what a run by another criterion was not asked
+            scorer = trainer.sifter_of(model, batch, exact).scorer
+        except ValueError as error:
+            logger.warning(f"sift_audit_steps: rows are not held to exact losses: {error}")
+            scorer = None
+        return cls(trainer, sifter, scorer, choose)
+
+    def audit(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
+        """Figures of a batch of candidates, as means over the processes, which call it together.
+
+        Args:
+            batch: as the dataloader yields it.
+            generator: as the step has it, so that the same rows are chosen.
+            draw: for what the step does not draw: which rows are held out, and random ones.
+        """
+        begin = time.perf_counter()
+        rows = self.trainer._prepare_inputs(batch)
+        scores, scoring_seconds = self._timed(
+            lambda: self._score(self.sifter.scorer, rows, generator)
+        )
+        found: Audit = {}
+        if self.exact is not None and self.exact.task.labelled(rows):
+            found |= self._choices(rows, scores, self.choose(scores, generator))
+        if self._gradients is not None:
+            with untouched(self.sifter.model):
+                found |= self._updates(self._gradients, rows, scores, scoring_seconds, draw)
+        found["seconds"] = time.perf_counter() - begin
+        return self._over_processes(found)
+
+    def _score(
+        self, scorer: Scorer | None, rows: Mapping[str, Any], generator: torch.Generator
+    ) -> Tensor:
+        """Never compiled: a graph for a pass every n steps does not pay."""
+        assert scorer is not None
+        with inference(self.sifter.model), self.trainer.accelerator.autocast():
+            return scorer(self.sifter.forward, rows, generator)
+
+    def _choices(self, rows: Mapping[str, Any], scores: Tensor, kept: Tensor) -> Audit:
+        assert self.exact is not None
+        losses = self._score(self.exact, rows, torch.Generator())
+        skip = num_skipped(len(losses), len(kept), self.sift.sift_skip_top)
+        exact = select_top_k(losses, len(kept), skip)
+        return choice_figures(
+            losses.float().cpu(),
+            scores.float().cpu(),
+            kept.cpu(),
+            exact.cpu(),
+            approximates_loss=self.sift.sift_criterion == "loss",
+        )
+
+    def _updates(
+        self,
+        gradients: Gradients,
+        rows: Mapping[str, Any],
+        scores: Tensor,
+        scoring_seconds: float,
+        draw: torch.Generator,
+    ) -> Audit:
+        """One half of the candidates is held out; of the other, rows are chosen and drawn."""
+        order = torch.randperm(num_rows(rows), generator=draw)
+        held_out, pool = order.tensor_split(2)
+        pool = pool.sort().values
+        ratio = self.sift.sift_keep_ratio
+        if len(held_out) == 0 or num_kept(len(pool), ratio) == len(pool):
+            return {}
+        kept = pool[self.choose(scores[pool.to(scores.device)], draw).cpu()]
+        at_random = pool[torch.randperm(len(pool), generator=draw)[: len(kept)]]
+        towards = gradients.of(rows, held_out)
+        by_kept, step_seconds = self._timed(lambda: gradients.of(rows, kept))
+        by_random = gradients.of(rows, at_random)
+        # As many rows as a step trains on take that many times as long as these.
+        step_seconds *= num_kept(num_rows(rows), ratio) / len(kept)
+        found = {"scoring_share": scoring_seconds / step_seconds}
+        found |= update_figures(PLAIN, towards, by_kept, by_random, ratio)
+        scales = AdamScales(self.trainer.optimizer, gradients.trained)
+        if scales.known:
+            found |= update_figures(ADAM, towards, by_kept, by_random, ratio, scales)
+        return found
+
+    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        """What it returns, and its seconds; the device is waited for."""
+        self._wait()
+        begin = time.perf_counter()
+        result = work()
+        self._wait()
+        return result, time.perf_counter() - begin
+
+    def _wait(self) -> None:
+        if self.trainer.args.device.type != "cpu":
+            torch.accelerator.synchronize(self.trainer.args.device)
+
+    def _over_processes(self, found: Audit) -> Audit:
+        """Means of what each process found; what none of them did is left out."""
+        device = self.trainer.args.device
+        numbers = torch.tensor([found.get(name, torch.nan) for name in NAMES], device=device)
+        gathered: Tensor = self.trainer.accelerator.gather(numbers)
+        table = gathered.view(-1, len(NAMES)).cpu().double()
+        means = table.masked_fill(~table.isfinite(), torch.nan).nanmean(dim=0)
+        return {
+            name: float(mean) for name, mean in zip(NAMES, means, strict=True) if mean.isfinite()
+        }
