@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sift_trainer.composition import ArgumentsMixin
+from sift_trainer.gate import GATES
 from sift_trainer.scoring import CRITERIA
 from sift_trainer.selection import MAX_BETA, SELECTORS
 
@@ -65,6 +66,12 @@ class SiftArguments(ArgumentsMixin):
         metadata={
             "help": "Every n steps, log how the choice goes with exact losses and what updates by "
             "the kept rows bring, beside random ones; 0 = never. Changes nothing in the run."
+        },
+    )
+    sift_gate: str | None = field(
+        default=None,
+        metadata={
+            "help": "descent: sift only while audits say that it pays; needs sift_audit_steps."
         },
     )
     sift_masked_only_head: bool | None = field(
@@ -151,11 +158,26 @@ class SiftArguments(ArgumentsMixin):
                 "candidates can be left out"
             )
 
-    def _check_steps(self) -> None:
+    def _check_audits(self) -> None:
         if self.sift_audit_steps < 0:
             raise ValueError(
                 f"sift_audit_steps={self.sift_audit_steps} must be 0 (never) or more, such as 500"
             )
+        if self.sift_gate is None:
+            return
+        if self.sift_gate not in GATES:
+            raise ValueError(
+                f"sift_gate={self.sift_gate!r} is unknown; choose one of {list(GATES)}, or None to "
+                "sift by the schedule alone"
+            )
+        if self.sift_audit_steps == 0:
+            raise ValueError(
+                f"sift_gate={self.sift_gate!r} decides by audits, and sift_audit_steps=0 makes "
+                "none; use sift_audit_steps=100, say"
+            )
+
+    def _check_steps(self) -> None:
+        self._check_audits()
         if self.sift_interval < 1:
             raise ValueError(f"sift_interval={self.sift_interval} must be 1 or more, such as 1")
         for name in ("sift_warmup_steps", "sift_cooldown_steps"):

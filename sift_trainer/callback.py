@@ -11,6 +11,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from sift_trainer.arguments import sift_arguments, sift_settings
+from sift_trainer.gate import DescentGate
 from sift_trainer.scoring import UNLABELLED
 from sift_trainer.selection import is_nonfinite, num_candidates
 from sift_trainer.timing import PHASES, StepTimer
@@ -92,6 +93,7 @@ class SiftCallback(TrainerCallback, ExportableState):
 
     Attributes:
         audits: figures of each audit since the last log line, by name.
+        gate: what the audits say of sifting.
     """
 
     saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
@@ -105,6 +107,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         """Forget all measurements."""
         self.timer = StepTimer()
         self.audits: list[dict[str, float]] = []
+        self.gate = DescentGate()
         self.candidates = 0
         self.backprop_samples = 0
         self.nonfinite_scores = 0
@@ -114,6 +117,11 @@ class SiftCallback(TrainerCallback, ExportableState):
         self._recorded = False  # since the last update
 
     # ---- what the trainer reports ----
+
+    def record_audit(self, audit: dict[str, float]) -> None:
+        """For the next log line, and for the gate."""
+        self.audits.append(audit)
+        self.gate.add(audit)
 
     def record(self, selection: Selection, world_size: int) -> None:
         """Count one micro-batch; nothing here waits for the device."""
@@ -194,6 +202,7 @@ class SiftCallback(TrainerCallback, ExportableState):
                     "backprop_samples": self.backprop_samples,
                     "nonfinite_scores": self.nonfinite_scores,
                     "audits": list(self.audits),
+                    "gate": self.gate.state(),
                 }
             },
         }
@@ -205,6 +214,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.backprop_samples = saved["backprop_samples"]
         self.nonfinite_scores = saved["nonfinite_scores"]
         self.audits = list(saved.get("audits", []))
+        self.gate = DescentGate(**saved.get("gate", {}))
         for name, value in self._settings.items():
             if name == "sift_audit_steps":
                 continue  # which changes no run

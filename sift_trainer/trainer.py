@@ -26,7 +26,13 @@ from sift_trainer.selection import (
     should_sift,
 )
 from sift_trainer.sharding import tied_in_one_group
-from sift_trainer.validation import check_parallelism, check_setup, check_steps, check_window
+from sift_trainer.validation import (
+    check_gate,
+    check_parallelism,
+    check_setup,
+    check_steps,
+    check_window,
+)
 
 
 class SiftMixin(FirstBatchMixin, SavingMixin):
@@ -73,6 +79,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         check_own_loss(self.sift, type(self), bare, self.train_dataset, self.data_collator)
         callbacks = self.callback_handler.callbacks
         check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        check_gate(self.sift, self._train_batch_size, sharded)
         if (steps := self._planned_steps()) is not None:
             check_steps(self.sift, steps)
 
@@ -121,16 +129,15 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
             assert self._sifter is not None
             self._auditor = Auditor.of_run(self, self._sifter, model, self._window[0], self._choose)
         assert self._sifter is not None
+        if self._auditor is not None and self.state.global_step % self.sift.sift_audit_steps == 0:
+            generators = self._generator(0), self._generator(-1)
+            self.sift_callback.record_audit(self._auditor.audit(self._window[0], *generators))
         if scores_with_model(self.sift) and self._sifts():
             with self.sift_callback.timer.span("sampling"):
                 self._share_buffers()  # decided without a look at the rows, as all have to call it
         for batch in self._window:
             self._sifter.note_lost(batch)
         self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
-        if self._auditor is not None and self.state.global_step % self.sift.sift_audit_steps == 0:
-            generators = self._generator(0), self._generator(-1)
-            audit = self._auditor.audit(self._window[0], *generators)
-            self.sift_callback.audits.append(audit)
         for batch, selection in zip(self._window, self.selections, strict=True):
             if len(selection.rows) < selection.candidates:
                 for name, rows in take_rows(batch, selection.rows).items():
@@ -168,7 +175,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         """Whether this step is one that sifts."""
         sift, state = self.sift, self.state
         schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
-        return should_sift(state.global_step, state.max_steps, *schedule)
+        gated = sift.sift_gate is not None and not self.sift_callback.gate.is_open
+        return not gated and should_sift(state.global_step, state.max_steps, *schedule)
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator of the step's own: nothing to save, and the same after a resume."""
@@ -226,6 +234,8 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
             logs.update(self.sift_callback.metrics())
             logs.update(audit_metrics(self.sift_callback.audits))
             self.sift_callback.audits.clear()
+            if self.sift.sift_gate is not None:
+                logs["sift/gate_open"] = float(self.sift_callback.gate.is_open)
         elif measured and "train_runtime" in logs:
             logs.update(self.sift_callback.totals())
         super().log(logs, *args, **kwargs)

@@ -63,6 +63,29 @@ def check_setup(
         task_of(model).criterion(sift.sift_criterion)
 
 
+def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:
+    """Refuse a gate that would never know whether to open.
+
+    Args:
+        batch_size: rows that a process trains on in a micro-batch.
+        sharded: whether no process has whole gradients.
+    """
+    if sift.sift_keep_ratio == 1 or sift.sift_gate is None:
+        return
+    if sharded:
+        raise ValueError(
+            f"sift_gate={sift.sift_gate!r} compares gradients, of which under DeepSpeed and FSDP "
+            "no process has the whole; use DDP, or sift_gate=None"
+        )
+    half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
+    if half == 0 or num_kept(half, sift.sift_keep_ratio) == half:
+        raise ValueError(
+            f"sift_gate={sift.sift_gate!r} holds half of the candidates out and sifts the other, "
+            f"and per_device_train_batch_size={batch_size} with sift_keep_ratio="
+            f"{sift.sift_keep_ratio} leaves nothing to drop there; use a batch of 8, say"
+        )
+
+
 def check_routing(model: nn.Module) -> None:
     """Refuse a mixture whose experts take a share of the batch's tokens, as NLLB-MoE's."""
     config = getattr(model, "config", None)

@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     # score, keep
     "scoring": {"logit_pass", "positions"},
     "selection": {"scoring"},
-    "arguments": {"composition", "scoring", "selection"},
+    "gate": set(),
+    "arguments": {"composition", "gate", "scoring", "selection"},
     "labelled_head": {"positions"},
     "early_exit": {"early_exit", "labelled_head", "positions"},
     "tasks": {"logit_pass", "positions", "scoring", "tasks"},
@@ -68,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "launch": set(),
     "saving": {"checkpoints", "termination"},
     "sharding": {"labelled_head"},
-    "callback": {"arguments", "scoring", "selection", "timing"},
+    "callback": {"arguments", "gate", "scoring", "selection", "timing"},
     "validation": {"arguments", "callback", "early_exit", "selection", "tasks"},
     "collation": {
         "arguments",
@@ -100,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "measuring",
         "scorer",
         "selection",
+        "sharding",
         "sifter",
         "theory",
     },

@@ -21,9 +21,10 @@ from sift_trainer.batch import Batch, num_rows
 from sift_trainer.first_batch import FirstBatchMixin
 from sift_trainer.measuring.adam import AdamScales
 from sift_trainer.measuring.gradients import Gradients
-from sift_trainer.measuring.kept_state import untouched
+from sift_trainer.measuring.kept_state import Buffers, untouched
 from sift_trainer.scorer import Scorer, inference
 from sift_trainer.selection import num_kept, num_skipped, select_top_k
+from sift_trainer.sharding import buffers_of_first
 from sift_trainer.sifter import Sifter
 
 logger = logging.get_logger(__name__)
@@ -48,14 +49,13 @@ class Auditor:
     ) -> None:
         self.trainer, self.sifter, self.exact, self.choose = trainer, sifter, exact, choose
         self.sift = trainer.sift
-        self._gradients: Gradients | None = None
-        if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        self._whole_gradients = not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+        self._share_buffers = buffers_of_first(trainer.accelerator, sifter.model)
+        if not self._whole_gradients:
             logger.warning(
                 "sift_audit_steps: under DeepSpeed and FSDP no process has whole gradients, so "
                 "audits say how rows are chosen, and not what updates by them bring"
             )
-        else:
-            self._gradients = Gradients(trainer, sifter)
 
     @classmethod
     def of_run(
@@ -94,6 +94,14 @@ class Auditor:
             generator: as the step has it, so that the same rows are chosen.
             draw: for what the step does not draw: which rows are held out, and random ones.
         """
+        buffers = Buffers(self.sifter.model)
+        self._share_buffers()  # as a step does that sifts, which this one need not be
+        try:
+            return self._over_processes(self._figures(batch, generator, draw))
+        finally:
+            buffers.restore()
+
+    def _figures(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
         begin = time.perf_counter()
         rows = self.trainer._prepare_inputs(batch)
         scores, scoring_seconds = self._timed(
@@ -102,11 +110,11 @@ class Auditor:
         found: Audit = {}
         if self.exact is not None and self.exact.task.labelled(rows):
             found |= self._choices(rows, scores, self.choose(scores, generator))
-        if self._gradients is not None:
+        if self._whole_gradients:
             with untouched(self.sifter.model):
-                found |= self._updates(self._gradients, rows, scores, scoring_seconds, draw)
+                found |= self._updates(rows, scores, scoring_seconds, draw)
         found["seconds"] = time.perf_counter() - begin
-        return self._over_processes(found)
+        return found
 
     def _score(
         self, scorer: Scorer | None, rows: Mapping[str, Any], generator: torch.Generator
@@ -131,7 +139,6 @@ class Auditor:
 
     def _updates(
         self,
-        gradients: Gradients,
         rows: Mapping[str, Any],
         scores: Tensor,
         scoring_seconds: float,
@@ -146,6 +153,7 @@ class Auditor:
             return {}
         kept = pool[self.choose(scores[pool.to(scores.device)], draw).cpu()]
         at_random = pool[torch.randperm(len(pool), generator=draw)[: len(kept)]]
+        gradients = Gradients(self.trainer, self.sifter)
         towards = gradients.of(rows, held_out)
         by_kept, step_seconds = self._timed(lambda: gradients.of(rows, kept))
         by_random = gradients.of(rows, at_random)

@@ -1,0 +1,72 @@
+"""Sift only while it pays, as audits tell: the rule, and what it remembers."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+GATES = ("descent",)
+"""What may decide whether a run sifts, beside its schedule."""
+
+WINDOW = 10
+"""Audits that are looked back on."""
+
+LEAST = 5
+"""Audits before which nothing is decided, and nothing sifted."""
+
+_BY_ADAM, _PLAIN = "adam_descent", "descent"
+
+
+@dataclass
+class DescentGate:
+    """Open while kept rows descend faster than random ones, per second and to first order.
+
+    Each audit tells by how much a held-out loss falls by an update of the kept rows, of as many
+    random ones, and of those that are dropped (`sift_trainer.audit`). The gate is open if, in the
+    mean over the last `WINDOW` audits, kept rows win although their step takes scoring besides, as
+    they are and with updates of equal length, and the dropped rows do not pull the other way: what
+    the probe recommends sifting by. By AdamW's updates as soon as its moments are there.
+
+    Attributes:
+        audits: the last ones, the oldest first.
+        scoring_shares: scoring over forward and backward, of the first `LEAST` audits: their median
+            is the price from then on, so that a resumed run decides as the whole one does.
+    """
+
+    audits: list[dict[str, float]] = field(default_factory=list)
+    scoring_shares: list[float] = field(default_factory=list)
+
+    def add(self, audit: Mapping[str, float]) -> None:
+        """Remember an audit; one without gradients (a batch too small) is not counted."""
+        if f"{_PLAIN}_kept" not in audit:
+            return
+        self.audits = [*self.audits, dict(audit)][-WINDOW:]
+        if len(self.scoring_shares) < LEAST:
+            self.scoring_shares.append(audit["scoring_share"])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next steps are to sift."""
+        if len(self.audits) < LEAST:
+            return False
+        by_adam = [each for each in self.audits if f"{_BY_ADAM}_kept" in each]
+        if len(by_adam) >= LEAST:
+            return _pays(by_adam, _BY_ADAM, self._price)
+        return _pays(self.audits, _PLAIN, self._price)
+
+    @property
+    def _price(self) -> float:
+        return 1 + statistics.median(self.scoring_shares)
+
+    def state(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
+        return asdict(self)
+
+
+def _pays(audits: Sequence[Mapping[str, float]], kind: str, price: float) -> bool:
+    def mean(name: str) -> float:
+        return statistics.fmean(each[f"{kind}_{name}"] for each in audits)
+
+    faster = mean("kept") / price > max(mean("random"), 0.0)
+    equal = mean("kept_at_equal_length") / price > max(mean("random_at_equal_length"), 0.0)
+    return faster and equal and mean("dropped") >= 0

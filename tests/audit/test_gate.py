@@ -1,0 +1,149 @@
+"""The gate: its rule by hand, and runs that sift when it says so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sift_trainer.audit import Auditor
+from sift_trainer.gate import LEAST, WINDOW, DescentGate
+from tests.audit.test_audited_runs import same_weights, train
+from tests.training import RecordingTrainer, Rows, arguments, bert
+
+GAIN = {"kept": 3.0, "random": 2.0, "dropped": 1.0}
+
+
+def audit(
+    kind: str = "descent",
+    share: float = 0.25,
+    equal: float = 1.5,
+    **descents: float,
+) -> dict[str, float]:
+    """Of which ``equal`` is the ratio of updates of equal length."""
+    found = {f"{kind}_{name}": value for name, value in {**GAIN, **descents}.items()}
+    found[f"{kind}_kept_at_equal_length"] = equal
+    found[f"{kind}_random_at_equal_length"] = 1.0
+    return {**found, "scoring_share": share}
+
+
+def gate_of(*audits: dict[str, float]) -> DescentGate:
+    gate = DescentGate()
+    for each in audits:
+        gate.add(each)
+    return gate
+
+
+def test_it_is_closed_until_enough_is_known() -> None:
+    assert not gate_of(*[audit()] * (LEAST - 1)).is_open
+    assert gate_of(*[audit()] * LEAST).is_open
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_open"),
+    [
+        ({}, True),
+        ({"kept": 2.51}, True),  # over 1.25 it is 2.008
+        ({"kept": 2.49}, False),  # scoring takes the gain
+        ({"share": 0.49}, True),
+        ({"share": 0.51}, False),
+        ({"equal": 1.24}, False),  # longer updates, no better ones
+        ({"dropped": -0.1}, False),  # the halves pull apart
+        ({"kept": -1.0, "random": -2.0}, False),  # both uphill
+        ({"kept": 1.0, "random": -2.0}, True),
+    ],
+)
+def test_the_rule(changes: dict[str, float], is_open: bool) -> None:
+    assert gate_of(*[audit(**changes)] * LEAST).is_open is is_open
+
+
+def test_it_looks_back_on_the_last_audits_alone() -> None:
+    bad, good = audit(kept=-100.0), audit()
+    assert not gate_of(*[bad] * LEAST, *[good] * (WINDOW - 1)).is_open
+    assert gate_of(*[bad] * LEAST, *[good] * WINDOW).is_open
+
+
+def test_the_price_is_that_of_the_first_audits() -> None:
+    """Later seconds, which differ from run to run, decide nothing."""
+    assert gate_of(*[audit()] * LEAST, *[audit(share=9.0)] * WINDOW).is_open
+
+
+def test_adam_decides_once_its_moments_are_there() -> None:
+    plain, both = audit(kept=-1.0), {**audit(kept=-1.0), **audit("adam_descent")}
+    assert not gate_of(*[plain] * LEAST, *[both] * (LEAST - 1)).is_open
+    assert gate_of(*[plain] * LEAST, *[both] * LEAST).is_open
+
+
+def test_audits_without_gradients_do_not_count() -> None:
+    assert not gate_of(*[{"overlap": 1.0, "seconds": 1.0}] * WINDOW).is_open
+
+
+def test_it_comes_back_from_plain_data() -> None:
+    gate = gate_of(*[audit(share=0.1 * number) for number in range(WINDOW + 3)])
+    assert DescentGate(**gate.state()) == gate
+    assert len(gate.audits) == WINDOW
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """What the audits of a run find, in place of measurements, the last one again and again."""
+    found: list[dict[str, float]] = []
+
+    def find(auditor: Auditor, *_: Any) -> dict[str, float]:
+        step = auditor.trainer.state.global_step
+        return found[min(step, len(found) - 1)]
+
+    monkeypatch.setattr(Auditor, "audit", find)
+    return found
+
+
+def test_a_run_sifts_while_it_is_open(tmp_path: Path, told: list[dict[str, float]]) -> None:
+    told += [*[audit()] * LEAST, *[audit(kept=0.5)] * 3]
+    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": 9}
+    trainer = train(tmp_path, bert(), **changes)
+    sifted = [scores is not None for scores in trainer.scores]
+    assert sifted == [step in (LEAST - 1, LEAST) for step in range(9)]  # then 0.5 weighs more
+    lines = [line["sift/gate_open"] for line in trainer.state.log_history if "loss" in line]
+    assert lines == [float(step) for step in sifted]
+    for step, kept in enumerate(trainer.kept):
+        if not sifted[step]:
+            assert kept == trainer.candidates[step][:4]
+
+
+def test_the_schedule_holds_for_an_open_gate(tmp_path: Path, told: list[dict[str, float]]) -> None:
+    told.append(audit())
+    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": 10}
+    changes |= {"sift_warmup_steps": 6, "sift_cooldown_steps": 2}
+    trainer = train(tmp_path, bert(), **changes)
+    assert [scores is not None for scores in trainer.scores] == [6 <= n < 8 for n in range(10)]
+
+
+def test_a_resumed_run_decides_as_the_whole_one(
+    tmp_path: Path, told: list[dict[str, float]]
+) -> None:
+    """Also where scoring takes longer on the day of the resume."""
+    told += [audit(kept=2.6)] * 6
+    changes: dict[str, Any] = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": 8}
+    changes |= {"save_strategy": "steps", "save_steps": 5}
+    whole = train(tmp_path / "whole", bert(), **changes)
+    told[:] = [audit(kept=2.6, share=0.9)]
+    changes["resume_from_checkpoint"] = str(tmp_path / "whole" / "checkpoint-5")
+    resumed = train(tmp_path / "resumed", bert(seed=1), **changes)
+    assert all(scores is not None for scores in whole.scores[LEAST:])
+    assert resumed.kept == whole.kept[5:]
+    assert same_weights(whole, resumed)
+
+
+def test_measured_audits_feed_it(tmp_path: Path) -> None:
+    """Rows that can all be learned by rote and differ little: whatever it decides, it has heard."""
+    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": LEAST + 1}
+    trainer = train(tmp_path, bert(), **changes)
+    gate = trainer.sift_callback.gate
+    assert len(gate.audits) == LEAST + 1
+    assert len(gate.scoring_shares) == LEAST
+    assert all(scores is None for scores in trainer.scores[: LEAST - 1])
+
+
+def test_a_batch_that_leaves_nothing_to_compare_is_refused(tmp_path: Path) -> None:
+    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "per_device_train_batch_size": 1}
+    with pytest.raises(ValueError, match=r"per_device_train_batch_size=1 .*use a batch of 8"):
+        RecordingTrainer(bert(), arguments(tmp_path, **changes), train_dataset=Rows(40))
