@@ -120,15 +120,12 @@ def _of_a_configuration(flags: argparse.Namespace) -> tuple["ProbeResult", Path]
     from sift_trainer.config import parse_config
     from sift_trainer.experiments.one_run import sifting_run, trainer_of
 
-    experiment = _experiment_of(flags.config)
     named = _named(flags)
-    own = {field.name for kind in experiment.kinds for field in fields(kind)}
-    for name, values in named.items():
-        if name not in own:
-            raise ValueError(
-                f"--config {flags.config} and --{name} {' '.join(values)} exclude each other: a "
-                "configuration has its own model and data; leave one of the two out"
-            )
+    _refuse_both(flags.config, named, set(named) - {"model"})
+    experiment = _experiment_of(flags.config)
+    # Some configurations have fields of these names, such as the dataset of the ResNet's.
+    own = {each.name for kind in experiment.kinds for each in fields(kind)}
+    _refuse_both(flags.config, named, own)
     argv = ["--config", flags.config, *_argv(named), *flags.overrides]
     config = parse_config(experiment.kinds, argv)
     experiment.check(config)
@@ -197,6 +194,16 @@ def _named(flags: argparse.Namespace) -> dict[str, list[str]]:
 
 def _argv(named: dict[str, list[str]]) -> list[str]:
     return [text for name, values in named.items() for text in (f"--{name}", *values)]
+
+
+def _refuse_both(config: str, named: dict[str, list[str]], but: set[str]) -> None:
+    """Refuse what names a model or a dataset beside a configuration, but for some fields."""
+    for name, values in named.items():
+        if name not in but:
+            raise ValueError(
+                f"--config {config} and --{name} {' '.join(values)} exclude each other: a "
+                "configuration has its own model and data; leave one of the two out"
+            )
 
 
 def _check_writable(folder: Path) -> None:
