@@ -49,12 +49,14 @@ from sift_trainer.selection import num_candidates
 
 _LONGEST_BLOCK = 1024
 _LONGEST_TEXT = 512
-# A trainer that is not trained writes nothing and evaluates nothing, whatever training would.
+# A trainer that is not trained writes nothing and evaluates nothing, whatever training would; and
+# any model has the last exit, which is all that its construction asks for.
 _NOT_TRAINED: dict[str, Any] = {
     "report_to": [],
     "eval_strategy": "no",
     "load_best_model_at_end": False,
     "push_to_hub": False,
+    "sift_exit_layer": -1,
 }
 
 

@@ -56,6 +56,7 @@ def find_classes(data: Any, column: str, config: Any, trained: bool) -> Classes:
             f"label_column={column!r} holds nothing but {labels[0]!r}; classification needs two "
             "classes or more"
         )
+    config.problem_type = None  # of one class a row, whatever the head was trained for before
     numbers = range(len(names))
     ids = dict(zip(numbers if named else sorted(labels), numbers, strict=True))
     if trained:

@@ -63,8 +63,7 @@ def _groups(data: Any, column: str) -> Iterator[list[str]]:
     """Texts in order, as many at once as a tokenizer is fast with."""
     group: list[str] = []
     characters = 0
-    for row in data.select_columns([column]):
-        text = row[column]
+    for text in _texts(data, column):
         if not isinstance(text, str):
             raise ValueError(f"text_column={column!r} holds {text!r:.60}, which is no text")
         group.append(text)
@@ -74,3 +73,16 @@ def _groups(data: Any, column: str) -> Iterator[list[str]]:
             group, characters = [], 0
     if group:
         yield group
+
+
+def _texts(data: Any, column: str) -> Iterator[Any]:
+    rows = iter(data.select_columns([column]))
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # readers and decompressors raise what they like
+            why = error.__cause__ or error
+            raise ValueError(f"the dataset cannot be read to its end: {why!r}") from error
+        yield row[column]

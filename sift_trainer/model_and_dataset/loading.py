@@ -86,8 +86,8 @@ def load_model(
         return model, [f"model: {source.model}"]
     named = ", ".join(fresh[:_NAMED]) + (", ..." if len(fresh) > _NAMED else "")
     return model, [
-        f"model: {source.model}, in which {named} are not trained: scores by such a head say "
-        "little; probe a checkpoint of its training too"
+        f"model: {source.model}, which has no weights for {named}: scores by a head that is not "
+        "trained say little, unless a checkpoint has them"
     ]
 
 

@@ -102,6 +102,14 @@ def test_too_few_tokens(inputs: Path) -> None:
         blocks_of(data, "text", tokenizer, 8, wanted=100, labelled=True)
 
 
+def test_a_file_that_is_broken_behind_others(inputs: Path) -> None:
+    files = [str(inputs / "data" / name) for name in ("train.jsonl", "broken.jsonl")]
+    data = open_dataset(source(dataset=files), streaming=True)
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "causal_lm")
+    with pytest.raises(ValueError, match="cannot be read to its end"):
+        blocks_of(data, "text", tokenizer, 8, wanted=10_000, labelled=True)
+
+
 def test_rows_of_a_sorted_dataset_are_of_all_classes() -> None:
     data = Dataset.from_dict({"label": [number // 100 for number in range(500)]})
     rows, (note,) = chosen_rows(data, 50, seed=3)
@@ -213,4 +221,4 @@ def test_texts_are_classified_by_a_new_head_on_a_language_model(
         text = ["Ada has a lamp", "a lamp"][int(label)]
         ids = tokenizer(text).input_ids
         assert row.tolist() == ids + [tokenizer.pad_token_id] * (4 - len(ids))
-    assert "score.weight are not trained" in "\n".join(built.notes)
+    assert "has no weights for score.weight" in "\n".join(built.notes)
