@@ -128,7 +128,7 @@ class _Made:
 def _language(
     source: ModelAndDataset, task: str, config: Any, wanted: int, exits: Sequence[int]
 ) -> _Made:
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, config)
     if task == MASKED_LM and tokenizer.mask_token is None:
         raise ValueError(
             f"task={task!r} needs a tokenizer with a mask token, which that of "
@@ -151,7 +151,7 @@ def _language(
 def _texts(
     source: ModelAndDataset, task: str, config: Any, wanted: int, exits: Sequence[int], seed: int
 ) -> _Made:
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:

@@ -68,11 +68,12 @@ def _column(
     candidates = [name for name, kind in kinds.items() if kind in wanted]
     if len(candidates) == 1:
         return candidates[0]
-    found = f"{', '.join(candidates)} could be it" if candidates else "none is clearly it"
-    example = (candidates or [*kinds])[0]
+    found = "none is clearly it"
+    if candidates:
+        found = f"it could be {' or '.join(candidates)}"
     raise ValueError(
-        f"{field} is not given, and of the columns {', '.join(kinds)} {found}; write for example "
-        f"--{field} {example}"
+        f"{field} is not given, and {found}; the columns are {', '.join(kinds)}; write for example "
+        f"--{field} {(candidates or [*kinds])[0]}"
     )
 
 

@@ -4,6 +4,7 @@ Nothing that comes from elsewhere runs code: a model that brings its own is refu
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +27,21 @@ def load_configuration(source: ModelAndDataset) -> Any:
     )
 
 
-def load_tokenizer(source: ModelAndDataset) -> Any:
-    """Raises `ValueError` where neither the model nor ``tokenizer`` has one."""
+def load_tokenizer(source: ModelAndDataset, config: Any) -> Any:
+    """The model's tokenizer, or another.
+
+    Args:
+        config: of the model, which says what kind a vocabulary alone is of.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    place = source.tokenizer or str(source.model)
+    bare = Path(place).is_dir() and not (Path(place) / "config.json").is_file()
+    how = {"config": config} if bare else {}
     return _read(
-        lambda: AutoTokenizer.from_pretrained(
-            source.tokenizer or source.model, trust_remote_code=False
-        ),
-        f"tokenizer={source.tokenizer or source.model!r}",
+        lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **how),
+        f"tokenizer={place!r}",
         "give another with --tokenizer, such as the id of a model on the hub or a folder with a "
         "tokenizer.json",
     )

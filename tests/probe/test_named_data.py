@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
-from transformers import AutoTokenizer, BertConfig
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    ResNetConfig,
+    ResNetForImageClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.model_and_dataset import ModelAndDataset, build_trainer
@@ -17,6 +25,7 @@ from sift_trainer.model_and_dataset.class_labels import find_classes
 from sift_trainer.model_and_dataset.classification import chosen_rows
 from sift_trainer.model_and_dataset.columns import kinds_of, label_column, text_columns
 from sift_trainer.model_and_dataset.language import blocks_of
+from sift_trainer.model_and_dataset.loading import load_tokenizer, most_tokens
 from sift_trainer.model_and_dataset.opening import open_dataset
 
 TEXTS = [f"Ada has {number} lamps ." for number in range(12)]
@@ -117,6 +126,42 @@ def test_rows_of_a_sorted_dataset_are_of_all_classes() -> None:
     assert note.startswith("data: 50 rows drawn at random from 500")
     assert rows["label"] == chosen_rows(data, 50, seed=3)[0]["label"]
     assert chosen_rows(data, 500, seed=3)[0]["label"] == data["label"]
+
+
+def test_a_vocabulary_alone_is_of_the_models_kind(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nlamp\n")
+    tokenizer = load_tokenizer(source(tokenizer=str(tmp_path)), BertConfig())
+    assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (4, 0)
+    assert tokenizer("Lamp").input_ids == [2, 5, 3]
+
+
+def test_positions_that_a_model_keeps_for_padding(inputs: Path) -> None:
+    """RoBERTa's rows are shorter than its table by two; a tokenizer may take less."""
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "masked_lm")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    roberta = RobertaConfig(vocab_size=50, max_position_embeddings=34, intermediate_size=8, **sizes)
+    assert most_tokens(RobertaForMaskedLM(roberta), tokenizer) == 32
+    bert = BertConfig(vocab_size=50, max_position_embeddings=34, intermediate_size=8, **sizes)
+    assert most_tokens(BertForMaskedLM(bert), tokenizer) == 34
+    tokenizer.model_max_length = 20
+    assert most_tokens(BertForMaskedLM(bert), tokenizer) == 20
+
+
+def test_a_model_that_has_the_last_exit_only(inputs: Path, tmp_path: Path) -> None:
+    """A ResNet can be built for a probe, though training it with the default exit is refused."""
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    ResNetForImageClassification(ResNetConfig(**sizes)).save_pretrained(tmp_path / "resnet")
+    named = source(
+        model=str(tmp_path / "resnet"),
+        dataset=[str(inputs / "data" / "pictures")],
+        image_processor=str(inputs / "models" / "image_classification"),
+    )
+    args = SiftTrainingArguments(str(tmp_path), per_device_train_batch_size=2, use_cpu=True)
+    built = build_trainer(named, args, batches=2)
+    batch = next(iter(built.trainer.get_train_dataloader()))
+    assert batch["pixel_values"].shape == (4, 3, 16, 16)
+    assert set(batch) == {"pixel_values", "labels"}
+    assert built.trainer.model.config.id2label == {0: "apple", 1: "baby", 2: "bear"}
 
 
 @pytest.mark.parametrize(
