@@ -102,7 +102,7 @@ def build_trainer(
     wanted = batches * num_candidates(args.train_batch_size, args.sift_keep_ratio)
     set_seed(args.seed)
     if task in LANGUAGE_MODELLING:
-        made = _language(source, task, config, wanted, exits)
+        made = _language(source, task, config, wanted, exits, args.seed)
     elif task == IMAGE_CLASSIFICATION:
         made = _images(source, config, wanted, exits, args.seed)
     else:
@@ -126,7 +126,7 @@ class _Made:
 
 
 def _language(
-    source: ModelAndDataset, task: str, config: Any, wanted: int, exits: Sequence[int]
+    source: ModelAndDataset, task: str, config: Any, wanted: int, exits: Sequence[int], seed: int
 ) -> _Made:
     tokenizer = load_tokenizer(source, config)
     if task == MASKED_LM and tokenizer.mask_token is None:
@@ -141,7 +141,8 @@ def _language(
     notes += fit_vocabulary(model, tokenizer)
     _check_exits(model, exits)
     size = _row_length(source, model, tokenizer, _LONGEST_BLOCK)
-    rows, cut = blocks_of(data, column, tokenizer, size, wanted, labelled=task != MASKED_LM)
+    labelled = task != MASKED_LM
+    rows, cut = blocks_of(data, column, tokenizer, size, wanted, labelled, seed)
     collator = default_data_collator
     if task == MASKED_LM:
         collator = DataCollatorForLanguageModeling(tokenizer)

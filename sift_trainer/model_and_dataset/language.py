@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from sift_trainer.model_and_dataset.opening import is_streamed
+import torch
 
 _CHARACTERS = 500_000  # of texts that are tokenized in one call
 _TEXTS = 1000
 
 
 def blocks_of(
-    data: Any, column: str, tokenizer: Any, size: int, wanted: int, labelled: bool
+    data: Any, column: str, tokenizer: Any, size: int, wanted: int, labelled: bool, seed: int
 ) -> tuple[Any, list[str]]:
     """Rows of ``size`` tokens, and a note on how much of the dataset they are.
 
@@ -19,8 +19,9 @@ def blocks_of(
     it. They are read from the front until there are enough: the rest is neither read nor tokenized.
 
     Args:
-        wanted: the most rows that are made.
+        wanted: the most rows that are made; of more, so many at random.
         labelled: whether a row's labels are its tokens; else a collator masks some.
+        seed: of the draw.
 
     Raises:
         ValueError: for a value that is no text, or if all texts together make no two rows.
@@ -30,7 +31,11 @@ def blocks_of(
     rows: dict[str, list[list[int]]] = {}
     rest: dict[str, list[int]] = {}
     texts = made = 0
+    whole = True
     for group in _groups(data, column):
+        if made >= wanted:
+            whole = False
+            break
         encoded = tokenizer(group, verbose=False)  # that texts are longer than the model is no news
         texts += len(group)
         for name, values in encoded.items():
@@ -40,23 +45,21 @@ def blocks_of(
             rows.setdefault(name, []).extend(cut)
             rest[name] = joined[end:]
         made = len(rows["input_ids"])
-        if made >= wanted:
-            break
     if made < 2:
         raise ValueError(
             f"max_length={size} tokens: the {texts} texts of column {column!r} are no more than "
             f"{made} such blocks; use a smaller --max_length, or more data"
         )
-    rows = {name: values[:wanted] for name, values in rows.items()}
+    note = f"data: {min(made, wanted):,} blocks of {size} tokens"
+    if made > wanted:
+        draw = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(made, generator=draw)[:wanted].tolist()
+        rows = {name: [values[row] for row in drawn] for name, values in rows.items()}
+        note += f", drawn at random from {made:,},"
     if labelled:
         rows["labels"] = [list(block) for block in rows["input_ids"]]
-    kept = min(made, wanted)
-    whole = f"all {texts:,} texts" if made < wanted else f"the first {texts:,} texts"
-    if made >= wanted and not is_streamed(data):
-        whole += f" of {len(data):,}"
-    unread = "" if made < wanted else "; what comes after them was not read"
-    note = f"data: {kept:,} blocks of {size} tokens, cut from {whole} in column {column}{unread}"
-    return Dataset.from_dict(rows), [note]
+    note += f" of {'all' if whole else 'the first'} {texts:,} texts in column {column}"
+    return Dataset.from_dict(rows), [note if whole else f"{note}; those behind were not prepared"]
 
 
 def _groups(data: Any, column: str) -> Iterator[list[str]]:

@@ -68,7 +68,7 @@ def test_as_a_user_runs_it(inputs: Path, tmp_path: Path) -> None:
             "masked_lm",
             "train.txt",
             {"max_length": 16, "bf16": "true"},
-            ["task: masked-lm", "data: 40 blocks of 16 tokens, cut from the first"],
+            ["task: masked-lm", "data: 40 blocks of 16 tokens, drawn at random from"],
         ),
         (
             "sentence_classification",
@@ -102,8 +102,8 @@ def test_losses_are_those_of_a_plain_loop(
 
     A checkpoint's weights are in place of those that a model was freshly initialized with.
     """
-    size, rows, folder = 12, 40, inputs / "models" / "causal_lm"
-    options = {"max_length": size, "batches": 5, "gradient_batches": 0, "exits": -1}
+    size, rows, folder = 15, 120, inputs / "models" / "causal_lm"
+    options = {"max_length": size, "batches": 15, "gradient_batches": 0, "exits": -1}
     argv = command(inputs, "causal_lm", "train.jsonl", **options)
     if from_checkpoint:
         argv += ["--from_config", "--checkpoint", str(folder), "--seed", "7"]
@@ -113,6 +113,7 @@ def test_losses_are_those_of_a_plain_loop(
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     lines = (inputs / "data" / "train.jsonl").read_text().splitlines()
     tokens = [token for line in lines for token in tokenizer(json.loads(line)["text"]).input_ids]
+    assert len(tokens) == rows * size  # so that all rows are scored, and none is left out
     losses = []
     for start in range(0, rows * size, size):
         block = torch.tensor([tokens[start : start + size]])

@@ -94,21 +94,34 @@ def test_no_more_texts_are_read_than_needed(inputs: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "causal_lm")
     data = IterableDataset.from_generator(texts)
-    rows, (note,) = blocks_of(data, "text", tokenizer, 8, wanted=100, labelled=True)
+    rows, (note,) = blocks_of(data, "text", tokenizer, 8, wanted=100, labelled=True, seed=0)
     assert len(rows) == 100
-    assert len(read) <= 2000
-    assert "from the first 1,000 texts" in note
-    assert "not read" in note
-    one_after_the_other = [token for row in rows for token in row["input_ids"]]
-    assert one_after_the_other == (tokenizer("Ada has a red lamp").input_ids * 160)
+    assert len(read) <= 2001
+    assert "100 blocks of 8 tokens, drawn at random from 625, of the first 1,000 texts" in note
+    joined = tokenizer("Ada has a red lamp").input_ids * 3
+    cuts = [joined[start : start + 8] for start in range(5)]
+    assert {tuple(block) for block in rows["input_ids"]} == {tuple(cut) for cut in cuts}
     assert rows["labels"] == rows["input_ids"]
+
+
+def test_blocks_of_all_texts_are_the_texts_one_after_the_other(inputs: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "causal_lm")
+    texts = ["Ada has a red lamp", "Bela has", "a table . . ."] * 5
+    data = Dataset.from_dict({"text": texts})
+    rows, (note,) = blocks_of(data, "text", tokenizer, 8, wanted=99, labelled=False, seed=0)
+    joined = [token for text in texts for token in tokenizer(text).input_ids]
+    assert [token for block in rows["input_ids"] for token in block] == joined[
+        : len(joined) // 8 * 8
+    ]
+    assert note == f"data: {len(joined) // 8} blocks of 8 tokens of all 15 texts in column text"
+    assert "labels" not in rows.column_names
 
 
 def test_too_few_tokens(inputs: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "causal_lm")
     data = Dataset.from_dict({"text": ["Ada has a lamp"]})
     with pytest.raises(ValueError, match="max_length=8 tokens: the 1 texts of column 'text'"):
-        blocks_of(data, "text", tokenizer, 8, wanted=100, labelled=True)
+        blocks_of(data, "text", tokenizer, 8, wanted=100, labelled=True, seed=0)
 
 
 def test_a_file_that_is_broken_behind_others(inputs: Path) -> None:
@@ -116,7 +129,7 @@ def test_a_file_that_is_broken_behind_others(inputs: Path) -> None:
     data = open_dataset(source(dataset=files), streaming=True)
     tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "causal_lm")
     with pytest.raises(ValueError, match="cannot be read to its end"):
-        blocks_of(data, "text", tokenizer, 8, wanted=10_000, labelled=True)
+        blocks_of(data, "text", tokenizer, 8, wanted=10_000, labelled=True, seed=0)
 
 
 def test_rows_of_a_sorted_dataset_are_of_all_classes() -> None:
