@@ -25,7 +25,7 @@ from sift_trainer.model_and_dataset.class_labels import find_classes
 from sift_trainer.model_and_dataset.classification import chosen_rows
 from sift_trainer.model_and_dataset.columns import kinds_of, label_column, text_columns
 from sift_trainer.model_and_dataset.language import blocks_of
-from sift_trainer.model_and_dataset.loading import load_tokenizer, most_tokens
+from sift_trainer.model_and_dataset.loading import fit_vocabulary, load_tokenizer, most_tokens
 from sift_trainer.model_and_dataset.opening import open_dataset
 
 TEXTS = [f"Ada has {number} lamps ." for number in range(12)]
@@ -146,6 +146,18 @@ def test_a_vocabulary_alone_is_of_the_models_kind(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(source(tokenizer=str(tmp_path)), BertConfig())
     assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (4, 0)
     assert tokenizer("Lamp").input_ids == [2, 5, 3]
+
+
+def test_tokens_that_are_new_to_the_model(inputs: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / "masked_lm")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer) - 3, intermediate_size=8, **sizes))
+    assert fit_vocabulary(model, tokenizer) == [
+        "vocabulary: 3 tokens of the tokenizer are new to the model"
+    ]
+    batch = tokenizer(" ".join(tokenizer.get_vocab()), return_tensors="pt")
+    assert model(**batch).logits.shape[-1] == len(tokenizer)
+    assert fit_vocabulary(model, tokenizer) == []
 
 
 def test_positions_that_a_model_keeps_for_padding(inputs: Path) -> None:
