@@ -159,6 +159,13 @@ ALLOWED: dict[str, set[str]] = {
         "theory",
         "trainer",
     },
+    # from names to a trainer
+    "model_and_dataset": {
+        "__init__",
+        "early_exit",
+        "model_and_dataset",
+        "selection",
+    },
     # from run folders to a page
     "reporting": {
         "atomic_write",
@@ -171,10 +178,12 @@ ALLOWED: dict[str, set[str]] = {
         "tables",
     },
     "commands": {
+        "__init__",
         "commands",
         "config",
         "experiments",
         "image_classification",
+        "model_and_dataset",
         "plots",
         "pretraining",
         "probe",

@@ -1,12 +1,19 @@
-"""``sift-trainer probe --config FILE``: would sifting pay for the runs of a configuration?"""
+"""``sift-trainer probe``: would sifting pay for the runs of a configuration, or for a model and a
+dataset?"""
 
 import argparse
-from dataclasses import fields
+import os
+from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sift_trainer.model_and_dataset import ModelAndDataset
+
 if TYPE_CHECKING:
+    from sift_trainer import SiftTrainer
     from sift_trainer.experiments.training import Experiment
+    from sift_trainer.probe import ProbeResult
 
 
 def add_to(commands: Any) -> None:
@@ -14,12 +21,13 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "probe",
         help="whether sifting would pay, and by what, before a run",
+        usage="%(prog)s (--config FILE | --model MODEL --dataset DATA) [options] [--FIELD VALUE]",
         description="Measure on a few hundred batches of candidates what scoring costs and what "
         "the chosen rows bring, for every exit, criterion and token fraction. Nothing is trained.",
-        epilog="Fields of the configuration go on the command line too: --max_length 64.",
+        epilog="Fields of a configuration go on the command line too: --max_length 64.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="of the runs, as YAML")
+    parser.add_argument("--config", metavar="FILE", help="of the runs, as YAML")
     parser.add_argument(
         "--run",
         dest="run_name",
@@ -29,7 +37,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
-        help="weights to probe at, and AdamW's second moments; default: freshly initialized",
+        help="weights to probe at, and AdamW's second moments; default: as a training would begin",
     )
     parser.add_argument(
         "--exits", metavar="K", type=int, nargs="+", help="exit layers, -1: last; default: all"
@@ -59,8 +67,25 @@ def add_to(commands: Any) -> None:
         help="no batch is begun after; default: 600",
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="default: probe/ in the run's output_dir"
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="default: probe/ in the run's output_dir, or for a model and a dataset in the working "
+        "directory",
     )
+    named = parser.add_argument_group(
+        "a model and a dataset instead of a configuration",
+        "With any field of SiftTrainingArguments, such as --per_device_train_batch_size 16 --bf16 "
+        "true --sift_keep_ratio 0.25.",
+    )
+    for each in fields(ModelAndDataset):
+        # They are only told apart from a configuration's here; parse_config gives them their types.
+        kind: dict[str, Any] = {"metavar": each.name.rpartition("_")[2].upper()}
+        if each.name == "dataset":
+            kind["nargs"] = "+"
+        if each.name == "from_config":
+            kind = {"nargs": "?", "const": "true", "metavar": "BOOL"}
+        named.add_argument(f"--{each.name}", help=each.metadata["help"], **kind)
     parser.set_defaults(run=run, takes_overrides=True)
 
 
@@ -68,28 +93,84 @@ def run(flags: argparse.Namespace) -> None:
     """Probe, then write and print what was found.
 
     Raises:
-        ValueError: for a configuration, a run or a checkpoint that cannot be probed.
+        ValueError: for a configuration, a model, data or a checkpoint that cannot be probed.
         ImportError: for a missing extra.
-        OSError: for what cannot be written.
+        OSError: for what cannot be read or written.
     """
-    # Imported here: the other commands need neither a trainer nor the extras of data.
-    from sift_trainer.config import parse_config
-    from sift_trainer.experiments.one_run import sifting_run, trainer_of
+    # Imported here, as in the functions below: the other commands need none of it.
     from sift_trainer.plots import require_matplotlib
-    from sift_trainer.probe import probe, write_report
+    from sift_trainer.probe import write_report
     from sift_trainer.probe.report import in_words
 
     require_matplotlib()
+    if flags.config is not None:
+        result, output = _of_a_configuration(flags)
+    elif flags.model is not None or flags.dataset is not None:
+        result, output = _of_a_model_and_dataset(flags)
+    else:
+        raise ValueError(
+            "there is nothing to probe; give --config FILE, or --model MODEL and --dataset DATA"
+        )
+    files = write_report(result, output)
+    print(in_words(result))
+    print(f"written: {', '.join(map(str, files))}\n\n{result.recommendation}")
+
+
+def _of_a_configuration(flags: argparse.Namespace) -> tuple["ProbeResult", Path]:
+    from sift_trainer.config import parse_config
+    from sift_trainer.experiments.one_run import sifting_run, trainer_of
+
+    named = _named(flags)
+    _refuse_both(flags.config, named, set(named) - {"model"})
     experiment = _experiment_of(flags.config)
-    config = parse_config(experiment.kinds, ["--config", flags.config, *flags.overrides])
+    # Some configurations have fields of these names, such as the dataset of the ResNet's.
+    own = {each.name for kind in experiment.kinds for each in fields(kind)}
+    _refuse_both(flags.config, named, own)
+    argv = ["--config", flags.config, *_argv(named), *flags.overrides]
+    config = parse_config(experiment.kinds, argv)
     experiment.check(config)
     name = sifting_run(experiment, config, flags.run_name)
     settings = experiment.settings(*config.runs[name])
     if hasattr(settings, "duration"):
         # A run that takes as long as another needs that one to be finished; to probe it does not.
         settings = settings._replace(duration=type(settings.duration)())
-    trainer = trainer_of(experiment, name, settings)
-    result = probe(
+    output = flags.output or Path(settings.args.output_dir) / name / "probe"
+    _check_writable(output)
+    return _probed(trainer_of(experiment, name, settings), flags), output
+
+
+def _of_a_model_and_dataset(flags: argparse.Namespace) -> tuple["ProbeResult", Path]:
+    from sift_trainer import SiftTrainingArguments
+    from sift_trainer.config import parse_config
+    from sift_trainer.model_and_dataset import build_trainer
+    from sift_trainer.probe import check_settings
+
+    if flags.run_name is not None:
+        raise ValueError(f"--run {flags.run_name} is of a configuration; leave it out")
+    argv = [*_argv(_named(flags)), *flags.overrides]
+    source, args = parse_config((ModelAndDataset, SiftTrainingArguments), argv).instances
+    check_settings(
+        args,
+        flags.checkpoint,
+        flags.criteria,
+        flags.fractions,
+        flags.batches,
+        max_seconds=flags.max_seconds,
+    )
+    output = flags.output or Path("probe")
+    _check_writable(output)
+    batches = flags.batches + max(0, min(flags.gradient_batches, flags.batches))
+    with TemporaryDirectory() as folder:  # a Trainer makes its output_dir, and leaves it empty here
+        args = replace(args, output_dir=folder)
+        built = build_trainer(source, args, batches, flags.exits or ())
+        result = _probed(built.trainer, flags)
+    return replace(result, notes=(*built.notes, *result.notes)), output
+
+
+def _probed(trainer: "SiftTrainer", flags: argparse.Namespace) -> "ProbeResult":
+    from sift_trainer.probe import probe
+
+    return probe(
         trainer,
         flags.checkpoint,
         flags.exits,
@@ -99,9 +180,40 @@ def run(flags: argparse.Namespace) -> None:
         gradient_batches=flags.gradient_batches,
         max_seconds=flags.max_seconds,
     )
-    files = write_report(result, flags.output or Path(trainer.args.output_dir) / "probe")
-    print(in_words(result))
-    print(f"written: {', '.join(map(str, files))}\n\n{result.recommendation}")
+
+
+def _named(flags: argparse.Namespace) -> dict[str, list[str]]:
+    """The fields of `ModelAndDataset` that are on the command line."""
+    given = {each.name: getattr(flags, each.name) for each in fields(ModelAndDataset)}
+    return {
+        name: values if isinstance(values, list) else [values]
+        for name, values in given.items()
+        if values is not None
+    }
+
+
+def _argv(named: dict[str, list[str]]) -> list[str]:
+    return [text for name, values in named.items() for text in (f"--{name}", *values)]
+
+
+def _refuse_both(config: str, named: dict[str, list[str]], but: set[str]) -> None:
+    """Refuse what names a model or a dataset beside a configuration, but for some fields."""
+    for name, values in named.items():
+        if name not in but:
+            raise ValueError(
+                f"--config {config} and --{name} {' '.join(values)} exclude each other: a "
+                "configuration has its own model and data; leave one of the two out"
+            )
+
+
+def _check_writable(folder: Path) -> None:
+    """Better before the probe than after."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(
+            f"--output {folder} cannot be written: {there} is no folder that is writable; give "
+            "another, such as --output probe"
+        )
 
 
 def _experiment_of(file: str) -> "Experiment[Any, Any]":

@@ -1,6 +1,6 @@
 """Would sifting pay, and by what? Figures and a recommendation before a run; nothing is trained."""
 
-from sift_trainer.probe.probing import probe
+from sift_trainer.probe.probing import check_settings, probe
 from sift_trainer.probe.report import write_report
 from sift_trainer.probe.results import Choice, Descent, Figures, GradientNorms, ProbeResult
 
@@ -10,6 +10,7 @@ __all__ = [
     "Figures",
     "GradientNorms",
     "ProbeResult",
+    "check_settings",
     "probe",
     "write_report",
 ]

@@ -17,6 +17,17 @@ _WEIGHTS = "model.safetensors"
 _OPTIMIZER = "optimizer.pt"
 
 
+def weights_file(folder: str | Path) -> Path:
+    """The weights of a checkpoint; raises `ValueError` where there are none."""
+    file = Path(folder) / _WEIGHTS
+    if not file.is_file():
+        raise ValueError(
+            f"checkpoint={str(folder)!r} has no {_WEIGHTS}; give the folder of a checkpoint, such "
+            "as runs/mine/checkpoint-500"
+        )
+    return file
+
+
 @contextmanager
 def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
     """Within the context the model has the weights and buffers of a checkpoint; None: its own.
@@ -27,12 +38,7 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    file = Path(folder) / _WEIGHTS
-    if not file.is_file():
-        raise ValueError(
-            f"checkpoint={str(folder)!r} has no {_WEIGHTS}; give the folder of a checkpoint, such "
-            "as runs/mine/checkpoint-500"
-        )
+    file = weights_file(folder)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         try:

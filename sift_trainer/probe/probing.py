@@ -7,12 +7,13 @@ from contextlib import closing
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from sift_trainer import theory
+from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.batch import Batch, num_rows
 from sift_trainer.measuring.kept_state import untouched
-from sift_trainer.probe.checkpoint import adam_scales, weights_of
+from sift_trainer.probe.checkpoint import adam_scales, weights_file, weights_of
 from sift_trainer.probe.choices import Scorers
 from sift_trainer.probe.collecting import Collector
 from sift_trainer.probe.figures import Notes, attempt
@@ -23,6 +24,7 @@ from sift_trainer.selection import num_kept
 from sift_trainer.trainer import SiftMixin
 
 _FOR_TIMING = 0.25
+_ALONE = "a probe is of one process without DeepSpeed and FSDP; start it without a launcher"
 
 
 def probe(
@@ -62,7 +64,8 @@ def probe(
         ValueError: for a trainer, exit, criterion or checkpoint that cannot be probed, and where
             fewer than two batches could be measured.
     """
-    _check(trainer, batches, rounds, max_seconds)
+    _check_trainer(trainer)
+    check_settings(trainer.args, checkpoint, criteria, fractions, batches, rounds, max_seconds)
     begin = time.monotonic()
     notes: Notes = {}
     progress = tqdm(total=batches, desc="probing", disable=trainer.args.disable_tqdm)
@@ -126,26 +129,50 @@ def probe(
     )
 
 
-def _check(trainer: SiftMixin, batches: int, rounds: int, max_seconds: float) -> None:
-    if not isinstance(trainer, SiftMixin):
-        raise TypeError(
-            f"trainer is a {type(trainer).__name__}, which cannot score; give a SiftTrainer"
-        )
-    ratio = trainer.sift.sift_keep_ratio
+def check_settings(
+    args: TrainingArguments,
+    checkpoint: str | Path | None = None,
+    criteria: Sequence[str] | None = None,
+    fractions: Sequence[float] = (1.0,),
+    batches: int = 200,
+    rounds: int = 1,
+    max_seconds: float = 600.0,
+) -> None:
+    """Refuse what `probe` cannot do, before there is a model.
+
+    Args:
+        args: of the trainer; the others are those of `probe`.
+
+    Raises:
+        ValueError: naming the field, its value and what it accepts.
+    """
+    ratio = sift_arguments(args).sift_keep_ratio
     if ratio == 1:
         raise ValueError(
             f"sift_keep_ratio={ratio:g} leaves nothing to choose; use one below 1, such as 0.5"
         )
-    if trainer.args.world_size > 1 or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
-        raise ValueError(
-            f"world_size={trainer.args.world_size}: a probe is of one process without DeepSpeed "
-            "and FSDP; start it without a launcher"
-        )
+    if args.world_size > 1:
+        raise ValueError(f"world_size={args.world_size}: {_ALONE}")
     for name, value, least in (("batches", batches, 2), ("rounds", rounds, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number of {least} or more")
     if not 0 < max_seconds < math.inf:
         raise ValueError(f"max_seconds={max_seconds:g} must be positive, such as 600")
+    for criterion in criteria or ():
+        SiftArguments(sift_criterion=criterion)
+    for fraction in fractions:
+        SiftArguments(sift_token_fraction=fraction)
+    if checkpoint is not None:
+        weights_file(checkpoint)
+
+
+def _check_trainer(trainer: SiftMixin) -> None:
+    if not isinstance(trainer, SiftMixin):
+        raise TypeError(
+            f"trainer is a {type(trainer).__name__}, which cannot score; give a SiftTrainer"
+        )
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        raise ValueError(f"the trainer has DeepSpeed or FSDP: {_ALONE}")
 
 
 def _candidates(trainer: SiftMixin) -> Generator[Batch, None, None]:

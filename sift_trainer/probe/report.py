@@ -51,7 +51,7 @@ def in_words(result: ProbeResult) -> str:
         _table(result, _ORDER).rstrip(),
         limits,
         _table(result, _WORTH).rstrip(),
-        f"Not there, or in part:\n\n{notes}".rstrip() if notes else "",
+        f"Notes:\n\n{notes}".rstrip() if notes else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -90,9 +90,32 @@ def test_mistakes_end_in_one_line(
 def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "is not a file" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main(["probe"])
-    assert "--config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--model", "bert"], "--model bert exclude each other"),
+        (["--dataset", "a.txt", "b.txt"], "--dataset a.txt b.txt exclude each other"),
+        (["--task", "masked-lm"], "--task masked-lm exclude each other"),
+    ],
+)
+def test_a_configuration_has_its_own_model_and_data(
+    more: list[str], named: str, quickstart: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*quickstart, *more]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_fields_of_a_configuration_that_have_the_same_names(
+    quickstart: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``max_length`` is of both; so is ``dataset`` for images."""
+    assert main([*quickstart, "--max_length", "1"]) == 2
+    assert "max_length=1" in capsys.readouterr().err
+    images = ["probe", "--config", str(RESNET50 / "table_2.yaml"), "--use_cpu", "true"]
+    assert main([*images, "--dataset", "pictures"]) == 2
+    assert "dataset='pictures'" in capsys.readouterr().err
 
 
 def test_help_loads_no_experiment() -> None:
@@ -106,3 +129,4 @@ def test_help_loads_no_experiment() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     assert "--max_seconds" in done.stdout
+    assert "--text_column" in done.stdout
