@@ -42,7 +42,7 @@ def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str
         adapter: the dotted path of the ``nn.ModuleList`` of blocks, which must all map hidden
             states of one shape to the same shape, or an `ExitAdapter` subclass.
 
-    Example::
+    Example:
 
         register_exit(MyNet, "encoder.blocks")
     """

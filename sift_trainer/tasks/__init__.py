@@ -40,7 +40,7 @@ _TRANSCRIBERS = set(modeling_auto.MODEL_FOR_CTC_MAPPING_NAMES.values())
 
 def register_task(model_class: type[nn.Module], task: Task) -> None:
     """Say what models of ``model_class`` (and its subclasses) predict, where it is not one class id
-    per prediction::
+    per prediction:
 
         register_task(MyNet, Regression())
     """

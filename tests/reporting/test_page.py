@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,18 +10,8 @@ import pytest
 
 from sift_trainer.reporting import build_report
 from sift_trainer.reporting.page import Heading, Items, Table, Text, to_html, to_markdown
+from tests import browser
 from tests.reporting.made_up import PLAIN, resnet, seeds_of_table_1, write_run
-
-PHONE = (390, 844)
-CHROMIUM = shutil.which("chromium")
-
-
-def browser_runs() -> bool:
-    """Not where the name is there for a package that is not."""
-    if CHROMIUM is None:
-        return False
-    asked = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, timeout=60)
-    return asked.returncode == 0 and "Chromium" in asked.stdout
 
 
 class Parts(HTMLParser):
@@ -134,27 +122,17 @@ def browse(page: Path, folder: Path, size: tuple[int, int]) -> dict[str, object]
         f'style="border:0" srcdoc="{html.escape(page.read_text())}"></iframe>'
         f"<script>onload = () => {{ {script} }}</script></body>"
     )
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars"
-    flags += " --disable-background-networking --disable-component-update --disable-sync"
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            *(CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}"),
-            *("--virtual-time-budget=10000", "--dump-dom", frame.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = browser.browse(frame.as_uri(), folder)
     found = re.search(r'<body data-seen="([^"]*)"', done.stdout)
     assert found, done.stdout[-2000:] + done.stderr[-2000:]
     seen: dict[str, object] = json.loads(html.unescape(found[1]))
     return seen
 
 
-@pytest.mark.skipif(not browser_runs(), reason="no chromium on PATH that runs, to look with")
-@pytest.mark.parametrize("size", [PHONE, (320, 568), (1280, 800)], ids=["phone", "small", "desk"])
+@browser.needs_browser
+@pytest.mark.parametrize(
+    "size", [browser.PHONE, browser.SMALL, browser.DESK], ids=["phone", "small", "desk"]
+)
 def test_a_browser_shows_it_without_scrolling_sideways(
     report: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
@@ -163,7 +141,7 @@ def test_a_browser_shows_it_without_scrolling_sideways(
     assert seen["width"] == size[0]  # wide tables scroll in boxes of their own
     assert isinstance(seen["right"], (int, float))
     assert seen["right"] <= size[0]
-    if size == PHONE:
+    if size == browser.PHONE:
         assert isinstance(seen["scrolling"], int)
         assert seen["scrolling"] > 3
     assert seen["images"] == [True] * 6
