@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from sift_trainer import SiftTrainer
@@ -85,10 +85,7 @@ def performance(folder: Path) -> Names:
 
 
 def probe(folder: Path) -> Names:
-    saved = quick("runs/mine", save_strategy="steps", save_steps=FEW, max_steps=FEW)
-    Trainer(bert(), TrainingArguments(**saved), train_dataset=Rows(64)).train()
-    Path(f"runs/mine/checkpoint-{FEW}").rename("runs/mine/checkpoint-5000")
-    return {"trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(72))}
+    return {"model": bert(), "args": TrainingArguments(**quick(folder)), "data": Rows(72)}
 
 
 def recipe(folder: Path) -> Names:

@@ -177,7 +177,8 @@ def torchrun(arguments: Arguments) -> None:
 
 
 def sift_trainer(arguments: Arguments) -> None:
-    """`report` runs. `probe` is taken to where the trainer would be made."""
+    """`report` runs. `probe` is taken to where the trainer would be made; models and data are not
+    read."""
     from sift_trainer.commands import main, probe
 
     words = [word.strip("[]") for word in arguments]  # what may be left out, in a synopsis
@@ -190,10 +191,16 @@ def sift_trainer(arguments: Arguments) -> None:
 
 
 def _probe(flags: argparse.Namespace) -> None:
-    from sift_trainer.commands.probe import _experiment_of
+    from sift_trainer import SiftTrainingArguments
+    from sift_trainer.commands.probe import _argv, _experiment_of, _named
     from sift_trainer.config import parse_config
     from sift_trainer.experiments.one_run import sifting_run
+    from sift_trainer.model_and_dataset import ModelAndDataset
 
+    if flags.config is None:
+        argv = [*_argv(_named(flags)), *flags.overrides, *HERE]
+        parse_config((ModelAndDataset, SiftTrainingArguments), argv)
+        return
     experiment = _experiment_of(flags.config)
     config = parse_config(experiment.kinds, ["--config", flags.config, *flags.overrides, *HERE])
     experiment.check(config)

@@ -50,6 +50,8 @@ WRONG = {
     "folders of a report": "sift-trainer report runs/nothing",
     "a flag of a report": "sift-trainer report runs --accuracy 0.64",
     "a flag of the probe": "sift-trainer probe --config configs/quickstart.yaml --batch 2 --x 1",
+    "a field of a probe": "sift-trainer probe --model gpt2 --dataset a.csv --keep_ratio 0.5",
+    "a task of a probe": "sift-trainer probe --model gpt2 --dataset a.csv --task translation",
     "the run of a probe": "sift-trainer probe --config configs/quickstart.yaml --run naive",
     "a subcommand": "sift-trainer prove --config configs/quickstart.yaml",
     "a field in a reader's script": "python run_mlm.py ... --sift_exit 2",
