@@ -44,6 +44,7 @@ def check_setup(
             "it was sifted; start one process per GPU with `accelerate launch`, or show it one "
             "with CUDA_VISIBLE_DEVICES=0"
         )
+    check_audits(sift, args)
     check_batch_size(sift, batch_size)
     if args.accelerator_config.split_batches:
         check_shared_batch(sift, batch_size, args.world_size)
@@ -61,6 +62,19 @@ def check_setup(
         check_routing(model)
         exit_at(model, sift.sift_exit_layer)
         task_of(model).criterion(sift.sift_criterion)
+
+
+def check_audits(sift: SiftArguments, args: TrainingArguments) -> None:
+    """Refuse the one kind of checkpointed activations through which audits cannot look."""
+    how = args.gradient_checkpointing_kwargs or {}
+    if sift.sift_keep_ratio == 1 or not sift.sift_audit_steps or not args.gradient_checkpointing:
+        return
+    if how.get("use_reentrant"):
+        raise ValueError(
+            f"sift_audit_steps={sift.sift_audit_steps} takes gradients beside the training's, "
+            "which use_reentrant=True does not allow; use "
+            "gradient_checkpointing_kwargs={'use_reentrant': False}, which is the default"
+        )
 
 
 def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:

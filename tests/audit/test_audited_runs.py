@@ -104,6 +104,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "accumulation": {"gradient_accumulation_steps": 2},
     "warm-up": {"sift_warmup_steps": 3},
     "head everywhere": {"sift_masked_only_head": False},
+    "compiled": {"torch_compile": True, "torch_compile_backend": "aot_eager"},
+    "activations computed again": {"gradient_checkpointing": True},
+    "bf16": {"bf16": True},
     "label smoothing": {"label_smoothing_factor": 0.1},
 }
 
@@ -224,3 +227,10 @@ def test_a_batch_too_small_to_hold_rows_out(tmp_path: Path) -> None:
     """Of two candidates one is held out, and of the other nothing is left to drop."""
     lines = audited(train(tmp_path, bert(), sift_audit_steps=1, per_device_train_batch_size=1))
     assert all("overlap" in line and "descent_kept" not in line for line in lines)
+
+
+def test_activations_that_audits_cannot_look_through_are_refused(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"gradient_checkpointing_kwargs": {"use_reentrant": True}}
+    args = arguments(tmp_path, sift_audit_steps=2, gradient_checkpointing=True, **how)
+    with pytest.raises(ValueError, match=r"sift_audit_steps=2 .*'use_reentrant': False"):
+        SiftTrainer(bert(), args, train_dataset=Rows(40))

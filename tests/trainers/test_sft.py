@@ -207,6 +207,17 @@ def test_what_is_logged_is_of_the_kept_rows(tmp_path: Path) -> None:
         assert found["sift/candidates"] == DRAWN * step
 
 
+def test_audits_leave_the_run_as_it_is(tmp_path: Path) -> None:
+    samples, rows = prompts_and_completions()
+    by_hand = causal()
+    expected = loop(by_hand, rows, 1)
+    trainer = made(tmp_path, causal(), samples, sift_audit_steps=1)
+    trainer.train()
+    assert_same(trainer, by_hand, expected)
+    logged = [log for log in trainer.state.log_history if "loss" in log]
+    assert all({"sift_audit/descent_kept", "sift_audit/overlap"} <= set(log) for log in logged)
+
+
 def test_dynamic_fine_tuning_trains_its_loss_and_sifts_by_the_models(tmp_path: Path) -> None:
     samples, rows = prompts_and_completions()
     by_hand = causal()
