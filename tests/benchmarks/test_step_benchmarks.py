@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import all_steps
+import audit_cost
 import criteria
 import growth
 import input_pipeline
@@ -55,6 +56,13 @@ def test_step_time(run) -> None:
         if "overhead" in row:
             assert finite(row, "overhead", "counted_overhead", "sampling_seconds")
     assert rows["stock Trainer"]["ratio_to_stock"] == 1
+
+
+def test_audit_cost(run) -> None:
+    """The first audit is a warm-up."""
+    (row,) = run(audit_cost.main, *SIZE, "--rounds", "2")["audits"]
+    assert row["rounds"] == 2
+    assert finite(row, "audit_seconds", "step_seconds", "audit_steps", "scoring_share", "overhead")
 
 
 def test_peak_memory_is_of_the_process(capfd) -> None:
