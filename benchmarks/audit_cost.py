@@ -1,6 +1,6 @@
 """What an audit takes: its seconds over those of a sifted step, of one run that audits often.
 
-    python benchmarks/audit_cost.py --hidden 256 --layers 8 --vocabulary 8000
+python benchmarks/audit_cost.py --hidden 256 --layers 8 --vocabulary 8000
 """
 
 import sys
