@@ -189,6 +189,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; what was learned of the model in an earlier run is asked again."""
         self._sifted_model = None
+        self._detached_callback.reset()
         return super().train(*args, **kwargs)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
@@ -229,15 +230,17 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
         if self._sifter is not None:
             self._sifter.check_none_lost()
-        measured = self.sift_callback is not self._detached_callback
+        callback = self.sift_callback
+        measured = callback is not self._detached_callback
         if measured and "loss" in logs:
-            logs.update(self.sift_callback.metrics())
-            logs.update(audit_metrics(self.sift_callback.audits))
-            self.sift_callback.audits.clear()
-            if self.sift.sift_gate is not None:
-                logs["sift/gate_open"] = float(self.sift_callback.gate.is_open)
+            logs.update(callback.metrics())
         elif measured and "train_runtime" in logs:
-            logs.update(self.sift_callback.totals())
+            logs.update(callback.totals())
+        if "loss" in logs and self._auditor is not None:
+            logs.update(audit_metrics(callback.audits))
+            callback.audits.clear()
+            if self.sift.sift_gate is not None:
+                logs["sift/gate_open"] = float(callback.gate.is_open)
         super().log(logs, *args, **kwargs)
 
 

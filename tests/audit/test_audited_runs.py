@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.trainer_utils import get_last_checkpoint
 
-from sift_trainer import SiftTrainer, early_exit, per_sample_loss
+from sift_trainer import SiftCallback, SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.adam import AdamScales
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.probe.checkpoint import adam_scales
@@ -234,3 +234,12 @@ def test_activations_that_audits_cannot_look_through_are_refused(tmp_path: Path)
     args = arguments(tmp_path, sift_audit_steps=2, gradient_checkpointing=True, **how)
     with pytest.raises(ValueError, match=r"sift_audit_steps=2 .*'use_reentrant': False"):
         SiftTrainer(bert(), args, train_dataset=Rows(40))
+
+
+def test_audits_are_logged_without_the_callback(tmp_path: Path) -> None:
+    args = arguments(tmp_path, sift_audit_steps=2)
+    trainer = SiftTrainer(bert(), args, train_dataset=Rows(400))
+    trainer.remove_callback(SiftCallback)
+    trainer.train()
+    assert len(audited(trainer)) == 2
+    assert not trainer.sift_callback.audits
