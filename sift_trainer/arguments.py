@@ -12,6 +12,9 @@ from sift_trainer.gate import GATES
 from sift_trainer.scoring import CRITERIA
 from sift_trainer.selection import MAX_BETA, SELECTORS
 
+HELD_OUT = ("candidates", "evaluation")
+"""Rows towards whose loss audits look."""
+
 
 @dataclass
 class SiftArguments(ArgumentsMixin):
@@ -66,6 +69,13 @@ class SiftArguments(ArgumentsMixin):
         metadata={
             "help": "Every n steps, log how the choice goes with exact losses and what updates by "
             "the kept rows bring, beside random ones; 0 = never. Changes nothing in the run."
+        },
+    )
+    sift_held_out: str = field(
+        default="candidates",
+        metadata={
+            "help": "What audits look towards: half of the step's candidates, or 'evaluation': "
+            "rows of eval_dataset, where training data are distributed otherwise."
         },
     )
     sift_gate: str | None = field(
@@ -162,6 +172,10 @@ class SiftArguments(ArgumentsMixin):
         if self.sift_audit_steps < 0:
             raise ValueError(
                 f"sift_audit_steps={self.sift_audit_steps} must be 0 (never) or more, such as 500"
+            )
+        if self.sift_held_out not in HELD_OUT:
+            raise ValueError(
+                f"sift_held_out={self.sift_held_out!r} is unknown; choose one of {list(HELD_OUT)}"
             )
         if self.sift_gate is None:
             return

@@ -28,6 +28,7 @@ from sift_trainer.selection import (
 from sift_trainer.sharding import tied_in_one_group
 from sift_trainer.validation import (
     check_gate,
+    check_held_out,
     check_parallelism,
     check_setup,
     check_steps,
@@ -79,6 +80,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         check_own_loss(self.sift, type(self), bare, self.train_dataset, self.data_collator)
         callbacks = self.callback_handler.callbacks
         check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
+        check_held_out(self.sift, self.eval_dataset)
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         check_gate(self.sift, self._train_batch_size, sharded)
         if (steps := self._planned_steps()) is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from accelerate import ParallelismConfig
 from torch import nn
 from transformers import PreTrainedConfig, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
@@ -67,13 +68,25 @@ def check_setup(
 def check_audits(sift: SiftArguments, args: TrainingArguments) -> None:
     """Refuse the one kind of checkpointed activations through which audits cannot look."""
     how = args.gradient_checkpointing_kwargs or {}
-    if sift.sift_keep_ratio == 1 or not sift.sift_audit_steps or not args.gradient_checkpointing:
-        return
-    if how.get("use_reentrant"):
+    if sift.sift_audit_steps and args.gradient_checkpointing and how.get("use_reentrant"):
         raise ValueError(
             f"sift_audit_steps={sift.sift_audit_steps} takes gradients beside the training's, "
             "which use_reentrant=True does not allow; use "
             "gradient_checkpointing_kwargs={'use_reentrant': False}, which is the default"
+        )
+
+
+def check_held_out(sift: SiftArguments, evaluated: Any) -> None:
+    """Refuse audits towards an evaluation set of which no rows can be drawn."""
+    if sift.sift_keep_ratio == 1 or not sift.sift_audit_steps:
+        return
+    if sift.sift_held_out == "evaluation" and (
+        evaluated is None or isinstance(evaluated, Mapping) or not has_length(evaluated)
+    ):
+        kind = "None" if evaluated is None else type(evaluated).__name__
+        raise ValueError(
+            f"sift_held_out='evaluation' draws rows of eval_dataset, which is {kind}; give a data "
+            "set with a length, or use sift_held_out='candidates'"
         )
 
 
@@ -92,6 +105,8 @@ def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:
             "no process has the whole; use DDP, or sift_gate=None"
         )
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
+    if sift.sift_held_out != "candidates":
+        return
     if half == 0 or num_kept(half, sift.sift_keep_ratio) == half:
         raise ValueError(
             f"sift_gate={sift.sift_gate!r} holds half of the candidates out and sifts the other, "

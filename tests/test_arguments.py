@@ -27,6 +27,7 @@ PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of
     "sift_interval": 1,
     "sift_token_fraction": 1.0,
     "sift_audit_steps": 0,
+    "sift_held_out": "candidates",
     "sift_gate": None,
     "sift_masked_only_head": None,
 }
@@ -38,6 +39,7 @@ REFUSED = [
     *[("sift_exit_layer", value, "whole number") for value in (1.5, "1")],
     *[("sift_interval", value, "1 or more") for value in (0, -1)],
     *[("sift_interval", value, "whole number") for value in (2.5, NAN)],
+    ("sift_held_out", "eval", "['candidates', 'evaluation']"),
     ("sift_gate", "loss", "['descent']"),
     ("sift_gate", "descent", "sift_audit_steps=100"),
     ("sift_audit_steps", -1, "0 (never) or more, such as 500"),

@@ -99,6 +99,7 @@ ALLOWED: dict[str, set[str]] = {
         "batch",
         "first_batch",
         "measuring",
+        "random_state",
         "scorer",
         "selection",
         "sharding",

@@ -17,6 +17,7 @@ from sift_trainer.audit.figures import (
     choice_figures,
     update_figures,
 )
+from sift_trainer.audit.held_out import evaluation_batches
 from sift_trainer.batch import Batch, num_rows
 from sift_trainer.first_batch import FirstBatchMixin
 from sift_trainer.measuring.adam import AdamScales
@@ -49,6 +50,7 @@ class Auditor:
     ) -> None:
         self.trainer, self.sifter, self.exact, self.choose = trainer, sifter, exact, choose
         self.sift = trainer.sift
+        self._evaluation: list[Batch] = []
         self._whole_gradients = not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
         self._share_buffers = buffers_of_first(trainer.accelerator, sifter.model)
         if not self._whole_gradients:
@@ -56,6 +58,8 @@ class Auditor:
                 "sift_audit_steps: under DeepSpeed and FSDP no process has whole gradients, so "
                 "audits say how rows are chosen, and not what updates by them bring"
             )
+        elif self.sift.sift_held_out == "evaluation":
+            self._evaluation = evaluation_batches(trainer)
 
     @classmethod
     def of_run(
@@ -144,9 +148,12 @@ class Auditor:
         scoring_seconds: float,
         draw: torch.Generator,
     ) -> Audit:
-        """One half of the candidates is held out; of the other, rows are chosen and drawn."""
+        """Of some rows, how much they bring the held-out ones: rows of the evaluation set, or one
+        half of the candidates, from whose other half is chosen and drawn then."""
         order = torch.randperm(num_rows(rows), generator=draw)
         held_out, pool = order.tensor_split(2)
+        if self._evaluation:
+            held_out, pool = order[:1], order
         pool = pool.sort().values
         ratio = self.sift.sift_keep_ratio
         if len(held_out) == 0 or num_kept(len(pool), ratio) == len(pool):
@@ -154,7 +161,7 @@ class Auditor:
         kept = pool[self.choose(scores[pool.to(scores.device)], draw).cpu()]
         at_random = pool[torch.randperm(len(pool), generator=draw)[: len(kept)]]
         gradients = Gradients(self.trainer, self.sifter)
-        towards = gradients.of(rows, held_out)
+        towards = gradients.of(*self._towards(rows, held_out))
         by_kept, step_seconds = self._timed(lambda: gradients.of(rows, kept))
         by_random = gradients.of(rows, at_random)
         # As many rows as a step trains on take that many times as long as these.
@@ -165,6 +172,15 @@ class Auditor:
         if scales.known:
             found |= update_figures(ADAM, towards, by_kept, by_random, ratio, scales)
         return found
+
+    def _towards(
+        self, rows: Mapping[str, Any], held_out: Tensor
+    ) -> tuple[Mapping[str, Any], Tensor | None]:
+        if not self._evaluation:
+            return rows, held_out
+        turn = self.trainer.state.global_step // self.sift.sift_audit_steps
+        batch = self._evaluation[turn % len(self._evaluation)]
+        return self.trainer._prepare_inputs(batch), None
 
     def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
         """What it returns, and its seconds; the device is waited for."""

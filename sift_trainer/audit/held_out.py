@@ -1,0 +1,48 @@
+"""Rows of the evaluation set, towards whose loss audits look."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import Subset
+from transformers import Trainer
+
+from sift_trainer.batch import Batch
+from sift_trainer.random_state import random_state_kept
+
+BATCHES = 8
+
+
+def evaluation_batches(trainer: Trainer) -> list[Batch]:
+    """Some batches of random rows, as the trainer evaluates them, on the CPU; of each process its
+    own. Of a set too small for as many there are fewer, but one at least.
+
+    Which rows these are follows from the seed of the run. The global random states stay.
+    """
+    args, data = trainer.args, trainer.eval_dataset
+    rows = min(len(data), BATCHES * args.eval_batch_size * args.world_size)
+    draw = torch.Generator().manual_seed(args.seed)
+    chosen = Subset(data, torch.randperm(len(data), generator=draw)[:rows].tolist())
+    with random_state_kept([args.device]), _read_once(args):
+        return list(trainer.get_eval_dataloader(chosen))
+
+
+@contextmanager
+def _read_once(args: Any) -> Iterator[None]:
+    """Loaders that are made within have no workers, which the Trainer would keep for its
+    evaluations if they are to persist, and drop no row."""
+    changes = {
+        "dataloader_num_workers": 0,
+        "dataloader_persistent_workers": False,
+        "dataloader_prefetch_factor": None,
+        "dataloader_drop_last": False,
+    }
+    before = {name: getattr(args, name) for name in changes}
+    for name, value in changes.items():
+        setattr(args, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(args, name, value)
