@@ -24,8 +24,9 @@ class DescentGate:
     Each audit tells by how much a held-out loss falls by an update of the kept rows, of as many
     random ones, and of those that are dropped (`sift_trainer.audit`). The gate is open if, in the
     mean over the last `WINDOW` audits, kept rows win although their step takes scoring besides, as
-    they are and with updates of equal length, and the dropped rows do not pull the other way: what
-    the probe recommends sifting by. By AdamW's updates as soon as its moments are there.
+    they are and with updates of equal length. Towards candidates that are held out the dropped rows
+    must not pull the other way, which is what the probe recommends sifting by; towards the
+    evaluation set it is a reason to drop them. By AdamW's updates as soon as its moments are there.
 
     Attributes:
         audits: the last ones, the oldest first.
@@ -44,15 +45,18 @@ class DescentGate:
         if len(self.scoring_shares) < LEAST:
             self.scoring_shares.append(audit["scoring_share"])
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the next steps are to sift."""
+    def is_open(self, towards_evaluation: bool) -> bool:
+        """Whether the next steps are to sift.
+
+        Args:
+            towards_evaluation: whether audits look towards the evaluation set.
+        """
         if len(self.audits) < LEAST:
             return False
         by_adam = [each for each in self.audits if f"{_BY_ADAM}_kept" in each]
         if len(by_adam) >= LEAST:
-            return _pays(by_adam, _BY_ADAM, self._price)
-        return _pays(self.audits, _PLAIN, self._price)
+            return _pays(by_adam, _BY_ADAM, self._price, towards_evaluation)
+        return _pays(self.audits, _PLAIN, self._price, towards_evaluation)
 
     @property
     def _price(self) -> float:
@@ -63,10 +67,12 @@ class DescentGate:
         return asdict(self)
 
 
-def _pays(audits: Sequence[Mapping[str, float]], kind: str, price: float) -> bool:
+def _pays(
+    audits: Sequence[Mapping[str, float]], kind: str, price: float, towards_evaluation: bool
+) -> bool:
     def mean(name: str) -> float:
         return statistics.fmean(each[f"{kind}_{name}"] for each in audits)
 
     faster = mean("kept") / price > max(mean("random"), 0.0)
     equal = mean("kept_at_equal_length") / price > max(mean("random_at_equal_length"), 0.0)
-    return faster and equal and mean("dropped") >= 0
+    return faster and equal and (towards_evaluation or mean("dropped") >= 0)

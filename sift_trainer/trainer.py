@@ -177,8 +177,11 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         """Whether this step is one that sifts."""
         sift, state = self.sift, self.state
         schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
-        gated = sift.sift_gate is not None and not self.sift_callback.gate.is_open
-        return not gated and should_sift(state.global_step, state.max_steps, *schedule)
+        in_schedule = should_sift(state.global_step, state.max_steps, *schedule)
+        return in_schedule and (sift.sift_gate is None or self._gate_is_open())
+
+    def _gate_is_open(self) -> bool:
+        return self.sift_callback.gate.is_open(self.sift.sift_held_out == "evaluation")
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator of the step's own: nothing to save, and the same after a resume."""
@@ -242,7 +245,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
             logs.update(audit_metrics(callback.audits))
             callback.audits.clear()
             if self.sift.sift_gate is not None:
-                logs["sift/gate_open"] = float(callback.gate.is_open)
+                logs["sift/gate_open"] = float(self._gate_is_open())
         super().log(logs, *args, **kwargs)
 
 

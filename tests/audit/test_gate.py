@@ -33,13 +33,17 @@ def gate_of(*audits: dict[str, float]) -> DescentGate:
     return gate
 
 
+def is_open(*audits: dict[str, float], towards_evaluation: bool = False) -> bool:
+    return gate_of(*audits).is_open(towards_evaluation)
+
+
 def test_it_is_closed_until_enough_is_known() -> None:
-    assert not gate_of(*[audit()] * (LEAST - 1)).is_open
-    assert gate_of(*[audit()] * LEAST).is_open
+    assert not is_open(*[audit()] * (LEAST - 1))
+    assert is_open(*[audit()] * LEAST)
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_open"),
+    ("changes", "expected"),
     [
         ({}, True),
         ({"kept": 2.51}, True),  # over 1.25 it is 2.008
@@ -52,29 +56,38 @@ def test_it_is_closed_until_enough_is_known() -> None:
         ({"kept": 1.0, "random": -2.0}, True),
     ],
 )
-def test_the_rule(changes: dict[str, float], is_open: bool) -> None:
-    assert gate_of(*[audit(**changes)] * LEAST).is_open is is_open
+def test_the_rule(changes: dict[str, float], expected: bool) -> None:
+    assert is_open(*[audit(**changes)] * LEAST) is expected
 
 
 def test_it_looks_back_on_the_last_audits_alone() -> None:
     bad, good = audit(kept=-100.0), audit()
-    assert not gate_of(*[bad] * LEAST, *[good] * (WINDOW - 1)).is_open
-    assert gate_of(*[bad] * LEAST, *[good] * WINDOW).is_open
+    assert not is_open(*[bad] * LEAST, *[good] * (WINDOW - 1))
+    assert is_open(*[bad] * LEAST, *[good] * WINDOW)
 
 
 def test_the_price_is_that_of_the_first_audits() -> None:
     """Later seconds, which differ from run to run, decide nothing."""
-    assert gate_of(*[audit()] * LEAST, *[audit(share=9.0)] * WINDOW).is_open
+    assert is_open(*[audit()] * LEAST, *[audit(share=9.0)] * WINDOW)
 
 
 def test_adam_decides_once_its_moments_are_there() -> None:
     plain, both = audit(kept=-1.0), {**audit(kept=-1.0), **audit("adam_descent")}
-    assert not gate_of(*[plain] * LEAST, *[both] * (LEAST - 1)).is_open
-    assert gate_of(*[plain] * LEAST, *[both] * LEAST).is_open
+    assert not is_open(*[plain] * LEAST, *[both] * (LEAST - 1))
+    assert is_open(*[plain] * LEAST, *[both] * LEAST)
 
 
 def test_audits_without_gradients_do_not_count() -> None:
-    assert not gate_of(*[{"overlap": 1.0, "seconds": 1.0}] * WINDOW).is_open
+    assert not is_open(*[{"overlap": 1.0, "seconds": 1.0}] * WINDOW)
+
+
+def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
+    """Held-out candidates want them back; an evaluation set does not."""
+    audits = [audit(kept=9.0, random=1.0, dropped=-7.0)] * LEAST
+    assert not is_open(*audits)
+    assert is_open(*audits, towards_evaluation=True)
+    slow = [audit(kept=1.2, random=1.0, dropped=-7.0)] * LEAST
+    assert not is_open(*slow, towards_evaluation=True)
 
 
 def test_it_comes_back_from_plain_data() -> None:
