@@ -78,7 +78,7 @@ def check_audits(sift: SiftArguments, args: TrainingArguments) -> None:
 
 def check_held_out(sift: SiftArguments, evaluated: Any) -> None:
     """Refuse audits towards an evaluation set of which no rows can be drawn."""
-    if sift.sift_keep_ratio == 1 or not sift.sift_audit_steps:
+    if sift.sift_keep_ratio == 1:
         return
     if sift.sift_held_out == "evaluation" and (
         evaluated is None or isinstance(evaluated, Mapping) or not has_length(evaluated)

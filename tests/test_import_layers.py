@@ -145,6 +145,7 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {
         "arguments",
         "atomic_write",
+        "audit",
         "batch",
         "early_exit",
         "measuring",

@@ -14,14 +14,14 @@ from sift_trainer.random_state import random_state_kept
 BATCHES = 8
 
 
-def evaluation_batches(trainer: Trainer) -> list[Batch]:
+def evaluation_batches(trainer: Trainer, batches: int = BATCHES) -> list[Batch]:
     """Some batches of random rows, as the trainer evaluates them, on the CPU; of each process its
     own. Of a set too small for as many there are fewer, but one at least.
 
     Which rows these are follows from the seed of the run. The global random states stay.
     """
     args, data = trainer.args, trainer.eval_dataset
-    rows = min(len(data), BATCHES * args.eval_batch_size * args.world_size)
+    rows = min(len(data), batches * args.eval_batch_size * args.world_size)
     draw = torch.Generator().manual_seed(args.seed)
     chosen = Subset(data, torch.randperm(len(data), generator=draw)[:rows].tolist())
     with random_state_kept([args.device]), _read_once(args):

@@ -11,6 +11,7 @@ from transformers import TrainingArguments, set_seed
 
 from sift_trainer import theory
 from sift_trainer.arguments import SiftArguments, sift_arguments
+from sift_trainer.audit.held_out import evaluation_batches
 from sift_trainer.batch import Batch, num_rows
 from sift_trainer.measuring.kept_state import untouched
 from sift_trainer.probe.checkpoint import adam_scales, weights_file, weights_of
@@ -55,7 +56,7 @@ def probe(
         fractions: token fractions, where a sample has several labelled predictions.
         batches: to score, at most.
         gradient_batches: so many of them, the first, on which gradients are taken too; for each a
-            held-out batch is drawn.
+            held-out batch is drawn, with ``sift_held_out="evaluation"`` of the evaluation set.
         norm_batches: so many of these, the first, on which every single row's gradient is.
         rounds: of timing.
         max_seconds: after which no further batch is begun; no more than a quarter is for timing.
@@ -66,6 +67,7 @@ def probe(
     """
     _check_trainer(trainer)
     check_settings(trainer.args, checkpoint, criteria, fractions, batches, rounds, max_seconds)
+    evaluated = trainer.sift.sift_held_out == "evaluation" and gradient_batches > 0
     begin = time.monotonic()
     notes: Notes = {}
     progress = tqdm(total=batches, desc="probing", disable=trainer.args.disable_tqdm)
@@ -83,9 +85,12 @@ def probe(
             scorers = Scorers(trainer, batch, exits, criteria, fractions, notes)
             collector = Collector(trainer, scorers, scales, notes)
             collector.time(batch, rounds, begin + _FOR_TIMING * max_seconds)
+            towards = evaluation_batches(trainer, gradient_batches) if evaluated else []
             while True:
                 measured = collector.batches
-                held_out = next(source, None) if measured < gradient_batches else None
+                held_out = None
+                if measured < gradient_batches:
+                    held_out = towards[measured % len(towards)] if towards else next(source, None)
                 collector.measure(batch, held_out, single_rows=measured < norm_batches)
                 progress.update()
                 ended_by = f"batches={batches}"
@@ -124,7 +129,8 @@ def probe(
         sigma_max=None if ratio is None else theory.sigma_max(ratio),
         figures=figures,
         notes=tuple(f"{name}: {why}" for name, why in notes.items()),
-        recommendation=recommend(figures, collector.gradient_batches),
+        held_out=trainer.sift.sift_held_out,
+        recommendation=recommend(figures, collector.gradient_batches, evaluated),
         machine=machine(),
     )
 

@@ -18,7 +18,9 @@ def break_even(scoring_share: float) -> float:
     return scoring_share / (1 + scoring_share)
 
 
-def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
+def recommend(
+    figures: Sequence[Figures], gradient_batches: int, towards_evaluation: bool = False
+) -> str:
     """One sentence with its reason.
 
     A choice is recommended if per second, scoring included, its rows descend faster than random
@@ -28,8 +30,10 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
 
     A criterion is not recommended where by any of its choices the dropped rows pull against the
     kept ones: to first order that looks like the largest of gains, and it ends when the level that
-    they disagree about has moved. Choices that approximate the criterion have some of it. Intervals
-    from fewer than 20 batches are too narrow to recommend sifting by.
+    they disagree about has moved. Choices that approximate the criterion have some of it. Towards
+    the evaluation set, which training rows need not be distributed as, it is a reason to sift
+    instead, and random rows may bring nothing. Intervals from fewer than 20 batches are too narrow
+    to recommend sifting by.
     """
     found = [(each, descent) for each in figures if (descent := _decisive(each)) is not None]
     if not found:
@@ -42,12 +46,21 @@ def recommend(figures: Sequence[Figures], gradient_batches: int) -> str:
         for each, descent in found
         if descent.ratio is not None and descent.ratio_at_equal_length is not None
     ]
+    if towards_evaluation and gradient_batches >= _ENOUGH:
+        clear = [(each, descent) for each, descent in found if _only_kept_bring(descent)]
+        if clear and not any(each.low > 1 for each in measured):
+            chosen, told = max(clear, key=lambda pair: pair[1].kept.low)
+            return (
+                f"Sift by {chosen.choice}, to first order and at these weights: per second the "
+                f"evaluation rows' loss falls by {_signed(told.kept)} by its rows, and by "
+                f"{_signed(told.random)} by random ones, which is less and nothing measurable."
+            )
     if not measured:
         return (
             "Do not sift yet: random rows descend by nothing measurable here, so nothing can be "
             "held against them; take more gradient batches, or other weights."
         )
-    against = [each for each in measured if each.pulls_apart]
+    against = [each for each in measured if each.pulls_apart and not towards_evaluation]
     contested = {each.criterion for each in against}
     agreed = [each for each in measured if each.criterion not in contested]
     best = max(agreed or measured, key=lambda each: each.low)
@@ -117,6 +130,15 @@ class _Judged:
 
 def _decisive(figures: Figures) -> Descent | None:
     return figures.adam_descent or figures.descent
+
+
+def _only_kept_bring(descent: Descent) -> bool:
+    """Whether kept rows descend for sure, and random ones not: a ratio would say nothing."""
+    return descent.ratio is None and descent.kept.low > max(descent.random.high, 0.0)
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.value:.3g} ({found.low:.3g} - {found.high:.3g})"
 
 
 def _interval(found: Estimate) -> str:

@@ -38,8 +38,8 @@ def in_words(result: ProbeResult) -> str:
         f"{result.kept} kept; gradients on {result.gradient_batches} of them, of single rows on "
         f"{result.norm_batches}; forward and backward {1000 * result.step_seconds.value:.1f} ms "
         f"(median of {result.rounds} rounds). Ended by {result.ended_by} after "
-        f"{result.seconds:.0f} s. In parentheses: the lowest and highest round for scoring, "
-        "Wilson's 95% interval for agreement, elsewhere 95% by bootstrap over batches."
+        f"{result.seconds:.0f} s. {_held_out(result)} In parentheses: the lowest and highest round "
+        "for scoring, Wilson's 95% interval for agreement, elsewhere 95% by bootstrap over batches."
     )
     found = _number(result.loss_ratio), _number(result.sigma_max)
     limits = f"At these weights rho_2 = {found[0]}, and sigma_max = {found[1]}."
@@ -54,6 +54,12 @@ def in_words(result: ProbeResult) -> str:
         f"Notes:\n\n{notes}".rstrip() if notes else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _held_out(result: ProbeResult) -> str:
+    if result.held_out == "evaluation":
+        return "Descent is of the loss of evaluation rows."
+    return "Descent is of the loss of other candidates."
 
 
 _Column = tuple[str, Callable[[Figures], str]]

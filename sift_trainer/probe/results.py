@@ -121,6 +121,7 @@ class ProbeResult:
         gradient_batches: on which gradients were taken, of kept, random and held-out rows.
         norm_batches: on which gradients of single rows were.
         rounds: of timing.
+        held_out: whose loss updates are held against, a ``sift_held_out``.
         seconds: that the probe took.
         ended_by: why there are no more batches.
         step_seconds: forward and backward of the kept rows, over rounds.
@@ -140,6 +141,7 @@ class ProbeResult:
     gradient_batches: int
     norm_batches: int
     rounds: int
+    held_out: str
     seconds: float
     ended_by: str
     step_seconds: Spread

@@ -1,5 +1,7 @@
 """The sentence, for made-up figures."""
 
+from dataclasses import replace
+
 import pytest
 
 from sift_trainer.probe.measurements import Estimate
@@ -46,6 +48,31 @@ def test_break_even_by_hand() -> None:
     saved = break_even(0.25)
     assert saved == pytest.approx(0.2)
     assert 100 * (1 - saved) * 125 == pytest.approx(100 * 100)
+
+
+def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
+    apart = figures("loss", (1.5, 2.5), dropped=(-1.2, -0.2))
+    assert recommend([apart], 50).startswith("Do not sift by loss without a short trial run")
+    assert recommend([apart], 50, towards_evaluation=True).startswith("Sift by loss, exit 1")
+
+
+@pytest.mark.parametrize(
+    ("kept", "random", "batches", "told"),
+    [
+        ((5.0, 9.0), (-2.0, 1.0), 50, "Sift by loss, exit 1"),
+        ((5.0, 9.0), (-2.0, 1.0), 19, "Do not sift yet"),
+        ((0.5, 9.0), (-2.0, 1.0), 50, "Do not sift yet"),  # not surely more
+        ((-1.0, -0.5), (-3.0, -2.0), 50, "Do not sift yet"),  # both uphill
+    ],
+)
+def test_random_rows_may_bring_the_evaluation_nothing(
+    kept: tuple[float, float], random: tuple[float, float], batches: int, told: str
+) -> None:
+    found = figures("loss", (1.0, 1.0))
+    descents = Descent(between(kept), between(random), None, None)
+    found = replace(found, descent=descents)
+    assert recommend([found], batches, towards_evaluation=True).startswith(told)
+    assert recommend([found], batches).startswith("Do not sift yet")
 
 
 def test_sift_by_the_choice_that_gains_most_surely() -> None:
