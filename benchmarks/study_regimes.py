@@ -1,0 +1,237 @@
+"""The regimes of `time_to_accuracy.py`: what is trained on what, as plain settings.
+
+A regime names its data, a model's shape and the arguments of a run; its budget is counted in steps
+that do not sift. What a run changes is its method, seed, budget and learning rate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import study_data
+from study_data import StudyData
+from study_models import causal_model, classifier, masked_model, resnet
+from torch import nn
+from transformers import set_seed
+
+from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.image_classification.job import ImageClassificationTrainer
+from sift_trainer.metrics import MaskedAccuracy, classification_metrics, pretraining_metrics
+from sift_trainer.pretraining.job import PretrainingTrainer
+
+
+class EvaluatesAllRows:
+    """A trainer whose evaluation has a short last batch, and whose training has none."""
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        self.args.dataloader_drop_last = False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = True
+
+
+class StudyTrainer(EvaluatesAllRows, SiftTrainer):
+    """For text."""
+
+
+class MaskedTrainer(EvaluatesAllRows, PretrainingTrainer):
+    """For masked word pieces."""
+
+
+class ImageTrainer(EvaluatesAllRows, ImageClassificationTrainer):
+    """For images: one cycle of the learning rate."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What regimes of one kind have in common.
+
+    Attributes:
+        load: their data, of a folder with the originals, a cache, and the regime's ``data``.
+        build: a model of a shape, for so many classes.
+        trainer: the class of trainer.
+        metrics: makes ``compute_metrics``.
+        accuracy: its name in an evaluation.
+        ids: whether the trainer's predictions have to become class ids first.
+        schedule: fields of the learning rate's decay, to zero at the end of every run.
+    """
+
+    load: Callable[..., StudyData]
+    build: Callable[[Mapping[str, Any], int], nn.Module]
+    trainer: type[SiftTrainer] = StudyTrainer
+    metrics: Callable[[], Callable[..., dict[str, float]]] = classification_metrics
+    accuracy: str = "accuracy"
+    ids: bool = True
+    schedule: Mapping[str, Any] = field(
+        default_factory=lambda: {"lr_scheduler_type": "linear", "warmup_steps": 0.1}
+    )
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One setting in which methods are compared.
+
+    Attributes:
+        title: in a few words.
+        kind: name in `KINDS`.
+        data: arguments of the data.
+        model: shape.
+        steps: the budget, in steps that do not sift.
+        learning_rate: that run's learning rate factors are of.
+        batch_size: rows trained on in a step.
+        plain: sift fields of a step that does not sift, beside a keep ratio of 1.
+        args: further training arguments.
+    """
+
+    title: str
+    kind: str
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    steps: int
+    learning_rate: float
+    batch_size: int = 32
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def next_token_metrics() -> Callable[..., dict[str, float]]:
+    """Share of the tokens, behind the first, that the one before predicts."""
+    accuracy = MaskedAccuracy()
+
+    def compute(prediction: Any, compute_result: bool = True) -> dict[str, float]:
+        found, labels = prediction.predictions, prediction.label_ids
+        accuracy.add_batch(predictions=found[:, :-1], references=labels[:, 1:])
+        return accuracy.compute() if compute_result else {}
+
+    return compute
+
+
+KINDS = {
+    "masked": Kind(
+        study_data.pairs,
+        masked_model,
+        MaskedTrainer,
+        pretraining_metrics,
+        accuracy="mlm_accuracy",
+        ids=False,
+    ),
+    "causal": Kind(study_data.lines, causal_model, metrics=next_token_metrics),
+    "passages": Kind(study_data.passages, classifier),
+    "images": Kind(study_data.images, resnet, ImageTrainer, schedule={}),
+}
+
+
+def load(regime: Regime, data: Path, cache: Path) -> StudyData:
+    """The data of a regime.
+
+    Args:
+        data: folder with ``books``, ``wikipedia`` and ``cifar-100``.
+        cache: folder of what is made of them.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    return KINDS[regime.kind].load(data, cache, **regime.data)
+
+
+def build_trainer(regime: Regime, data: StudyData, args: SiftTrainingArguments) -> SiftTrainer:
+    """A trainer with a freshly initialized model, by the seed of ``args``."""
+    kind = KINDS[regime.kind]
+    set_seed(args.seed)
+    to_ids: Any = (lambda logits, labels: logits.argmax(-1)) if kind.ids else None
+    return kind.trainer(
+        model=kind.build(regime.model, data.classes),
+        args=args,
+        data_collator=data.collator,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        compute_metrics=kind.metrics(),
+        preprocess_logits_for_metrics=to_ids,
+    )
+
+
+def arguments(regime: Regime, folder: Path | str, **more: Any) -> SiftTrainingArguments:
+    """Training arguments of a regime, with what a run adds."""
+    return SiftTrainingArguments(
+        str(folder),
+        **{
+            "per_device_train_batch_size": regime.batch_size,
+            "per_device_eval_batch_size": 250,
+            "learning_rate": regime.learning_rate,
+            "weight_decay": 0.01,
+            "optim": "adamw_torch",
+            "batch_eval_metrics": True,
+            "dataloader_drop_last": True,  # a step is charged as a whole one
+            "dataloader_pin_memory": False,
+            "report_to": [],
+            "disable_tqdm": True,
+            "logging_strategy": "no",
+            "save_strategy": "no",
+            **KINDS[regime.kind].schedule,
+            **regime.args,
+            **more,
+        },
+    )
+
+
+LABELLED_ONLY = {"sift_masked_only_head": True}
+
+_AUTHORS = Regime(
+    "which of 8 authors wrote a passage",
+    "passages",
+    data={"rows": 1000, "validation_rows": 150, "classes": 8},
+    model={"hidden_size": 64, "num_hidden_layers": 4},
+    steps=300,
+    learning_rate=2e-3,
+    batch_size=24,
+)
+_IMAGES = Regime(
+    "CIFAR-100, 10 classes of 100 images",
+    "images",
+    data={"rows": 100, "validation_rows": 100, "classes": list(range(10))},
+    model={
+        "depths": [1, 1, 2, 2],
+        "hidden_sizes": [16, 24, 64, 128],
+        "embedding_size": 16,
+        "downsample_in_first_stage": True,
+    },
+    steps=500,
+    learning_rate=1e-2,
+)
+_LONG_TAIL = {"rows": 500, "tail": 0.02}
+_MASKED = Regime(
+    "masked word pieces, one pass",
+    "masked",
+    data={"rows": 100_000, "validation_rows": 500},
+    model={"hidden_size": 64, "num_hidden_layers": 4},
+    steps=400,
+    learning_rate=2e-3,
+    plain=LABELLED_ONLY,
+)
+
+REGIMES: dict[str, Regime] = {
+    "masked": _MASKED,
+    "authors": _AUTHORS,
+    "authors_long_tail": replace(
+        _AUTHORS,
+        title="the same, the rarest author a fiftieth of the most frequent",
+        data={**_AUTHORS.data, "rows": 3000, "tail": 0.02},
+    ),
+    "authors_flipped": replace(
+        _AUTHORS,
+        title="the same, a fifth of the labels wrong",
+        data={**_AUTHORS.data, "flips": 0.2},
+    ),
+    "images": _IMAGES,
+    "images_long_tail": replace(
+        _IMAGES,
+        title="CIFAR-100, 10 classes of 500 to 10 images",
+        data={**_IMAGES.data, **_LONG_TAIL},
+    ),
+    "images_long_tail_supervised": replace(
+        _IMAGES,
+        title="the same with a loss of its own for the early classifier",
+        data={**_IMAGES.data, **_LONG_TAIL},
+        model={**_IMAGES.model, "supervised": 0.5},
+    ),
+}
