@@ -28,6 +28,7 @@ from sift_trainer.data.text.sources import Sources
 from sift_trainer.pretraining.job import CollatorOfBoth
 
 LENGTH, VOCABULARY = 64, 4096
+SEEN = 500  # training rows whose loss is looked at, at most
 BLOCK, BLOCKS = 20, 10  # every tenth block of 20 passages of a book is for validation
 
 
@@ -88,7 +89,7 @@ def pairs(data: Path, cache: Path, rows: int, validation_rows: int) -> StudyData
     return StudyData(
         Subset(text.train, range(rows)),
         FixedMasks(Subset(text.validation, range(validation_rows)), collator, seed=0),
-        FixedMasks(Subset(text.train, range(min(rows, validation_rows))), collator, seed=1),
+        FixedMasks(Subset(text.train, range(min(rows, SEEN))), collator, seed=1),
         CollatorOfBoth(collator),
         len(text.tokenizer),
     )
@@ -102,7 +103,7 @@ def lines(data: Path, cache: Path, rows: int, validation_rows: int) -> StudyData
     return StudyData(
         Rows(train, train),
         Rows(validation, validation),
-        Rows(train[:validation_rows], train[:validation_rows]),
+        Rows(train[:SEEN], train[:SEEN]),
         default_data_collator,
         len(text.tokenizer),
     )
@@ -115,6 +116,7 @@ def passages(
     validation_rows: int,
     classes: int,
     tail: float = 1.0,
+    even: bool = False,
     flips: float = 0.0,
 ) -> StudyData:
     """Passages of 62 word pieces, and which author wrote them.
@@ -124,6 +126,7 @@ def passages(
         rows: passages of an author to train on, at most.
         validation_rows: of each author, from other parts of the books.
         tail: what the rarest author's share is of the most frequent one's, in steps of one ratio.
+        even: repeat the rows of rarer authors until all have as many.
         flips: share of training rows whose author is another one's name, each as likely.
     """
     stored = np.load(_stored_passages(data, cache))
@@ -134,13 +137,12 @@ def passages(
         found = [
             np.flatnonzero((authors == a) & (stored["split"] == split)) for a in range(classes)
         ]
-        chosen = np.concatenate(
-            [spaced(own, count) for own, count in zip(found, counts, strict=True)]
-        )
+        own = [spaced(rows, most) for rows, most in zip(found, counts, strict=True)]
+        chosen = np.concatenate(repeated(own) if even and split == 0 else own)
         splits.append(Rows(ids[chosen], torch.from_numpy(authors[chosen].astype(np.int64))))
     train, validation = splits
     train.labels = flipped(train.labels, classes, flips)
-    seen = torch.from_numpy(spaced(np.arange(len(train)), len(validation)))
+    seen = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
     trained = Rows(train.input_ids[seen], train.labels[seen])
     return StudyData(train, validation, trained, default_data_collator, classes)
 
@@ -153,6 +155,7 @@ def images(
     classes: Sequence[int],
     label: str = "fine_label",
     tail: float = 1.0,
+    even: bool = False,
 ) -> StudyData:
     """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
 
@@ -162,6 +165,7 @@ def images(
         classes: their numbers.
         label: ``fine_label``, or ``coarse_label`` for the 20 groups of classes.
         tail: as in `passages`.
+        even: likewise.
     """
     arguments = ImageArguments(
         files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
@@ -172,10 +176,10 @@ def images(
         whole = load_images(arguments, progress=False)
         torch.save([_halved(part) for part in (whole.train, whole.test.dataset)], file)
     train, test = (PixelDataset(*part) for part in torch.load(file))
-    train = _some(train, classes, long_tail(len(classes), rows, tail))
+    train = _some(train, classes, long_tail(len(classes), rows, tail), even)
     validation = _some(test, classes, [validation_rows] * len(classes))
     collator = ImageCollator(16, usual.mean, usual.std, seed=0)
-    some = torch.from_numpy(spaced(np.arange(len(train)), len(validation)))
+    some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
     trained = PixelDataset(train.pixels[some], train.labels[some])
     shown = [EvaluationDataset(part, 16, usual.mean, usual.std) for part in (validation, trained)]
     return StudyData(train, shown[0], shown[1], collator, len(classes))
@@ -208,6 +212,12 @@ def spaced(rows: np.ndarray, count: int) -> np.ndarray:
     if len(rows) <= count:
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def repeated(classes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The rows of each class again and again, until it has as many as the largest one."""
+    most = max(len(rows) for rows in classes)
+    return [np.resize(rows, most) for rows in classes]
 
 
 def _of_full_length(text: Corpus, pairs: Dataset[Any], wanted: int) -> Tensor:
@@ -260,11 +270,15 @@ def _halved(part: PixelDataset) -> tuple[Tensor, Tensor]:
     return pixels, part.labels
 
 
-def _some(part: PixelDataset, classes: Sequence[int], counts: Sequence[int]) -> PixelDataset:
+def _some(
+    part: PixelDataset, classes: Sequence[int], counts: Sequence[int], even: bool = False
+) -> PixelDataset:
     """So many images of each class, whose labels become 0, 1, 2..."""
     own = [
-        torch.nonzero(part.labels == label).flatten()[:count]
+        np.flatnonzero(part.labels.numpy() == label)[:count]
         for label, count in zip(classes, counts, strict=True)
     ]
-    labels = [torch.full_like(rows, number) for number, rows in enumerate(own)]
-    return PixelDataset(part.pixels[torch.cat(own)], torch.cat(labels))
+    own = repeated(own) if even else own
+    labels = [np.full_like(rows, number) for number, rows in enumerate(own)]
+    chosen = torch.from_numpy(np.concatenate(own))
+    return PixelDataset(part.pixels[chosen], torch.from_numpy(np.concatenate(labels)))

@@ -7,32 +7,58 @@
 from collections.abc import Callable, Sequence
 from itertools import product
 
-from study_methods import METHODS
 from study_results import RunSpec
 
-BUDGETS = (0.4, 0.64, 0.8, 1.0, 1.25, 1.6)
+BUDGETS = (0.5, 0.75, 1.0, 1.5)
 SEEDS = (0, 1, 2)
 TUNING_SEED, RATES = 9, (0.5, 1.0, 2.0)
 BEGIN = 0.25  # of a run without sifting: where the probe looks
 
-TUNED: dict[tuple[str, str], float] = {}
-"""Regime and method -> factor of the regime's learning rate, where it is not 1."""
+MORE_RATES: dict[tuple[str, str], Sequence[float]] = {
+    ("images_long_tail_supervised", "vanilla"): (0.25,),
+}
+"""Regime and method -> further rates, as the best of the first was the lowest or the highest."""
 
-COMPARED: dict[str, Sequence[str]] = {}
+TUNED: dict[str, tuple[float, float]] = {
+    "images_long_tail": (0.5, 1.0),
+    "images_long_tail_supervised": (0.5, 1.0),
+    "images_long_tail_even": (0.5, 1.0),
+}
+"""Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1."""
+
+WIDE = ("loss", "random", "exact", "entropy", "loss_keep_25", "loss_early")
+NARROW = ("loss", "random", "exact", "entropy", "loss_half")
+PAPER = ("loss", "entropy", "random", "entropy_early", "loss_half")
+COMPARED: dict[str, Sequence[str]] = {
+    "masked": PAPER,
+    "masked_25_passes": PAPER,
+    "causal": PAPER,
+    "authors": NARROW,
+    "authors_flipped": (*NARROW, "loss_skip"),
+    "authors_long_tail": WIDE,
+    "authors_long_tail_even": (),
+    "images": NARROW,
+    "images_supervised": NARROW,
+    "images_long_tail": ("loss", "exact"),
+    "images_long_tail_supervised": WIDE,
+    "images_long_tail_even": (),
+}
 """Regime -> methods beside vanilla, at the whole budget."""
 
 
 def rate_of(regime: str, method: str) -> float:
-    """Factor of the learning rate that a method is compared at: its own, or vanilla's."""
-    return TUNED.get((regime, method), TUNED.get((regime, "vanilla"), 1.0))
+    """Factor of the learning rate that a method is compared at. Random rows have vanilla's."""
+    return TUNED.get(regime, (1.0, 1.0))[method not in ("vanilla", "random")]
 
 
 def tuning(regime: str) -> list[RunSpec]:
-    """Learning rates of vanilla and of two ways to sift."""
-    methods = ("vanilla", "loss", "exact")
-    return [
-        RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in product(methods, RATES)
+    """Learning rates of vanilla and of the usual way to sift."""
+    methods = ("vanilla", "loss")
+    tried = [
+        *product(methods, RATES),
+        *((method, rate) for method in methods for rate in MORE_RATES.get((regime, method), ())),
     ]
+    return [RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in tried]
 
 
 def study(regime: str) -> list[RunSpec]:
@@ -40,11 +66,11 @@ def study(regime: str) -> list[RunSpec]:
     runs = []
     for seed in SEEDS:
         rate = rate_of(regime, "vanilla")
-        runs += [RunSpec(regime, "vanilla", seed, budget, rate) for budget in BUDGETS]
+        budgets = BUDGETS if COMPARED[regime] else (1.0,)
+        runs += [RunSpec(regime, "vanilla", seed, budget, rate) for budget in budgets]
         runs += [
             RunSpec(regime, method, seed, 1.0, rate_of(regime, method))
-            for method in COMPARED.get(regime, METHODS)
-            if method != "vanilla"
+            for method in COMPARED[regime]
         ]
     return runs
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import study_data
 from study_data import StudyData
+from study_metrics import class_metrics, next_token_metrics
 from study_models import causal_model, classifier, masked_model, resnet
 from torch import nn
 from transformers import set_seed
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.image_classification.job import ImageClassificationTrainer
-from sift_trainer.metrics import MaskedAccuracy, classification_metrics, pretraining_metrics
+from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.pretraining.job import PretrainingTrainer
 
 
@@ -61,7 +62,7 @@ class Kind:
     load: Callable[..., StudyData]
     build: Callable[[Mapping[str, Any], int], nn.Module]
     trainer: type[SiftTrainer] = StudyTrainer
-    metrics: Callable[[], Callable[..., dict[str, float]]] = classification_metrics
+    metrics: Callable[[], Callable[..., dict[str, float]]] = class_metrics
     accuracy: str = "accuracy"
     ids: bool = True
     schedule: Mapping[str, Any] = field(
@@ -94,18 +95,6 @@ class Regime:
     batch_size: int = 32
     plain: Mapping[str, Any] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
-
-
-def next_token_metrics() -> Callable[..., dict[str, float]]:
-    """Share of the tokens, behind the first, that the one before predicts."""
-    accuracy = MaskedAccuracy()
-
-    def compute(prediction: Any, compute_result: bool = True) -> dict[str, float]:
-        found, labels = prediction.predictions, prediction.label_ids
-        accuracy.add_batch(predictions=found[:, :-1], references=labels[:, 1:])
-        return accuracy.compute() if compute_result else {}
-
-    return compute
 
 
 KINDS = {
@@ -174,14 +163,12 @@ def arguments(regime: Regime, folder: Path | str, **more: Any) -> SiftTrainingAr
     )
 
 
-LABELLED_ONLY = {"sift_masked_only_head": True}
-
 _AUTHORS = Regime(
     "which of 8 authors wrote a passage",
     "passages",
-    data={"rows": 1000, "validation_rows": 150, "classes": 8},
+    data={"rows": 200, "validation_rows": 100, "classes": 8},
     model={"hidden_size": 64, "num_hidden_layers": 4},
-    steps=300,
+    steps=250,
     learning_rate=2e-3,
     batch_size=24,
 )
@@ -195,43 +182,62 @@ _IMAGES = Regime(
         "embedding_size": 16,
         "downsample_in_first_stage": True,
     },
-    steps=500,
+    steps=400,
     learning_rate=1e-2,
 )
 _LONG_TAIL = {"rows": 500, "tail": 0.02}
-_MASKED = Regime(
-    "masked word pieces, one pass",
+_TEXT = Regime(
+    "masked word pieces, one pass over the text",
     "masked",
-    data={"rows": 100_000, "validation_rows": 500},
+    data={"rows": 100_000, "validation_rows": 300},
     model={"hidden_size": 64, "num_hidden_layers": 4},
-    steps=400,
-    learning_rate=2e-3,
-    plain=LABELLED_ONLY,
+    steps=300,
+    learning_rate=4e-3,
+    plain={"sift_masked_only_head": True},
+)
+
+
+def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
+    """A regime with other data, or with ``supervised`` another model."""
+    model = {name: changes.pop(name) for name in ("supervised",) if name in changes}
+    data, shape = {**regime.data, **changes}, {**regime.model, **model}
+    return replace(regime, title=title, data=data, model=shape)
+
+
+_AUTHORS_TAIL = _changed(
+    _AUTHORS, "8 authors, the rarest a fiftieth of the most frequent", rows=1500, tail=0.02
+)
+_IMAGES_TAIL = _changed(
+    _IMAGES, "CIFAR-100, 10 classes of 500 images down to 10", rows=500, tail=0.02
 )
 
 REGIMES: dict[str, Regime] = {
-    "masked": _MASKED,
-    "authors": _AUTHORS,
-    "authors_long_tail": replace(
-        _AUTHORS,
-        title="the same, the rarest author a fiftieth of the most frequent",
-        data={**_AUTHORS.data, "rows": 3000, "tail": 0.02},
+    "masked": _TEXT,
+    "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
+    "causal": replace(
+        _TEXT,
+        title="the next word piece, one pass over the text",
+        kind="causal",
+        data={"rows": 12_000, "validation_rows": 300},
+        batch_size=16,
+        learning_rate=2e-3,
+        plain={},
     ),
-    "authors_flipped": replace(
-        _AUTHORS,
-        title="the same, a fifth of the labels wrong",
-        data={**_AUTHORS.data, "flips": 0.2},
+    "authors": _AUTHORS,
+    "authors_flipped": _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2),
+    "authors_long_tail": _AUTHORS_TAIL,
+    "authors_long_tail_even": _changed(
+        _AUTHORS_TAIL, "the same, rare authors repeated until all are as frequent", even=True
     ),
     "images": _IMAGES,
-    "images_long_tail": replace(
-        _IMAGES,
-        title="CIFAR-100, 10 classes of 500 to 10 images",
-        data={**_IMAGES.data, **_LONG_TAIL},
+    "images_supervised": _changed(
+        _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
     ),
-    "images_long_tail_supervised": replace(
-        _IMAGES,
-        title="the same with a loss of its own for the early classifier",
-        data={**_IMAGES.data, **_LONG_TAIL},
-        model={**_IMAGES.model, "supervised": 0.5},
+    "images_long_tail": _IMAGES_TAIL,
+    "images_long_tail_supervised": _changed(
+        _IMAGES_TAIL, "the same, the early classifier with a loss of its own", supervised=0.5
+    ),
+    "images_long_tail_even": _changed(
+        _IMAGES_TAIL, "the same, rare images repeated until all are as frequent", even=True
     ),
 }

@@ -119,6 +119,7 @@ def train(
         curve=curve,
         accuracy=curve[-1]["accuracy"],
         loss=curve[-1]["loss"],
+        recalls=[value for name, value in evaluated[-1].items() if name.startswith("eval_recall")],
         trained_loss=trained["trained_loss"],
         trained_accuracy=trained[f"trained_{accuracy}"],
         processor_seconds=seconds,

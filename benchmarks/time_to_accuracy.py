@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--use_cpu", action="store_true", help="even beside a GPU")
         if name == "run":
             command.add_argument("--grid", choices=sorted(GRIDS), default="study")
+            command.add_argument("--seeds", type=int, nargs="*", default=None, help="default: all")
         else:
             command.add_argument("--seconds", type=float, default=120, help="of each probe")
     return made
@@ -84,7 +85,11 @@ def chosen(names: Sequence[str] | None) -> list[str]:
 
 
 def _run(results: Results, name: str, options: argparse.Namespace) -> None:
-    specs = [spec for spec in GRIDS[options.grid](name) if results.find_run(spec) is None]
+    specs = [
+        spec
+        for spec in GRIDS[options.grid](name)
+        if results.find_run(spec) is None and (options.seeds is None or spec.seed in options.seeds)
+    ]
     if not specs:
         return
     regime = REGIMES[name]

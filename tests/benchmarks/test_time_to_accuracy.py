@@ -4,7 +4,7 @@ import json
 
 import pytest
 from study_charge import Frontier, affordable_steps, charge, sifted_steps
-from study_data import flipped, long_tail, spaced
+from study_data import flipped, long_tail, repeated, spaced
 from study_methods import METHODS, scored_by
 from study_page import pays, ratio_cell
 from study_results import Results, RunSpec, read_lines
@@ -154,6 +154,13 @@ def test_a_share_of_labels_becomes_another_class_and_always_the_same():
     assert torch.equal(wrong, flipped(labels, 5, 0.2))
     assert torch.equal(labels, flipped(labels, 5, 0.0))
     assert set(wrong.tolist()) == set(range(5))
+
+
+def test_repeated_rows_are_as_many_of_each_class():
+    import numpy as np
+
+    even = repeated([np.array([4, 5, 6, 7, 8]), np.array([1, 2])])
+    assert [rows.tolist() for rows in even] == [[4, 5, 6, 7, 8], [1, 2, 1, 2, 1]]
 
 
 def test_spaced_rows_are_from_all_over():
