@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from study_data import LENGTH, VOCABULARY
+from study_text import LENGTH, VOCABULARY
 from torch import Tensor, nn
 from transformers import (
     BertConfig,

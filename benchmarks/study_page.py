@@ -1,55 +1,79 @@
 """Tables and figures of `time_to_accuracy.py`, from the lines of its results."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from study_charge import Frontier, Ratio
-from study_grids import TUNING_SEED, rate_of
+from study_compared import Line, compared_runs, frontier_of
+from study_figure import plot
+from study_grids import TUNING_SEED
 from study_methods import METHODS
 from study_regimes import REGIMES
 from study_results import runs_of
 
-from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
 from sift_trainer.tables import markdown
 
-Line = Mapping[str, Any]
+BEGIN, END = "<!-- made by time_to_accuracy.py: {} -->", "<!-- end -->"
 
 
-def write_page(lines: Sequence[Line], folder: Path) -> str:
-    """All tables as Markdown, and a figure for each regime in ``folder``."""
+def write_page(lines: Sequence[Line], page: Path) -> str:
+    """Put tables in their places in a page, and figures beside it; returns the page.
+
+    Raises:
+        ValueError: the page lacks the place of a table.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables(lines).items():
+        text = in_place(text, name, table)
+    for name, regime in REGIMES.items():
+        plot(name, runs_of(lines, name), regime.steps, page.parent)
+    page.write_text(text, encoding="utf-8")
+    return text
+
+
+def in_place(text: str, name: str, table: str) -> str:
+    """The page with a table between its marks."""
+    begin = BEGIN.format(name)
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise ValueError(f"the page has no place for the table {name!r}; add {begin} and {END}")
+    return f"{before}{begin}\n\n{table.strip()}\n\n{END}{after}"
+
+
+def tables(lines: Sequence[Line]) -> dict[str, str]:
+    """Name -> table."""
+    made = {"summary": summary(lines)}
     parts = []
     for name, regime in REGIMES.items():
+        if runs := compared_runs(runs_of(lines, name)):
+            count = sum(len(own) for budgets in runs.values() for own in budgets.values())
+            told = f"**{name}**: {regime.title} ({count} runs)"
+            parts.append(f"{told}\n\n{comparison(runs_of(lines, name), regime.steps)}")
+    made["regimes"] = "\n".join(parts)
+    return {**made, "rates": rates(lines), "costs": costs(lines), "probe": probed(lines)}
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """A row for each regime, a column for each method: cost over vanilla's at equal accuracy."""
+    methods: list[str] = []
+    cells: dict[str, dict[str, str]] = {}
+    for name, regime in REGIMES.items():
         runs = runs_of(lines, name)
-        if not runs:
+        frontier = frontier_of(runs, regime.steps)
+        if frontier is None:
             continue
-        parts.append(f"### {name}: {regime.title}\n\n{comparison(runs, regime.steps)}")
-        picture = plot(name, runs, regime.steps, folder)
-        if picture is not None:
-            parts.append(f"![{regime.title}: accuracy over cost]({picture.name})")
-    parts.append(f"### Learning rates\n\n{rates(lines)}")
-    parts.append(f"### What scoring takes\n\n{costs(lines)}")
-    parts.append(f"### What the probe said\n\n{probed(lines)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def compared_runs(runs: Iterable[Line]) -> dict[str, dict[float, list[Line]]]:
-    """Method -> budget -> runs of the compared seeds, at the regime's own learning rate."""
-    found: dict[str, dict[float, list[Line]]] = defaultdict(lambda: defaultdict(list))
-    for line in runs:
-        if line["seed"] != TUNING_SEED and line["rate"] == rate_of(line["regime"], line["method"]):
-            found[line["method"]][line["budget"]].append(line)
-    return found
-
-
-def frontier_of(runs: Iterable[Line], steps: int) -> Frontier | None:
-    """What vanilla reaches at what cost, None before it was trained at two budgets."""
-    budgets = compared_runs(runs).get("vanilla", {})
-    if len(budgets) < 2:
-        return None
-    return Frontier({b * steps: [line["accuracy"] for line in own] for b, own in budgets.items()})
+        cells[name] = {}
+        for method, budgets in compared_runs(runs).items():
+            if 1.0 in budgets:
+                accuracies = [line["accuracy"] for line in budgets[1.0]]
+                cells[name][method] = ratio_cell(frontier, regime.steps, accuracies)
+    methods = [name for name in METHODS if any(name in own for own in cells.values())]
+    rows = [["regime", *methods]]
+    rows += [[name, *(own.get(method, "-") for method in methods)] for name, own in cells.items()]
+    return markdown(rows)
 
 
 def comparison(runs: Sequence[Line], steps: int) -> str:
@@ -180,56 +204,6 @@ def _sign(predicted: Sequence[float] | None, ratio: Ratio) -> str:
     if low <= 1 <= high:
         return "open"
     return "yes" if (low > 1) == (ratio.value < 1) else "no"
-
-
-def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | None:
-    """Accuracy over cost, a point for every run's end; vanilla's means are joined."""
-    frontier = frontier_of(runs, steps)
-    if frontier is None:
-        return None
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot(
-        [cost / steps for cost in frontier.costs],
-        [100 * value for value in frontier.means],
-        color=COLOURS[0],
-        linewidth=1.6,
-    )
-    for index, (method, budgets) in enumerate(sorted(compared_runs(runs).items(), key=_first)):
-        points = [
-            (line["cost"] / steps, 100 * line["accuracy"])
-            for own in budgets.values()
-            for line in own
-        ]
-        axes.plot(
-            [cost for cost, _ in points],
-            [accuracy for _, accuracy in points],
-            linestyle="",
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index // len(COLOURS) % len(MARKERS)],
-            markersize=5,
-            alpha=0.8,
-            label=method,
-        )
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.set_xlabel("cost, scoring included (1: the budget in steps without sifting)")
-    axes.set_ylabel("validation accuracy at the end (%)")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    path = folder / f"time_to_accuracy_{name}.png"
-    figure.savefig(path, dpi=120)
-    return path
-
-
-def _first(item: tuple[str, Any]) -> tuple[bool, int]:
-    return item[0] != "vanilla", list(METHODS).index(item[0])
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

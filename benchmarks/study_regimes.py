@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import study_data
 from study_data import StudyData
+from study_images import images
 from study_metrics import class_metrics, next_token_metrics
 from study_models import causal_model, classifier, masked_model, resnet
+from study_text import lines, pairs, passages
 from torch import nn
 from transformers import set_seed
 
@@ -99,16 +100,16 @@ class Regime:
 
 KINDS = {
     "masked": Kind(
-        study_data.pairs,
+        pairs,
         masked_model,
         MaskedTrainer,
         pretraining_metrics,
         accuracy="mlm_accuracy",
         ids=False,
     ),
-    "causal": Kind(study_data.lines, causal_model, metrics=next_token_metrics),
-    "passages": Kind(study_data.passages, classifier),
-    "images": Kind(study_data.images, resnet, ImageTrainer, schedule={}),
+    "causal": Kind(lines, causal_model, metrics=next_token_metrics),
+    "passages": Kind(passages, classifier),
+    "images": Kind(images, resnet, ImageTrainer, schedule={}),
 }
 
 

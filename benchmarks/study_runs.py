@@ -160,6 +160,7 @@ def probe_at(
         found = probe(
             sifting,
             checkpoint=Path(folder) / f"checkpoint-{step}",
+            exits=(1, -1),
             fractions=(1.0,),
             batches=GRADIENT_BATCHES,
             gradient_batches=GRADIENT_BATCHES,

@@ -3,7 +3,7 @@
     python benchmarks/time_to_accuracy.py run --data ../shared/data --grid tuning
     python benchmarks/time_to_accuracy.py run --data ../shared/data --grid study
     python benchmarks/time_to_accuracy.py probe --data ../shared/data
-    python benchmarks/time_to_accuracy.py report
+    python benchmarks/time_to_accuracy.py report --page docs/when_to_sift.md
 
 Every run trains with the real `SiftTrainer` and decays its learning rate fully to its own last
 step. One unit of cost is the forward and backward of a step that does not sift; a sifted step
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 from study_grids import BEGIN, GRIDS
-from study_page import write_page
+from study_page import tables, write_page
 from study_regimes import REGIMES, load
 from study_results import Results
 from study_runs import measure_costs, probe_at, train
@@ -36,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(argv)
     results = Results(options.results)
     if options.command == "report":
-        print(write_page(results.lines, options.figures))
+        if options.page is None:
+            print("\n".join(tables(results.lines).values()))
+        else:
+            write_page(results.lines, options.page)
         return
     torch.set_num_threads(options.threads)
     for name in chosen(options.regimes):
@@ -57,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         command.add_argument("--results", type=Path, default=RESULTS)
         if name == "report":
-            command.add_argument("--figures", type=Path, default=Path("docs"))
+            command.add_argument(
+                "--page", type=Path, help="put tables and figures there; unset: print the tables"
+            )
             continue
         command.add_argument("--regimes", nargs="*", default=None, help="default: all")
         command.add_argument("--data", type=Path, required=True, help="folder of the originals")

@@ -111,11 +111,25 @@ def test_probe_and_report(study, tmp_path, capsys):
     assert len(probes) == 1
     assert probes[0]["step"] == 5
     capsys.readouterr()
-    command("report", "--figures", str(tmp_path))
-    page = capsys.readouterr().out
-    assert "| vanilla" in page
-    assert "| loss" in page
+    command("report")
+    printed = capsys.readouterr().out
+    assert "| vanilla" in printed
+    assert "| loss" in printed
+    page = tmp_path / "page.md"
+    places = [f"{study_page.BEGIN.format(n)}\nold\n{study_page.END}" for n in study_page.tables([])]
+    page.write_text("\n".join(["Before.", *places, "After."]))
+    command("report", "--page", str(page))
+    written = page.read_text()
+    assert "old" not in written
+    assert written.startswith("Before.")
+    assert written.endswith("After.")
+    assert all(table.strip() in written for table in printed.split("\n\n"))
     assert (tmp_path / "time_to_accuracy_made_up.png").is_file()
+    command("report", "--page", str(page))
+    assert page.read_text() == written  # and again the same
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="no place for the table 'summary'"):
+        command("report", "--page", str(page))
 
 
 def test_a_regime_that_is_none_is_refused(study):

@@ -1,0 +1,70 @@
+"""Images of `time_to_accuracy.py`: classes of CIFAR-100, made smaller once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from study_data import SEEN, StudyData, long_tail, repeated, spaced
+from torch import Tensor
+from torch.nn import functional
+
+from sift_trainer.data.images import ImageArguments, load_images
+from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+
+
+def images(
+    data: Path,
+    cache: Path,
+    rows: int,
+    validation_rows: int,
+    classes: Sequence[int],
+    label: str = "fine_label",
+    tail: float = 1.0,
+    even: bool = False,
+) -> StudyData:
+    """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
+
+    Args:
+        rows: images of a class to train on.
+        validation_rows: of each class, from the test images.
+        classes: their numbers.
+        label: ``fine_label``, or ``coarse_label`` for the 20 groups of classes.
+        tail: as in `passages`.
+        even: likewise.
+    """
+    arguments = ImageArguments(
+        files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
+    )
+    usual = arguments.defaults
+    file = cache / f"images_16_{label}.pt"
+    if not file.is_file():
+        whole = load_images(arguments, progress=False)
+        torch.save([_halved(part) for part in (whole.train, whole.test.dataset)], file)
+    train, test = (PixelDataset(*part) for part in torch.load(file))
+    train = _some(train, classes, long_tail(len(classes), rows, tail), even)
+    validation = _some(test, classes, [validation_rows] * len(classes))
+    collator = ImageCollator(16, usual.mean, usual.std, seed=0)
+    some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
+    trained = PixelDataset(train.pixels[some], train.labels[some])
+    shown = [EvaluationDataset(part, 16, usual.mean, usual.std) for part in (validation, trained)]
+    return StudyData(train, shown[0], shown[1], collator, len(classes))
+
+
+def _halved(part: PixelDataset) -> tuple[Tensor, Tensor]:
+    pixels = functional.avg_pool2d(part.pixels.float(), 2).round().to(torch.uint8)
+    return pixels, part.labels
+
+
+def _some(
+    part: PixelDataset, classes: Sequence[int], counts: Sequence[int], even: bool = False
+) -> PixelDataset:
+    """So many images of each class, whose labels become 0, 1, 2..."""
+    own = [
+        np.flatnonzero(part.labels.numpy() == label)[:count]
+        for label, count in zip(classes, counts, strict=True)
+    ]
+    own = repeated(own) if even else own
+    labels = [np.full_like(rows, number) for number, rows in enumerate(own)]
+    chosen = torch.from_numpy(np.concatenate(own))
+    return PixelDataset(part.pixels[chosen], torch.from_numpy(np.concatenate(labels)))
