@@ -77,4 +77,4 @@ def spaced(rows: np.ndarray, count: int) -> np.ndarray:
 def repeated(classes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The rows of each class again and again, until it has as many as the largest one."""
     most = max(len(rows) for rows in classes)
-    return [np.resize(rows, most) for rows in classes]
+    return [rows[np.resize(np.arange(len(rows)), most)] for rows in classes]

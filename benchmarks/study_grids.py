@@ -14,34 +14,31 @@ SEEDS = (0, 1, 2)
 TUNING_SEED, RATES = 9, (0.5, 1.0, 2.0)
 BEGIN = 0.25  # of a run without sifting: where the probe looks
 
-MORE_RATES: dict[tuple[str, str], Sequence[float]] = {
-    ("images_long_tail_supervised", "vanilla"): (0.25,),
-}
-"""Regime and method -> further rates, as the best of the first was the lowest or the highest."""
-
 TUNED: dict[str, tuple[float, float]] = {
     "images_long_tail": (0.5, 1.0),
     "images_long_tail_supervised": (0.5, 1.0),
-    "images_long_tail_even": (0.5, 1.0),
 }
 """Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1."""
 
-WIDE = ("loss", "random", "exact", "entropy", "loss_keep_25", "loss_early")
-NARROW = ("loss", "random", "exact", "entropy", "loss_half")
-PAPER = ("loss", "entropy", "random", "entropy_early", "loss_half")
+WIDE = ("loss", "random", "entropy", "loss_keep_25", "loss_early")
+SHORT = ("loss", "random", "exact")
+PAPER = ("loss", "entropy", "entropy_early", "loss_half")
 COMPARED: dict[str, Sequence[str]] = {
     "masked": PAPER,
     "masked_25_passes": PAPER,
     "causal": PAPER,
-    "authors": NARROW,
-    "authors_flipped": (*NARROW, "loss_skip"),
-    "authors_long_tail": WIDE,
-    "authors_long_tail_even": (),
-    "images": NARROW,
-    "images_supervised": NARROW,
-    "images_long_tail": ("loss", "exact"),
-    "images_long_tail_supervised": WIDE,
-    "images_long_tail_even": (),
+    "authors": SHORT,
+    "authors_flipped": ("loss", "random", "entropy", "loss_skip"),
+    "authors_long_tail": SHORT,
+    "authors_long_tail_few": SHORT,
+    "authors_in_background": WIDE,
+    "authors_in_background_even": (),
+    "images": SHORT,
+    "images_supervised": SHORT,
+    "images_long_tail_supervised": (*WIDE, "exact"),
+    "images_in_background": SHORT,
+    "images_in_background_supervised": WIDE,
+    "images_in_background_even": (),
 }
 """Regime -> methods beside vanilla, at the whole budget."""
 
@@ -54,11 +51,9 @@ def rate_of(regime: str, method: str) -> float:
 def tuning(regime: str) -> list[RunSpec]:
     """Learning rates of vanilla and of the usual way to sift."""
     methods = ("vanilla", "loss")
-    tried = [
-        *product(methods, RATES),
-        *((method, rate) for method in methods for rate in MORE_RATES.get((regime, method), ())),
+    return [
+        RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in product(methods, RATES)
     ]
-    return [RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in tried]
 
 
 def study(regime: str) -> list[RunSpec]:

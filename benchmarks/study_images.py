@@ -22,6 +22,8 @@ def images(
     label: str = "fine_label",
     tail: float = 1.0,
     even: bool = False,
+    background: Sequence[int] = (),
+    background_rows: int = 0,
 ) -> StudyData:
     """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
 
@@ -32,6 +34,8 @@ def images(
         label: ``fine_label``, or ``coarse_label`` for the 20 groups of classes.
         tail: as in `passages`.
         even: likewise.
+        background: numbers of classes that together are one more.
+        background_rows: its images to train on, again and again if there are fewer.
     """
     arguments = ImageArguments(
         files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
@@ -42,13 +46,18 @@ def images(
         whole = load_images(arguments, progress=False)
         torch.save([_halved(part) for part in (whole.train, whole.test.dataset)], file)
     train, test = (PixelDataset(*part) for part in torch.load(file))
-    train = _some(train, classes, long_tail(len(classes), rows, tail), even)
-    validation = _some(test, classes, [validation_rows] * len(classes))
+    groups = [[each] for each in classes]
+    counts = long_tail(len(groups), rows, tail)
+    if background:
+        groups.append(list(background))
+        counts.append(background_rows)
+    train = _some(train, groups, counts, even)
+    validation = _some(test, groups, [validation_rows] * len(groups))
     collator = ImageCollator(16, usual.mean, usual.std, seed=0)
     some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
     trained = PixelDataset(train.pixels[some], train.labels[some])
     shown = [EvaluationDataset(part, 16, usual.mean, usual.std) for part in (validation, trained)]
-    return StudyData(train, shown[0], shown[1], collator, len(classes))
+    return StudyData(train, shown[0], shown[1], collator, len(groups))
 
 
 def _halved(part: PixelDataset) -> tuple[Tensor, Tensor]:
@@ -57,13 +66,11 @@ def _halved(part: PixelDataset) -> tuple[Tensor, Tensor]:
 
 
 def _some(
-    part: PixelDataset, classes: Sequence[int], counts: Sequence[int], even: bool = False
+    part: PixelDataset, groups: Sequence[list[int]], counts: Sequence[int], even: bool = False
 ) -> PixelDataset:
-    """So many images of each class, whose labels become 0, 1, 2..."""
-    own = [
-        np.flatnonzero(part.labels.numpy() == label)[:count]
-        for label, count in zip(classes, counts, strict=True)
-    ]
+    """So many images of each group of classes, whose labels become 0, 1, 2..."""
+    found = [np.flatnonzero(np.isin(part.labels.numpy(), group)) for group in groups]
+    own = [np.resize(rows, count) for rows, count in zip(found, counts, strict=True)]
     own = repeated(own) if even else own
     labels = [np.full_like(rows, number) for number, rows in enumerate(own)]
     chosen = torch.from_numpy(np.concatenate(own))

@@ -123,7 +123,7 @@ def rates(lines: Iterable[Line]) -> str:
     """Accuracy by learning rate, of the seed that tuned it."""
     cells: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     for line in lines:
-        if line["kind"] == "run" and line["seed"] == TUNING_SEED:
+        if line["kind"] == "run" and line["seed"] == TUNING_SEED and line["budget"] == 1:
             cells[line["regime"], line["method"]][line["rate"]] = line["accuracy"]
     factors = sorted({factor for own in cells.values() for factor in own})
     rows = [["regime", "method", "learning rate", *(f"x {factor:g}" for factor in factors)]]

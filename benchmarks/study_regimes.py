@@ -205,11 +205,23 @@ def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
     return replace(regime, title=title, data=data, model=shape)
 
 
-_AUTHORS_TAIL = _changed(
-    _AUTHORS, "8 authors, the rarest a fiftieth of the most frequent", rows=1500, tail=0.02
+_AUTHORS_TAIL = replace(
+    _changed(_AUTHORS, "8 authors with 6,000 passages down to 120", rows=6000, tail=0.02),
+    model={"hidden_size": 64, "num_hidden_layers": 6},
+    steps=300,
+    batch_size=16,
 )
-_IMAGES_TAIL = _changed(
-    _IMAGES, "CIFAR-100, 10 classes of 500 images down to 10", rows=500, tail=0.02
+
+_AUTHORS_BACKGROUND = _changed(
+    _AUTHORS, "8 authors in a tenth of the rows, Wikipedia in the rest", rows=400, background=28_800
+)
+_IMAGES_BACKGROUND = _changed(
+    _IMAGES,
+    "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest",
+    rows=400,
+    classes=list(range(9)),
+    background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
+    background_rows=10_800,
 )
 
 REGIMES: dict[str, Regime] = {
@@ -227,18 +239,29 @@ REGIMES: dict[str, Regime] = {
     "authors": _AUTHORS,
     "authors_flipped": _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2),
     "authors_long_tail": _AUTHORS_TAIL,
-    "authors_long_tail_even": _changed(
-        _AUTHORS_TAIL, "the same, rare authors repeated until all are as frequent", even=True
+    "authors_long_tail_few": _changed(
+        _AUTHORS, "8 authors with 1,500 passages down to 30", rows=1500, tail=0.02
+    ),
+    "authors_in_background": _AUTHORS_BACKGROUND,
+    "authors_in_background_even": _changed(
+        _AUTHORS_BACKGROUND, "the same, novels repeated until they are as frequent", even=True
     ),
     "images": _IMAGES,
     "images_supervised": _changed(
         _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
     ),
-    "images_long_tail": _IMAGES_TAIL,
     "images_long_tail_supervised": _changed(
-        _IMAGES_TAIL, "the same, the early classifier with a loss of its own", supervised=0.5
+        _IMAGES,
+        "10 classes of 500 images down to 10, the early classifier with a loss of its own",
+        rows=500,
+        tail=0.02,
+        supervised=0.5,
     ),
-    "images_long_tail_even": _changed(
-        _IMAGES_TAIL, "the same, rare images repeated until all are as frequent", even=True
+    "images_in_background": _IMAGES_BACKGROUND,
+    "images_in_background_supervised": _changed(
+        _IMAGES_BACKGROUND, "the same, the early classifier with a loss of its own", supervised=0.5
+    ),
+    "images_in_background_even": _changed(
+        _IMAGES_BACKGROUND, "the same, rare images repeated until all are as frequent", even=True
     ),
 }

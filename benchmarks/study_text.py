@@ -3,7 +3,7 @@
 import json
 import lzma
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sift_trainer.pretraining.job import CollatorOfBoth
 
 LENGTH, VOCABULARY = 64, 4096
 BLOCK, BLOCKS = 20, 10  # every tenth block of 20 passages of a book is for validation
+ARTICLES = "Wikipedia"  # as an author
 
 
 def corpus(data: Path, cache: Path) -> Corpus:
@@ -78,6 +79,7 @@ def passages(
     tail: float = 1.0,
     even: bool = False,
     flips: float = 0.0,
+    background: int = 0,
 ) -> StudyData:
     """Passages of 62 word pieces, and which author wrote them.
 
@@ -88,19 +90,24 @@ def passages(
         tail: what the rarest author's share is of the most frequent one's, in steps of one ratio.
         even: repeat the rows of rarer authors until all have as many.
         flips: share of training rows whose author is another one's name, each as likely.
+        background: passages of Wikipedia to train on, which are one more class.
     """
-    stored = np.load(_stored_passages(data, cache))
-    ids, authors = torch.from_numpy(stored["ids"].astype(np.int64)), stored["authors"]
+    novels = _stored(cache / "passages.npz", lambda: _cut_up(corpus(data, cache), _novels(data)))
+    articles = _stored(
+        cache / "articles.npz", lambda: _cut_up(corpus(data, cache), _articles(data))
+    )
     splits = []
     for split, count in ((0, rows), (1, validation_rows)):
         counts = long_tail(classes, count, tail if split == 0 else 1.0)
-        found = [
-            np.flatnonzero((authors == a) & (stored["split"] == split)) for a in range(classes)
-        ]
-        own = [spaced(rows, most) for rows, most in zip(found, counts, strict=True)]
-        chosen = np.concatenate(repeated(own) if even and split == 0 else own)
-        splits.append(Rows(ids[chosen], torch.from_numpy(authors[chosen].astype(np.int64))))
+        own = [spaced(_of(novels, split, author), most) for author, most in enumerate(counts)]
+        if background:
+            own.append(spaced(_of(articles, split), background if split == 0 else count))
+        own = repeated(own) if even and split == 0 else own
+        labels = np.concatenate([np.full(len(ids), label) for label, ids in enumerate(own)])
+        ids = np.concatenate(own).astype(np.int64)
+        splits.append(Rows(torch.from_numpy(ids), torch.from_numpy(labels)))
     train, validation = splits
+    classes += background > 0
     train.labels = flipped(train.labels, classes, flips)
     seen = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
     trained = Rows(train.input_ids[seen], train.labels[seen])
@@ -120,28 +127,45 @@ def _of_full_length(text: Corpus, pairs: Dataset[Any], wanted: int) -> Tensor:
     return torch.tensor(found)
 
 
-def _stored_passages(data: Path, cache: Path) -> Path:
-    file = cache / "passages.npz"
-    if file.is_file():
-        return file
-    tokenizer = corpus(data, cache).tokenizer
+def _stored(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        np.savez(file, **make())
+    with np.load(file) as stored:
+        return dict(stored)
+
+
+def _of(stored: dict[str, np.ndarray], split: int, author: int = 0) -> np.ndarray:
+    """Word pieces (n, length) of an author's passages in a split."""
+    return stored["ids"][(stored["authors"] == author) & (stored["split"] == split)]
+
+
+def _cut_up(text: Corpus, documents: Iterator[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """Passages of documents, by author and split; authors by how much there is of them."""
+    tokenizer = text.tokenizer
     ends = tokenizer.cls_token_id, tokenizer.sep_token_id
+    step = LENGTH - len(ends)
     found: dict[str, list[tuple[list[int], int]]] = defaultdict(list)
-    for author, text in _novels(data):
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        step = LENGTH - len(ends)
+    for author, words in documents:
+        ids = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+        before = len(found[author]) if author == ARTICLES else 0  # few are as long as a block
         for number in range(len(ids) // step):
             passage = [ends[0], *ids[number * step : (number + 1) * step], ends[1]]
-            found[author].append((passage, int(number // BLOCK % BLOCKS == BLOCKS - 1)))
+            place = (before + number) // BLOCK
+            found[author].append((passage, int(place % BLOCKS == BLOCKS - 1)))
     authors = sorted(found, key=lambda name: (-len(found[name]), name))
     cut = [(each, number) for number, name in enumerate(authors) for each in found[name]]
-    np.savez(
-        file,
-        ids=np.array([passage for (passage, _), _ in cut], dtype=np.uint16),
-        split=np.array([split for (_, split), _ in cut], dtype=np.uint8),
-        authors=np.array([author for _, author in cut], dtype=np.uint8),
-    )
-    return file
+    return {
+        "ids": np.array([passage for (passage, _), _ in cut], dtype=np.uint16),
+        "split": np.array([split for (_, split), _ in cut], dtype=np.uint8),
+        "authors": np.array([author for _, author in cut], dtype=np.uint8),
+    }
+
+
+def _articles(data: Path) -> Iterator[tuple[str, str]]:
+    """The first articles, which the word pieces are made of too."""
+    with lzma.open(data / "wikipedia" / "wikipedia-00.jsonl.xz", "rt", encoding="utf-8") as stream:
+        for line in stream:
+            yield ARTICLES, " ".join(json.loads(line)["text"].split())
 
 
 def _novels(data: Path) -> Iterator[tuple[str, str]]:
