@@ -74,6 +74,17 @@ def spaced(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
 
 
+def with_copies(rows: np.ndarray, distinct: int, share: float) -> np.ndarray:
+    """Rows of which the last ``distinct`` come again and again, until they are ``share`` of all."""
+    if not 0 <= share < 1 or not 0 < distinct < len(rows):
+        raise ValueError(
+            f"copies={share} of distinct={distinct} must be a share in [0, 1), such as 0.75, of "
+            f"fewer than all {len(rows)} rows"
+        )
+    once, often = rows[:-distinct], rows[-distinct:]
+    return np.concatenate([once, np.resize(often, round(len(once) * share / (1 - share)))])
+
+
 def repeated(classes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The rows of each class again and again, until it has as many as the largest one."""
     most = max(len(rows) for rows in classes)

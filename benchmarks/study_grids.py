@@ -20,25 +20,25 @@ TUNED: dict[str, tuple[float, float]] = {
 }
 """Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1."""
 
-WIDE = ("loss", "random", "entropy", "loss_keep_25", "loss_early")
-SHORT = ("loss", "random", "exact")
-PAPER = ("loss", "entropy", "entropy_early", "loss_half")
+USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarter"}
+"""Regime -> the way to sift whose learning rate is tuned, where it is not ``loss``."""
+
 COMPARED: dict[str, Sequence[str]] = {
-    "masked": PAPER,
-    "masked_25_passes": PAPER,
-    "causal": PAPER,
-    "authors": SHORT,
+    "masked": ("loss", "entropy", "entropy_early", "loss_half"),
+    "masked_25_passes": ("loss", "entropy", "loss_half"),
+    "causal": ("loss_quarter", "random", "entropy"),
+    "causal_copies": ("loss_quarter", "random", "entropy"),
+    "authors": ("loss", "random", "exact"),
     "authors_flipped": ("loss", "random", "entropy", "loss_skip"),
-    "authors_long_tail": SHORT,
-    "authors_long_tail_few": SHORT,
-    "authors_in_background": WIDE,
+    "authors_long_tail_few": ("loss", "random"),
+    "authors_in_background": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
     "authors_in_background_even": (),
-    "images": SHORT,
-    "images_supervised": SHORT,
-    "images_long_tail_supervised": (*WIDE, "exact"),
-    "images_in_background": SHORT,
-    "images_in_background_supervised": WIDE,
-    "images_in_background_even": (),
+    "images": ("loss", "random", "exact"),
+    "images_supervised": ("loss", "random", "exact"),
+    "images_copies": ("loss", "exact"),
+    "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
+    "images_in_background": ("loss", "random", "entropy", "loss_keep_25", "exact"),
+    "images_long_tail_supervised": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
 }
 """Regime -> methods beside vanilla, at the whole budget."""
 
@@ -50,7 +50,7 @@ def rate_of(regime: str, method: str) -> float:
 
 def tuning(regime: str) -> list[RunSpec]:
     """Learning rates of vanilla and of the usual way to sift."""
-    methods = ("vanilla", "loss")
+    methods = ("vanilla", USUAL.get(regime, "loss"))
     return [
         RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in product(methods, RATES)
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study_data import SEEN, StudyData, long_tail, repeated, spaced
+from study_data import SEEN, StudyData, long_tail, spaced, with_copies
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,9 +21,10 @@ def images(
     classes: Sequence[int],
     label: str = "fine_label",
     tail: float = 1.0,
-    even: bool = False,
     background: Sequence[int] = (),
     background_rows: int = 0,
+    copies: float = 0.0,
+    distinct: int = 10,
 ) -> StudyData:
     """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
 
@@ -33,9 +34,9 @@ def images(
         classes: their numbers.
         label: ``fine_label``, or ``coarse_label`` for the 20 groups of classes.
         tail: as in `passages`.
-        even: likewise.
         background: numbers of classes that together are one more.
         background_rows: its images to train on, again and again if there are fewer.
+        copies: share of the rows to train on that are copies of ``distinct`` of each class.
     """
     arguments = ImageArguments(
         files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
@@ -46,12 +47,16 @@ def images(
         whole = load_images(arguments, progress=False)
         torch.save([_halved(part) for part in (whole.train, whole.test.dataset)], file)
     train, test = (PixelDataset(*part) for part in torch.load(file))
+    counts = [count + distinct * (copies > 0) for count in long_tail(len(classes), rows, tail)]
     groups = [[each] for each in classes]
-    counts = long_tail(len(groups), rows, tail)
     if background:
         groups.append(list(background))
         counts.append(background_rows)
-    train = _some(train, groups, counts, even)
+    train = _some(train, groups, counts)
+    if copies:
+        own = [np.flatnonzero(train.labels.numpy() == label) for label in range(len(groups))]
+        chosen = np.concatenate([with_copies(rows, distinct, copies) for rows in own])
+        train = PixelDataset(train.pixels[chosen], train.labels[chosen])
     validation = _some(test, groups, [validation_rows] * len(groups))
     collator = ImageCollator(16, usual.mean, usual.std, seed=0)
     some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
@@ -65,13 +70,14 @@ def _halved(part: PixelDataset) -> tuple[Tensor, Tensor]:
     return pixels, part.labels
 
 
-def _some(
-    part: PixelDataset, groups: Sequence[list[int]], counts: Sequence[int], even: bool = False
-) -> PixelDataset:
-    """So many images of each group of classes, whose labels become 0, 1, 2..."""
-    found = [np.flatnonzero(np.isin(part.labels.numpy(), group)) for group in groups]
-    own = [np.resize(rows, count) for rows, count in zip(found, counts, strict=True)]
-    own = repeated(own) if even else own
-    labels = [np.full_like(rows, number) for number, rows in enumerate(own)]
+def _some(part: PixelDataset, groups: Sequence[list[int]], counts: Sequence[int]) -> PixelDataset:
+    """The first images of each group of classes, again and again where there are fewer; their
+    labels become 0, 1, 2..."""
+    labels = part.labels.numpy()
+    own = [
+        np.resize(np.flatnonzero(np.isin(labels, group)), count)
+        for group, count in zip(groups, counts, strict=True)
+    ]
+    numbers = [np.full_like(rows, number) for number, rows in enumerate(own)]
     chosen = torch.from_numpy(np.concatenate(own))
-    return PixelDataset(part.pixels[chosen], torch.from_numpy(np.concatenate(labels)))
+    return PixelDataset(part.pixels[chosen], torch.from_numpy(np.concatenate(numbers)))

@@ -46,6 +46,13 @@ METHODS: dict[str, Method] = {
     "loss_interval_2": Method("loss at exit 1, every second step", {**LATE, "sift_interval": 2}),
     "loss_keep_25": Method("a quarter kept", {**LATE, "sift_keep_ratio": 0.25}),
     "loss_keep_75": Method("three quarters kept", {**LATE, "sift_keep_ratio": 0.75}),
+    "loss_quarter": Method(
+        "loss at exit 1 of a quarter of the word pieces", {**LATE, "sift_token_fraction": 0.25}
+    ),
+    "loss_quarter_early": Method(
+        "the same from 2.5% to the end",
+        {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_token_fraction": 0.25},
+    ),
     "loss_skip": Method("a tenth left out at the top", {**LATE, "sift_skip_top": 0.1}),
 }
 
@@ -59,4 +66,5 @@ def scored_by(sift: Mapping[str, Any]) -> dict[str, Any] | None:
         "criterion": criterion,
         "exit_layer": sift.get("sift_exit_layer", 1),
         "keep_ratio": sift["sift_keep_ratio"],
+        "token_fraction": sift.get("sift_token_fraction", 1.0),
     }

@@ -49,6 +49,8 @@ def causal_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
             n_embd=width,
             n_layer=shape["num_hidden_layers"],
             n_head=width // HEAD,
+            bos_token_id=None,
+            eos_token_id=None,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,

@@ -135,15 +135,18 @@ def rates(lines: Iterable[Line]) -> str:
 
 def costs(lines: Iterable[Line]) -> str:
     """Scoring over forward and backward."""
-    rows = [["regime", "criterion", "exit", "kept", "s", "rounds"]]
+    rows = [["regime", "criterion", "exit", "kept", "of the labels", "s", "rounds"]]
     for line in lines:
         if line["kind"] == "cost":
             low, high = line["share_range"]
             share = f"{line['share']:.3f} ({low:.3f} to {high:.3f})"
             exit_layer = "last" if line["exit_layer"] == -1 else str(line["exit_layer"])
-            kept = f"{line['keep_ratio']:g}"
+            shares = [f"{line[name]:g}" for name in ("keep_ratio", "token_fraction")]
             rows.append(
-                [line["regime"], line["criterion"], exit_layer, kept, share, str(line["rounds"])]
+                [
+                    *(line["regime"], line["criterion"], exit_layer, *shares),
+                    *(share, str(line["rounds"])),
+                ]
             )
     return markdown(rows)
 

@@ -205,40 +205,31 @@ def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
     return replace(regime, title=title, data=data, model=shape)
 
 
-_AUTHORS_TAIL = replace(
-    _changed(_AUTHORS, "8 authors with 6,000 passages down to 120", rows=6000, tail=0.02),
-    model={"hidden_size": 64, "num_hidden_layers": 6},
-    steps=300,
-    batch_size=16,
-)
-
 _AUTHORS_BACKGROUND = _changed(
     _AUTHORS, "8 authors in a tenth of the rows, Wikipedia in the rest", rows=400, background=28_800
 )
-_IMAGES_BACKGROUND = _changed(
-    _IMAGES,
-    "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest",
-    rows=400,
-    classes=list(range(9)),
-    background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
-    background_rows=10_800,
+_CAUSAL = replace(
+    _TEXT,
+    title="the next word piece, one pass over the text",
+    kind="causal",
+    data={"rows": 12_000, "validation_rows": 300},
+    steps=250,
+    batch_size=12,
+    learning_rate=4e-3,
+    plain={},
 )
+
+_COPIES = {"rows": 200, "copies": 0.75}
 
 REGIMES: dict[str, Regime] = {
     "masked": _TEXT,
     "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
-    "causal": replace(
-        _TEXT,
-        title="the next word piece, one pass over the text",
-        kind="causal",
-        data={"rows": 12_000, "validation_rows": 300},
-        batch_size=16,
-        learning_rate=2e-3,
-        plain={},
+    "causal": _CAUSAL,
+    "causal_copies": _changed(
+        _CAUSAL, "the same, three quarters of the rows copies of 100", rows=4000, copies=0.75
     ),
     "authors": _AUTHORS,
     "authors_flipped": _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2),
-    "authors_long_tail": _AUTHORS_TAIL,
     "authors_long_tail_few": _changed(
         _AUTHORS, "8 authors with 1,500 passages down to 30", rows=1500, tail=0.02
     ),
@@ -250,18 +241,27 @@ REGIMES: dict[str, Regime] = {
     "images_supervised": _changed(
         _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
     ),
+    "images_copies": _changed(
+        _IMAGES, "10 classes of 200 images, three quarters of the rows copies of 10", **_COPIES
+    ),
+    "images_copies_supervised": _changed(
+        _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
+    ),
+    "images_in_background": _changed(
+        _IMAGES,
+        "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest, the "
+        "early classifier with a loss of its own",
+        rows=400,
+        classes=list(range(9)),
+        background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
+        background_rows=10_800,
+        supervised=0.5,
+    ),
     "images_long_tail_supervised": _changed(
         _IMAGES,
         "10 classes of 500 images down to 10, the early classifier with a loss of its own",
         rows=500,
         tail=0.02,
         supervised=0.5,
-    ),
-    "images_in_background": _IMAGES_BACKGROUND,
-    "images_in_background_supervised": _changed(
-        _IMAGES_BACKGROUND, "the same, the early classifier with a loss of its own", supervised=0.5
-    ),
-    "images_in_background_even": _changed(
-        _IMAGES_BACKGROUND, "the same, rare images repeated until all are as frequent", even=True
     ),
 }

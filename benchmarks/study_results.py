@@ -15,7 +15,7 @@ from typing import Any
 from sift_trainer.run_log import machine
 
 _ASKED = {
-    "cost": ("regime", "criterion", "exit_layer", "keep_ratio"),
+    "cost": ("regime", "criterion", "exit_layer", "keep_ratio", "token_fraction"),
     "run": ("regime", "method", "seed", "budget", "rate"),
     "probe": ("regime", "begin"),
 }

@@ -54,6 +54,7 @@ def measure_costs(
             "sift_criterion": asked["criterion"],
             "sift_exit_layer": asked["exit_layer"],
             "sift_keep_ratio": asked["keep_ratio"],
+            "sift_token_fraction": asked["token_fraction"],
         }
         for key, asked in wanted.items()
     }

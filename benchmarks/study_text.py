@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from study_data import SEEN, Rows, StudyData, flipped, long_tail, repeated, spaced
+from study_data import SEEN, Rows, StudyData, flipped, long_tail, repeated, spaced, with_copies
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from transformers import default_data_collator
@@ -56,10 +56,22 @@ def pairs(data: Path, cache: Path, rows: int, validation_rows: int) -> StudyData
     )
 
 
-def lines(data: Path, cache: Path, rows: int, validation_rows: int) -> StudyData:
-    """The same text from left to right: the pairs whose second half follows the first."""
+def lines(
+    data: Path,
+    cache: Path,
+    rows: int,
+    validation_rows: int,
+    copies: float = 0.0,
+    distinct: int = 100,
+) -> StudyData:
+    """The same text from left to right: the pairs whose second half follows the first.
+
+    Args:
+        copies: share of the rows to train on that are copies of ``distinct`` other ones.
+    """
     text = corpus(data, cache)
-    train = _of_full_length(text, text.train, rows)
+    train = _of_full_length(text, text.train, rows + distinct)
+    train = train[with_copies(np.arange(len(train)), distinct, copies)]
     validation = _of_full_length(text, text.validation, validation_rows)
     return StudyData(
         Rows(train, train),

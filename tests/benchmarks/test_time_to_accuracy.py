@@ -54,6 +54,7 @@ def test_scoring_is_charged_where_something_is_scored():
         "criterion": "loss",
         "exit_layer": 1,
         "keep_ratio": 0.5,
+        "token_fraction": 1.0,
     }
     assert scored_by(METHODS["exact"].sift)["exit_layer"] == -1
 
