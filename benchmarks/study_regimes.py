@@ -213,8 +213,8 @@ _CAUSAL = replace(
     title="the next word piece, one pass over the text",
     kind="causal",
     data={"rows": 12_000, "validation_rows": 300},
-    steps=250,
-    batch_size=12,
+    steps=300,
+    batch_size=16,
     learning_rate=4e-3,
     plain={},
 )

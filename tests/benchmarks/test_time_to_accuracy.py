@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from study_charge import Frontier, affordable_steps, charge, sifted_steps
-from study_data import flipped, long_tail, repeated, spaced
+from study_data import flipped, long_tail, repeated, spaced, with_copies
 from study_methods import METHODS, scored_by
 from study_page import pays, ratio_cell
 from study_results import Results, RunSpec, read_lines
@@ -147,8 +149,6 @@ def test_a_long_tail_falls_by_one_ratio():
 
 
 def test_a_share_of_labels_becomes_another_class_and_always_the_same():
-    import torch
-
     labels = torch.arange(4000) % 5
     wrong = flipped(labels, 5, 0.2)
     assert (wrong != labels).float().mean().item() == pytest.approx(0.2, abs=0.02)
@@ -158,14 +158,20 @@ def test_a_share_of_labels_becomes_another_class_and_always_the_same():
 
 
 def test_repeated_rows_are_as_many_of_each_class():
-    import numpy as np
-
     even = repeated([np.array([4, 5, 6, 7, 8]), np.array([1, 2])])
     assert [rows.tolist() for rows in even] == [[4, 5, 6, 7, 8], [1, 2, 1, 2, 1]]
 
 
-def test_spaced_rows_are_from_all_over():
-    import numpy as np
+def test_copies_are_a_share_of_the_rows_and_the_others_come_once():
+    """Six rows once, two more often: 18 of 24 are copies at 0.75."""
+    rows = with_copies(np.arange(8), distinct=2, share=0.75).tolist()
+    assert len(rows) == 24
+    assert rows[:6] == [0, 1, 2, 3, 4, 5]
+    assert rows[6:] == [6, 7] * 9
+    with pytest.raises(ValueError, match="copies=1 of distinct=2"):
+        with_copies(np.arange(8), distinct=2, share=1)
 
+
+def test_spaced_rows_are_from_all_over():
     assert spaced(np.arange(100), 3).tolist() == [0, 49, 99]
     assert spaced(np.arange(2), 3).tolist() == [0, 1]
