@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study_data import SEEN, StudyData, long_tail, spaced, with_copies
+from study_data import SEEN, StudyData, long_tail, repeated, spaced, with_copies
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +23,7 @@ def images(
     tail: float = 1.0,
     background: Sequence[int] = (),
     background_rows: int = 0,
+    even: bool = False,
     copies: float = 0.0,
     distinct: int = 10,
 ) -> StudyData:
@@ -36,6 +37,7 @@ def images(
         tail: as in `passages`.
         background: numbers of classes that together are one more.
         background_rows: its images to train on, again and again if there are fewer.
+        even: repeat the rows of rarer classes until all have as many.
         copies: share of the rows to train on that are copies of ``distinct`` of each class.
     """
     arguments = ImageArguments(
@@ -53,10 +55,11 @@ def images(
         groups.append(list(background))
         counts.append(background_rows)
     train = _some(train, groups, counts)
+    own = [np.flatnonzero(train.labels.numpy() == label) for label in range(len(groups))]
     if copies:
-        own = [np.flatnonzero(train.labels.numpy() == label) for label in range(len(groups))]
-        chosen = np.concatenate([with_copies(rows, distinct, copies) for rows in own])
-        train = PixelDataset(train.pixels[chosen], train.labels[chosen])
+        own = [with_copies(rows, distinct, copies) for rows in own]
+    chosen = np.concatenate(repeated(own) if even else own)
+    train = PixelDataset(train.pixels[chosen], train.labels[chosen])
     validation = _some(test, groups, [validation_rows] * len(groups))
     collator = ImageCollator(16, usual.mean, usual.std, seed=0)
     some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))

@@ -9,7 +9,7 @@ from study_charge import Frontier, Ratio
 from study_compared import Line, compared_runs, frontier_of
 from study_figure import plot
 from study_grids import TUNING_SEED
-from study_methods import METHODS
+from study_methods import LATE, METHODS, scored_by
 from study_regimes import REGIMES
 from study_results import runs_of
 
@@ -166,7 +166,8 @@ def probed(lines: Sequence[Line]) -> str:
         depth = max((f["exit_layer"] or 0 for f in line["figures"]), default=0)
         for each in line["figures"]:
             last = each["exit_layer"] == depth
-            ratio = happened.get((each["criterion"], -1 if last else each["exit_layer"]))
+            exit_layer = -1 if last else each["exit_layer"]
+            ratio = happened.get((each["criterion"], exit_layer, each["token_fraction"]))
             if ratio is None:
                 continue
             overlap = "-" if each["overlap"] is None else f"{each['overlap']:.2f}"
@@ -180,22 +181,31 @@ def probed(lines: Sequence[Line]) -> str:
                     *(str(ratio), _sign(each["ratio_at_equal_length"], ratio)),
                 ]
             )
-    return markdown(rows)
+    said = [
+        f"- **{line['regime']}**: {line['recommendation']}"
+        for line in lines
+        if line["kind"] == "probe"
+    ]
+    return "\n".join(
+        [markdown(rows), "What it recommended, at a quarter of vanilla's run:", "", *said]
+    )
 
 
-def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int], Ratio]:
-    """Criterion and exit -> the ratio that the method of the usual schedule came to."""
+def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int, float], Ratio]:
+    """Criterion, exit and token fraction -> the ratio that the usual schedule came to."""
     runs, steps = runs_of(lines, regime), REGIMES[regime].steps
     frontier = frontier_of(runs, steps)
     found = {}
     if frontier is None:
         return {}
     for method, budgets in compared_runs(runs).items():
-        if method in ("loss", "entropy", "loss_exit_2", "exact") and 1.0 in budgets:
-            sift = METHODS[method].sift
-            asked = sift.get("sift_criterion", "loss"), sift.get("sift_exit_layer", 1)
+        sift = METHODS[method].sift
+        asked = scored_by(sift)
+        usual = {**sift, **LATE} == sift and "sift_skip_top" not in sift
+        if asked is not None and usual and "sift_interval" not in sift and 1.0 in budgets:
             accuracy = mean(line["accuracy"] for line in budgets[1.0])
-            found[asked] = frontier.ratio(steps, accuracy)
+            key = asked["criterion"], asked["exit_layer"], asked["token_fraction"]
+            found[key] = frontier.ratio(steps, accuracy)
     return found
 
 

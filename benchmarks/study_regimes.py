@@ -219,6 +219,16 @@ _CAUSAL = replace(
     plain={},
 )
 
+_IMAGES_BACKGROUND = _changed(
+    _IMAGES,
+    "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest, the early "
+    "classifier with a loss of its own",
+    rows=400,
+    classes=list(range(9)),
+    background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
+    background_rows=10_800,
+    supervised=0.5,
+)
 _COPIES = {"rows": 200, "copies": 0.75}
 
 REGIMES: dict[str, Regime] = {
@@ -247,15 +257,9 @@ REGIMES: dict[str, Regime] = {
     "images_copies_supervised": _changed(
         _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
     ),
-    "images_in_background": _changed(
-        _IMAGES,
-        "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest, the "
-        "early classifier with a loss of its own",
-        rows=400,
-        classes=list(range(9)),
-        background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
-        background_rows=10_800,
-        supervised=0.5,
+    "images_in_background": _IMAGES_BACKGROUND,
+    "images_in_background_even": _changed(
+        _IMAGES_BACKGROUND, "the same, rare images repeated until all are as frequent", even=True
     ),
     "images_long_tail_supervised": _changed(
         _IMAGES,

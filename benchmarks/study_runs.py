@@ -162,7 +162,7 @@ def probe_at(
             sifting,
             checkpoint=Path(folder) / f"checkpoint-{step}",
             exits=(1, -1),
-            fractions=(1.0,),
+            fractions=(1.0, 0.25),
             batches=GRADIENT_BATCHES,
             gradient_batches=GRADIENT_BATCHES,
             norm_batches=0,
@@ -187,6 +187,7 @@ def _plain(figures: Figures) -> dict[str, Any]:
     return {
         "criterion": figures.choice.criterion,
         "exit_layer": figures.choice.exit_layer,
+        "token_fraction": figures.choice.token_fraction,
         "share": figures.scoring_share.value,
         "overlap": None if figures.overlap is None else figures.overlap.value,
         **_descents(descent),
