@@ -10,7 +10,8 @@ from itertools import product
 from study_results import RunSpec
 
 BUDGETS = (0.5, 0.75, 1.0, 1.5)
-DEAR = {"causal_copies": (1.0, 1.5), "causal": (1.0,), "masked": (0.75, 1.0, 1.5)}
+DEAR = {"causal_copies": (1.0, 1.5), "causal": (1.0, 1.5), "masked": (1.0, 1.5)}
+DEAR |= {"images_in_background_plain": (1.0, 1.5), "images_supervised": (1.0, 1.5)}
 """Regime -> fewer budgets, where a run takes long."""
 
 SEEDS = (0, 1, 2)
@@ -25,6 +26,7 @@ TUNED: dict[str, tuple[float, float]] = {
     "causal_copies": (0.5, 0.5),
     "authors_in_background": (0.5, 1.0),
     "images_in_background": (0.25, 0.5),
+    "images_in_background_plain": (0.25, 0.5),
     "images_in_background_even": (0.25, 0.5),
     "images_long_tail_supervised": (0.5, 1.0),
 }
@@ -48,6 +50,7 @@ COMPARED: dict[str, Sequence[str]] = {
     "images_copies": ("loss", "exact"),
     "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
     "images_in_background": ("loss", "random", "exact"),
+    "images_in_background_plain": ("loss",),
     "images_in_background_even": (),
     "images_long_tail_supervised": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
 }

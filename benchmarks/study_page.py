@@ -56,23 +56,36 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
     return {**made, "rates": rates(lines), "costs": costs(lines), "probe": probed(lines)}
 
 
+TARGET = 0.8
+
+
 def summary(lines: Sequence[Line]) -> str:
-    """A row for each regime, a column for each method: cost over vanilla's at equal accuracy."""
-    methods: list[str] = []
-    cells: dict[str, dict[str, str]] = {}
+    """What each method came to at the whole budget, beside vanilla."""
+    rows = [
+        [
+            *("regime", "method", "seeds", "vanilla's accuracy", "accuracy at equal cost"),
+            *("difference", "cost to equal accuracy", f"at most {TARGET:g} with every seed"),
+        ]
+    ]
+    order = {name: number for number, name in enumerate(METHODS)}
     for name, regime in REGIMES.items():
         runs = runs_of(lines, name)
-        frontier = frontier_of(runs, regime.steps)
+        frontier, found = frontier_of(runs, regime.steps), compared_runs(runs)
         if frontier is None:
             continue
-        cells[name] = {}
-        for method, budgets in compared_runs(runs).items():
-            if 1.0 in budgets:
-                accuracies = [line["accuracy"] for line in budgets[1.0]]
-                cells[name][method] = ratio_cell(frontier, regime.steps, accuracies)
-    methods = [name for name in METHODS if any(name in own for own in cells.values())]
-    rows = [["regime", *methods]]
-    rows += [[name, *(own.get(method, "-") for method in methods)] for name, own in cells.items()]
+        vanilla = [line["accuracy"] for line in found["vanilla"].get(1.0, [])]
+        for method in sorted(found, key=lambda name: order[name]):
+            accuracies = [line["accuracy"] for line in found[method].get(1.0, [])]
+            if method == "vanilla" or not accuracies or not vanilla:
+                continue
+            rows.append(
+                [
+                    *(name, method, str(len(accuracies)), _spread(vanilla, 4)),
+                    *(_spread(accuracies, 4), f"{mean(accuracies) - mean(vanilla):+.4f}"),
+                    ratio_cell(frontier, regime.steps, accuracies),
+                    "yes" if pays(frontier, regime.steps, accuracies, TARGET) else "no",
+                ]
+            )
     return markdown(rows)
 
 

@@ -258,6 +258,9 @@ REGIMES: dict[str, Regime] = {
         _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
     ),
     "images_in_background": _IMAGES_BACKGROUND,
+    "images_in_background_plain": _changed(
+        _IMAGES_BACKGROUND, "the same without a loss of the early classifier", supervised=0.0
+    ),
     "images_in_background_even": _changed(
         _IMAGES_BACKGROUND, "the same, rare images repeated until all are as frequent", even=True
     ),
