@@ -83,7 +83,7 @@ def summary(lines: Sequence[Line]) -> str:
                     *(name, method, str(len(accuracies)), _spread(vanilla, 4)),
                     *(_spread(accuracies, 4), f"{mean(accuracies) - mean(vanilla):+.4f}"),
                     ratio_cell(frontier, regime.steps, accuracies),
-                    "yes" if pays(frontier, regime.steps, accuracies, TARGET) else "no",
+                    _verdict(pays(frontier, regime.steps, accuracies, TARGET), len(accuracies)),
                 ]
             )
     return markdown(rows)
@@ -230,6 +230,12 @@ def _sign(predicted: Sequence[float] | None, ratio: Ratio) -> str:
     if low <= 1 <= high:
         return "open"
     return "yes" if (low > 1) == (ratio.value < 1) else "no"
+
+
+def _verdict(paid: bool, seeds: int) -> str:
+    if not paid:
+        return "no"
+    return "yes" if seeds > 1 else "with the only one"
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
