@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from measured_steps import Arm, Stepper
 from study_data import StudyData
-from study_regimes import KINDS, Regime
+from study_kinds import KINDS, Regime
 
 from sift_trainer.timing import StepTimer
 

@@ -10,6 +10,11 @@ from study_methods import METHODS
 from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
 
 
+def picture_of(name: str) -> str:
+    """File of a regime's figure."""
+    return f"time_to_accuracy_{name}.png"
+
+
 def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | None:
     """Accuracy over cost, a point for every run's end; vanilla's means are joined."""
     frontier = frontier_of(runs, steps)
@@ -51,7 +56,7 @@ def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | No
     axes.set_xlabel("cost, scoring included (1: the budget in steps without sifting)")
     axes.set_ylabel("validation accuracy at the end (%)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    path = folder / f"time_to_accuracy_{name}.png"
+    path = folder / picture_of(name)
     figure.savefig(path, dpi=120)
     return path
 

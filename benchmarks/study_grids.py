@@ -10,8 +10,10 @@ from itertools import product
 from study_results import RunSpec
 
 BUDGETS = (0.5, 0.75, 1.0, 1.5)
-DEAR = {"causal_copies": (1.0, 1.5), "causal": (1.0, 1.5), "masked": (1.0, 1.5)}
-DEAR |= {"images_in_background_plain": (1.0, 1.5), "images_supervised": (1.0, 1.5)}
+DEAR = dict.fromkeys(
+    ("causal", "causal_copies", "masked", "images_in_background_plain", "images_supervised"),
+    (1.0, 1.5),
+)
 """Regime -> fewer budgets, where a run takes long."""
 
 SEEDS = (0, 1, 2)
@@ -35,6 +37,7 @@ TUNED: dict[str, tuple[float, float]] = {
 USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarter"}
 """Regime -> the way to sift whose learning rate is tuned, where it is not ``loss``."""
 
+WIDE = ("loss", "random", "entropy", "exact", "loss_keep_25", "loss_early")
 COMPARED: dict[str, Sequence[str]] = {
     "masked": ("loss", "entropy", "entropy_early"),
     "masked_25_passes": ("loss", "entropy", "loss_half"),
@@ -52,7 +55,7 @@ COMPARED: dict[str, Sequence[str]] = {
     "images_in_background": ("loss", "random", "exact"),
     "images_in_background_plain": ("loss",),
     "images_in_background_even": (),
-    "images_long_tail_supervised": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
+    "images_long_tail_supervised": WIDE,
 }
 """Regime -> methods beside vanilla, at the whole budget."""
 

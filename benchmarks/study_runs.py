@@ -10,8 +10,8 @@ from typing import Any
 from study_charge import affordable_steps, charge
 from study_costs import described, scoring_shares
 from study_data import StudyData
+from study_kinds import KINDS, Regime, arguments, build_trainer
 from study_methods import METHODS, Method, scored_by
-from study_regimes import KINDS, Regime, arguments, build_trainer
 from study_results import Results, RunSpec
 from transformers import PrinterCallback, TrainerCallback
 

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import torch
 from study_grids import BEGIN, GRIDS
+from study_kinds import load
 from study_page import tables, write_page
-from study_regimes import REGIMES, load
+from study_regimes import REGIMES
 from study_results import Results
 from study_runs import measure_costs, probe_at, train
 

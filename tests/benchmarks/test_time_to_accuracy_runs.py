@@ -4,11 +4,12 @@ import json
 
 import pytest
 import study_page
+import study_probed
 import time_to_accuracy
 import torch
 from study_data import Rows, StudyData
 from study_grids import BUDGETS
-from study_regimes import Regime
+from study_kinds import Regime
 from study_results import Results, RunSpec
 from transformers import default_data_collator
 
@@ -44,7 +45,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     file = folder / "results.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        for module in (time_to_accuracy, study_page):
+        for module in (time_to_accuracy, study_page, study_probed):
             patch.setattr(module, "REGIMES", {"made_up": TINY})
         patch.setattr(time_to_accuracy, "load", made_up)
         patch.setattr(time_to_accuracy, "GRIDS", {"study": specs})
@@ -117,7 +118,9 @@ def test_probe_and_report(study, tmp_path, capsys):
     assert "| loss" in printed
     page = tmp_path / "page.md"
     places = [f"{study_page.BEGIN.format(n)}\nold\n{study_page.END}" for n in study_page.tables([])]
-    page.write_text("\n".join(["Before.", *places, "After."]))
+    page.write_text(
+        "\n".join(["Before.", "![shown](time_to_accuracy_made_up.png)", *places, "After."])
+    )
     command("report", "--page", str(page))
     written = page.read_text()
     assert "old" not in written
