@@ -104,10 +104,14 @@ REGIMES: dict[str, Regime] = {
     ),
     "images_in_background": _IMAGES_BACKGROUND,
     "images_in_background_plain": _changed(
-        _IMAGES_BACKGROUND, "the same without a loss of the early classifier", supervised=0.0
+        _IMAGES_BACKGROUND,
+        "images_in_background, without a loss of the early classifier",
+        supervised=0.0,
     ),
     "images_in_background_even": _changed(
-        _IMAGES_BACKGROUND, "the same, rare images repeated until all are as frequent", even=True
+        _IMAGES_BACKGROUND,
+        "images_in_background, rare images repeated until all are as frequent",
+        even=True,
     ),
     "images_long_tail_supervised": _changed(
         _IMAGES,
