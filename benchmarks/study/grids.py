@@ -1,0 +1,91 @@
+"""Which runs `time_to_accuracy.py` trains, and at what learning rate.
+
+`tuning` tries learning rates with a seed that nothing else uses; what it found is `TUNED`, and
+`study` compares at these.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+from study.results import RunSpec
+
+BUDGETS = (0.5, 0.75, 1.0, 1.5)
+DEAR = dict.fromkeys(
+    ("causal", "causal_copies", "masked", "images_in_background_plain", "images_supervised"),
+    (1.0, 1.5),
+)
+"""Regime -> fewer budgets, where a run takes long."""
+
+SEEDS = (0, 1, 2)
+TUNING_SEED, RATES = 9, (0.5, 1.0, 2.0)
+BEGIN = 0.25  # of a run without sifting: where the probe looks
+
+LOWER = {"images_in_background": (0.25,)}
+"""Regime -> further rates, where the lowest of these was the best."""
+
+TUNED: dict[str, tuple[float, float]] = {
+    "causal": (0.5, 0.5),
+    "causal_copies": (0.5, 0.5),
+    "authors_in_background": (0.5, 1.0),
+    "images_in_background": (0.25, 0.5),
+    "images_in_background_plain": (0.25, 0.5),
+    "images_in_background_even": (0.25, 0.5),
+    "images_long_tail_supervised": (0.5, 1.0),
+}
+"""Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1."""
+
+USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarter"}
+"""Regime -> the way to sift whose learning rate is tuned, where it is not ``loss``."""
+
+WIDE = ("loss", "random", "entropy", "exact", "loss_keep_25", "loss_early")
+COMPARED: dict[str, Sequence[str]] = {
+    "masked": ("loss", "entropy", "entropy_early"),
+    "masked_25_passes": ("loss", "entropy", "loss_half"),
+    "causal": ("loss_quarter",),
+    "causal_copies": ("loss_quarter",),
+    "authors": ("loss", "exact"),
+    "authors_flipped": ("loss", "entropy", "loss_skip"),
+    "authors_long_tail_few": ("loss", "random"),
+    "authors_in_background": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
+    "authors_in_background_even": (),
+    "images": ("loss", "exact"),
+    "images_supervised": ("loss", "exact"),
+    "images_copies": ("loss", "exact"),
+    "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
+    "images_in_background": ("loss", "random", "exact"),
+    "images_in_background_plain": ("loss",),
+    "images_in_background_even": (),
+    "images_long_tail_supervised": WIDE,
+}
+"""Regime -> methods beside vanilla, at the whole budget."""
+
+
+def rate_of(regime: str, method: str) -> float:
+    """Factor of the learning rate that a method is compared at. Random rows have vanilla's."""
+    return TUNED.get(regime, (1.0, 1.0))[method not in ("vanilla", "random")]
+
+
+def tuning(regime: str) -> list[RunSpec]:
+    """Learning rates of vanilla and of the usual way to sift."""
+    methods = ("vanilla", USUAL.get(regime, "loss"))
+    rates = (*LOWER.get(regime, ()), *RATES)
+    return [
+        RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in product(methods, rates)
+    ]
+
+
+def study(regime: str) -> list[RunSpec]:
+    """Vanilla at all budgets and the methods at one, seed by seed."""
+    runs = []
+    for seed in SEEDS:
+        rate = rate_of(regime, "vanilla")
+        budgets = DEAR.get(regime, BUDGETS) if COMPARED[regime] else (1.0,)
+        runs += [RunSpec(regime, "vanilla", seed, budget, rate) for budget in budgets]
+        runs += [
+            RunSpec(regime, method, seed, 1.0, rate_of(regime, method))
+            for method in COMPARED[regime]
+        ]
+    return runs
+
+
+GRIDS: dict[str, Callable[[str], list[RunSpec]]] = {"tuning": tuning, "study": study}

@@ -1,0 +1,125 @@
+"""The models of `time_to_accuracy.py`, small enough for a core of a CPU."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+)
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
+
+from sift_trainer import register_exit
+from sift_trainer.early_exit.resnet import TwoClassifierExit
+from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
+from sift_trainer.models.resnet import EXIT_GROUP
+from study.text import LENGTH, VOCABULARY
+
+HEAD = 32  # dimensions of an attention head
+
+
+def masked_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
+    """BERT with both heads, without dropout: the budgets are too short to overfit."""
+    width = shape["hidden_size"]
+    return BertForPreTraining(
+        BertConfig(
+            vocab_size=classes,
+            num_attention_heads=width // HEAD,
+            intermediate_size=4 * width,
+            max_position_embeddings=LENGTH,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            **shape,
+        )
+    )
+
+
+def causal_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
+    """GPT-2 without dropout."""
+    width = shape["hidden_size"]
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=classes,
+            n_positions=LENGTH,
+            n_embd=width,
+            n_layer=shape["num_hidden_layers"],
+            n_head=width // HEAD,
+            bos_token_id=None,
+            eos_token_id=None,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
+    )
+
+
+def classifier(shape: Mapping[str, Any], classes: int) -> nn.Module:
+    """ModernBERT, which normalises before its blocks and averages over positions: from scratch it
+    learns in a few hundred steps, where BERT's first position does not."""
+    width = shape["hidden_size"]
+    return ModernBertForSequenceClassification(
+        ModernBertConfig(
+            vocab_size=VOCABULARY,
+            num_labels=classes,
+            num_attention_heads=width // HEAD,
+            intermediate_size=2 * width,
+            max_position_embeddings=LENGTH,
+            classifier_pooling="mean",
+            global_attn_every_n_layers=1,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=None,
+            cls_token_id=None,
+            sep_token_id=None,
+            **shape,
+        )
+    )
+
+
+def resnet(shape: Mapping[str, Any], classes: int) -> nn.Module:
+    """The paper's two-classifier ResNet; with ``supervised`` the early one has a loss of its own of
+    that weight."""
+    shape = dict(shape)
+    weight = shape.pop("supervised", 0.0)
+    config = EarlyExitResNetConfig(stem="cifar", layer_type="basic", num_labels=classes, **shape)
+    if not weight:
+        return EarlyExitResNetForImageClassification(config)
+    return SupervisedResNetForImageClassification(config, weight)
+
+
+class SupervisedResNetForImageClassification(EarlyExitResNetForImageClassification):
+    """Whose intermediate classifier is trained to predict by itself too, as the paper's is not:
+    in training its own cross-entropy is added (Lee et al., 2015, deeply-supervised nets).
+
+    Args:
+        weight: of that loss.
+    """
+
+    def __init__(self, config: EarlyExitResNetConfig, weight: float) -> None:
+        super().__init__(config)
+        self.weight = weight
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> ImageClassifierOutputWithNoAttention | tuple[Any, ...]:
+        output = super().forward(pixel_values, labels, True, True, **kwargs)
+        if labels is not None and self.training:
+            pooled = self.resnet.pooler(output.hidden_states[EXIT_GROUP])
+            early = self.intermediate_classifier(pooled)
+            output.loss = output.loss + self.weight * self.loss_function(
+                labels, early, self.config, **kwargs
+            )
+        return ImageClassifierOutputWithNoAttention(loss=output.loss, logits=output.logits)
+
+
+register_exit(SupervisedResNetForImageClassification, TwoClassifierExit)

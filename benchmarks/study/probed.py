@@ -1,0 +1,83 @@
+"""What the probe said of the regimes of `time_to_accuracy.py`, beside what happened."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from sift_trainer.tables import markdown
+from study.charge import Ratio
+from study.compared import Line, compared_runs, frontier_of
+from study.methods import LATE, METHODS, scored_by
+from study.regimes import REGIMES
+from study.results import runs_of
+
+
+def probed(lines: Sequence[Line]) -> str:
+    """The probe's figures beside what the runs of the same criterion and exit did."""
+    rows = [
+        [
+            *("regime", "criterion", "exit", "overlap", "ratio", "at equal length"),
+            *("dropped rows'", "cost to equal accuracy", "sign right"),
+        ]
+    ]
+    for line in lines:
+        if line["kind"] != "probe":
+            continue
+        happened = _happened(lines, line["regime"])
+        depth = max((f["exit_layer"] or 0 for f in line["figures"]), default=0)
+        for each in line["figures"]:
+            last = each["exit_layer"] == depth
+            exit_layer = -1 if last else each["exit_layer"]
+            ratio = happened.get((each["criterion"], exit_layer, each["token_fraction"]))
+            if ratio is None:
+                continue
+            overlap = "-" if each["overlap"] is None else f"{each['overlap']:.2f}"
+            rows.append(
+                [
+                    *(line["regime"], each["criterion"], str(each["exit_layer"]), overlap),
+                    *(
+                        _interval(each[name])
+                        for name in ("ratio", "ratio_at_equal_length", "dropped_ratio")
+                    ),
+                    *(str(ratio), _sign(each["ratio_at_equal_length"], ratio)),
+                ]
+            )
+    said = [
+        f"- **{line['regime']}**: {line['recommendation']}"
+        for line in lines
+        if line["kind"] == "probe"
+    ]
+    return "\n".join(
+        [markdown(rows), "What it recommended, at a quarter of vanilla's run:", "", *said]
+    )
+
+
+def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int, float], Ratio]:
+    """Criterion, exit and token fraction -> the ratio that the usual schedule came to."""
+    runs, steps = runs_of(lines, regime), REGIMES[regime].steps
+    frontier = frontier_of(runs, steps)
+    found = {}
+    if frontier is None:
+        return {}
+    for method, budgets in compared_runs(runs).items():
+        sift = METHODS[method].sift
+        asked = scored_by(sift)
+        usual = {**sift, **LATE} == sift and "sift_skip_top" not in sift
+        if asked is not None and usual and "sift_interval" not in sift and 1.0 in budgets:
+            accuracy = mean(line["accuracy"] for line in budgets[1.0])
+            key = asked["criterion"], asked["exit_layer"], asked["token_fraction"]
+            found[key] = frontier.ratio(steps, accuracy)
+    return found
+
+
+def _sign(predicted: Sequence[float] | None, ratio: Ratio) -> str:
+    """Whether a descent of more than 1 per second went with a cost of less than 1."""
+    if predicted is None:
+        return "-"
+    _, low, high = predicted
+    if low <= 1 <= high:
+        return "open"
+    return "yes" if (low > 1) == (ratio.value < 1) else "no"
+
+
+def _interval(found: Sequence[float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.2f} ({found[1]:.2f} - {found[2]:.2f})"

@@ -1,0 +1,123 @@
+"""The regimes of `time_to_accuracy.py`: what is trained on what, as plain settings.
+
+A regime names its data, a model's shape and the arguments of a run; its budget is counted in steps
+that do not sift. What a run changes is its method, seed, budget and learning rate.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from study.kinds import Regime
+
+_AUTHORS = Regime(
+    "which of 8 authors wrote a passage",
+    "passages",
+    data={"rows": 200, "validation_rows": 100, "classes": 8},
+    model={"hidden_size": 64, "num_hidden_layers": 4},
+    steps=250,
+    learning_rate=2e-3,
+    batch_size=24,
+)
+_IMAGES = Regime(
+    "CIFAR-100, 10 classes of 100 images",
+    "images",
+    data={"rows": 100, "validation_rows": 100, "classes": list(range(10))},
+    model={
+        "depths": [1, 1, 2, 2],
+        "hidden_sizes": [16, 24, 64, 128],
+        "embedding_size": 16,
+        "downsample_in_first_stage": True,
+    },
+    steps=400,
+    learning_rate=1e-2,
+)
+_LONG_TAIL = {"rows": 500, "tail": 0.02}
+_TEXT = Regime(
+    "masked word pieces, one pass over the text",
+    "masked",
+    data={"rows": 100_000, "validation_rows": 300},
+    model={"hidden_size": 64, "num_hidden_layers": 4},
+    steps=300,
+    learning_rate=4e-3,
+    plain={"sift_masked_only_head": True},
+)
+
+
+def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
+    """A regime with other data, or with ``supervised`` another model."""
+    model = {name: changes.pop(name) for name in ("supervised",) if name in changes}
+    data, shape = {**regime.data, **changes}, {**regime.model, **model}
+    return replace(regime, title=title, data=data, model=shape)
+
+
+_AUTHORS_BACKGROUND = _changed(
+    _AUTHORS, "8 authors in a tenth of the rows, Wikipedia in the rest", rows=400, background=28_800
+)
+_CAUSAL = replace(
+    _TEXT,
+    title="the next word piece, one pass over the text",
+    kind="causal",
+    data={"rows": 12_000, "validation_rows": 300},
+    steps=300,
+    batch_size=16,
+    learning_rate=4e-3,
+    plain={},
+)
+
+_IMAGES_BACKGROUND = _changed(
+    _IMAGES,
+    "9 classes of CIFAR-100 in a quarter of the rows, landscapes and trees in the rest, the early "
+    "classifier with a loss of its own",
+    rows=400,
+    classes=list(range(9)),
+    background=[23, 33, 49, 60, 71, 47, 52, 56, 59, 96],
+    background_rows=10_800,
+    supervised=0.5,
+)
+_COPIES = {"rows": 200, "copies": 0.75}
+
+REGIMES: dict[str, Regime] = {
+    "masked": _TEXT,
+    "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
+    "causal": _CAUSAL,
+    "causal_copies": _changed(
+        _CAUSAL, "the same, three quarters of the rows copies of 100", rows=4000, copies=0.75
+    ),
+    "authors": _AUTHORS,
+    "authors_flipped": _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2),
+    "authors_long_tail_few": _changed(
+        _AUTHORS, "8 authors with 1,500 passages down to 30", rows=1500, tail=0.02
+    ),
+    "authors_in_background": _AUTHORS_BACKGROUND,
+    "authors_in_background_even": _changed(
+        _AUTHORS_BACKGROUND, "the same, novels repeated until they are as frequent", even=True
+    ),
+    "images": _IMAGES,
+    "images_supervised": _changed(
+        _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
+    ),
+    "images_copies": _changed(
+        _IMAGES, "10 classes of 200 images, three quarters of the rows copies of 10", **_COPIES
+    ),
+    "images_copies_supervised": _changed(
+        _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
+    ),
+    "images_in_background": _IMAGES_BACKGROUND,
+    "images_in_background_plain": _changed(
+        _IMAGES_BACKGROUND,
+        "images_in_background, without a loss of the early classifier",
+        supervised=0.0,
+    ),
+    "images_in_background_even": _changed(
+        _IMAGES_BACKGROUND,
+        "images_in_background, rare images repeated until all are as frequent",
+        even=True,
+    ),
+    "images_long_tail_supervised": _changed(
+        _IMAGES,
+        "10 classes of 500 images down to 10, the early classifier with a loss of its own",
+        rows=500,
+        tail=0.02,
+        supervised=0.5,
+    ),
+}

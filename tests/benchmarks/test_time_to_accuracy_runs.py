@@ -1,0 +1,141 @@
+"""A tiny grid from end to end on made-up rows: trained, charged, resumed, probed, told."""
+
+import json
+
+import pytest
+import time_to_accuracy
+import torch
+from study import page as study_page
+from study import probed as study_probed
+from study.data import Rows, StudyData
+from study.grids import BUDGETS
+from study.kinds import Regime
+from study.results import Results, RunSpec
+from transformers import default_data_collator
+
+TINY = Regime(
+    "made up",
+    "passages",
+    data={},
+    model={"hidden_size": 32, "num_hidden_layers": 2},
+    steps=20,
+    learning_rate=3e-3,
+    batch_size=4,
+)
+
+
+def made_up(*_):
+    """The first word piece tells the class."""
+    ids = torch.randint(100, (64, 8), generator=torch.Generator().manual_seed(0))
+    rows = Rows(ids, ids[:, 0] % 3)
+    return StudyData(rows, rows, rows, default_data_collator, 3)
+
+
+def specs(name):
+    return [
+        *(RunSpec(name, "vanilla", 0, budget) for budget in (BUDGETS[0], 1.0)),
+        RunSpec(name, "loss", 0),
+        RunSpec(name, "random", 0),
+    ]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A results file, and a call of the command that writes to it."""
+    folder = tmp_path_factory.mktemp("study")
+    file = folder / "results.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (time_to_accuracy, study_page, study_probed):
+            patch.setattr(module, "REGIMES", {"made_up": TINY})
+        patch.setattr(time_to_accuracy, "load", made_up)
+        patch.setattr(time_to_accuracy, "GRIDS", {"study": specs})
+
+        def command(name, *more):
+            time_to_accuracy.main([name, "--results", str(file), *more])
+
+        threads = torch.get_num_threads()
+        command("run", "--data", str(folder), "--use_cpu")
+        yield file, command
+        torch.set_num_threads(threads)
+
+
+def test_every_run_is_within_its_budget_and_none_wastes_a_step(study):
+    file, _ = study
+    results = Results(file)
+    (cost,) = (line for line in results.lines if line["kind"] == "cost")
+    assert (cost["regime"], cost["criterion"], cost["exit_layer"]) == ("made_up", "loss", 1)
+    assert cost["share_range"][0] <= cost["share"] <= cost["share_range"][1]
+    short, whole, loss, random = (results.find_run(spec) for spec in specs("made_up"))
+    assert [run["cost"] for run in (short, whole, random)] == [BUDGETS[0] * 20, 20, 20]
+    steps = loss["settings"]["steps"]
+    sifted = (steps - steps // 10) - steps // 4  # of the method's schedule
+    assert loss["cost"] == pytest.approx(steps + sifted * cost["share"])
+    assert 20 - 2 * (1 + cost["share"]) < loss["cost"] <= 20
+
+
+def test_a_run_has_its_curve_and_its_settings(study):
+    file, _ = study
+    for line in Results(file).lines:
+        if line["kind"] != "run":
+            continue
+        last = line["curve"][-1]
+        assert last["step"] == line["settings"]["steps"]
+        assert last["accuracy"] == line["accuracy"]
+        assert last["cost"] == pytest.approx(line["cost"])
+        costs = [point["cost"] for point in line["curve"]]
+        assert costs == sorted(costs)
+        assert len(line["curve"]) > 1
+        assert line["settings"]["regime"]["steps"] == 20
+        # The same rows serve for both here.
+        assert line["trained_loss"] == pytest.approx(line["loss"])
+
+
+def test_finished_runs_are_left_alone_and_a_half_written_one_is_done_again(study):
+    file, command = study
+    before = file.read_text()
+    command("run", "--data", "nowhere", "--use_cpu")
+    assert file.read_text() == before
+    *whole, last = before.splitlines()
+    assert json.loads(last)["method"] == "random"
+    file.write_text("\n".join([*whole, last[: len(last) // 2]]))
+    command("run", "--data", "nowhere", "--use_cpu")
+    runs = [line for line in Results(file).lines if line["kind"] == "run"]
+    assert [run["method"] for run in runs] == ["vanilla", "vanilla", "loss", "random"]
+    assert runs[-1]["accuracy"] == json.loads(last)["accuracy"]  # a run is a function of its spec
+
+
+def test_probe_and_report(study, tmp_path, capsys):
+    file, command = study
+    command("probe", "--data", "nowhere", "--use_cpu", "--seconds", "20")
+    command("probe", "--data", "nowhere", "--use_cpu")  # is there
+    probes = [line for line in Results(file).lines if line["kind"] == "probe"]
+    assert len(probes) == 1
+    assert probes[0]["step"] == 5
+    capsys.readouterr()
+    command("report")
+    printed = capsys.readouterr().out
+    assert "| vanilla" in printed
+    assert "| loss" in printed
+    page = tmp_path / "page.md"
+    places = [f"{study_page.BEGIN.format(n)}\nold\n{study_page.END}" for n in study_page.tables([])]
+    page.write_text(
+        "\n".join(["Before.", "![shown](time_to_accuracy_made_up.png)", *places, "After."])
+    )
+    command("report", "--page", str(page))
+    written = page.read_text()
+    assert "old" not in written
+    assert written.startswith("Before.")
+    assert written.endswith("After.")
+    assert all(table.strip() in written for table in printed.split("\n\n"))
+    assert (tmp_path / "time_to_accuracy_made_up.png").is_file()
+    command("report", "--page", str(page))
+    assert page.read_text() == written  # and again the same
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="no place for the table 'summary'"):
+        command("report", "--page", str(page))
+
+
+def test_a_regime_that_is_none_is_refused(study):
+    with pytest.raises(ValueError, match=r"regimes='imges' is unknown; choose of made_up"):
+        time_to_accuracy.chosen(["imges"])
+    assert time_to_accuracy.chosen(None) == ["made_up"]
