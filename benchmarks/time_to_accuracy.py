@@ -30,6 +30,8 @@ from study.regimes import REGIMES
 from study.results import Results
 from study.runs import measure_costs, probe_at, train
 
+from sift_trainer.arguments import HELD_OUT
+
 RESULTS = Path("docs/benchmarks/time_to_accuracy.jsonl")
 
 
@@ -114,12 +116,14 @@ def _run(results: Results, name: str, options: argparse.Namespace) -> None:
 
 
 def _probe(results: Results, name: str, options: argparse.Namespace) -> None:
-    if results.find("probe", regime=name, begin=BEGIN) is not None:
-        return
-    regime = REGIMES[name]
-    data = load(regime, options.data, options.cache)
-    line = probe_at(results, name, regime, data, BEGIN, options.use_cpu, options.seconds)
-    print(f"{name}: {line['recommendation']}", file=sys.stderr, flush=True)
+    for held_out in HELD_OUT:
+        if results.find("probe", regime=name, begin=BEGIN, held_out=held_out) is not None:
+            continue
+        regime = REGIMES[name]
+        data = load(regime, options.data, options.cache)
+        asked = regime, data, BEGIN, options.use_cpu, options.seconds, held_out
+        line = probe_at(results, name, *asked)
+        print(f"{name}, {held_out}: {line['recommendation']}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ from typing import Any
 
 from sift_trainer.selection import should_sift
 
+AUDIT = 3.0
+"""Units of an audit: forward and backward of as many rows as two steps train on, and scoring of the
+candidates at the exit and by the whole model, at most one unit here."""
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -45,12 +49,21 @@ def sifted_steps(steps: int, sift: Mapping[str, Any], upto: int | None = None) -
 
 
 def charge(steps: int, sift: Mapping[str, Any], share: float, upto: int | None = None) -> float:
-    """Units that the first ``upto`` of ``steps`` steps cost, by default all of them.
+    """Units that the first ``upto`` of ``steps`` steps cost, by default all of them, if all that
+    the schedule lets sift do.
 
     Args:
         share: seconds of scoring over those of forward and backward.
     """
-    return (steps if upto is None else upto) + share * sifted_steps(steps, sift, upto)
+    taken = steps if upto is None else upto
+    return charged(taken, sift, share, sifted_steps(steps, sift, upto))
+
+
+def charged(steps: int, sift: Mapping[str, Any], share: float, sifted: int) -> float:
+    """Units of ``steps`` steps, of which ``sifted`` sifted, with their audits."""
+    every = sift.get("sift_audit_steps", 0)
+    audits = -(-steps // every) if every else 0
+    return steps + share * sifted + AUDIT * audits
 
 
 def affordable_steps(budget: float, sift: Mapping[str, Any], share: float) -> int:

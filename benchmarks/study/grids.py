@@ -38,21 +38,23 @@ USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarte
 """Regime -> the way to sift whose learning rate is tuned, where it is not ``loss``."""
 
 WIDE = ("loss", "random", "entropy", "exact", "loss_keep_25", "loss_early")
+GATES = ("loss_gate", "loss_gate_evaluation")
+
 COMPARED: dict[str, Sequence[str]] = {
     "masked": ("loss", "entropy", "entropy_early"),
     "masked_25_passes": ("loss", "entropy", "loss_half"),
     "causal": ("loss_quarter",),
-    "causal_copies": ("loss_quarter",),
-    "authors": ("loss", "exact"),
-    "authors_flipped": ("loss", "entropy", "loss_skip"),
+    "causal_copies": ("loss_quarter", "loss_quarter_gate_evaluation"),
+    "authors": ("loss", "exact", *GATES),
+    "authors_flipped": ("loss", "entropy", "loss_skip", *GATES),
     "authors_long_tail_few": ("loss", "random"),
     "authors_in_background": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
     "authors_in_background_even": (),
-    "images": ("loss", "exact"),
+    "images": ("loss", "exact", *GATES),
     "images_supervised": ("loss", "exact"),
     "images_copies": ("loss", "exact"),
     "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
-    "images_in_background": ("loss", "random", "exact"),
+    "images_in_background": ("loss", "random", "exact", *GATES),
     "images_in_background_plain": ("loss",),
     "images_in_background_even": (),
     "images_long_tail_supervised": WIDE,

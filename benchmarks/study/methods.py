@@ -53,6 +53,24 @@ METHODS: dict[str, Method] = {
         "the same from 2.5% to the end",
         {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_token_fraction": 0.25},
     ),
+    "loss_gate": Method(
+        "loss at exit 1 while audits every 20 steps say that it pays",
+        {**LATE, "sift_gate": "descent", "sift_audit_steps": 20},
+    ),
+    "loss_gate_evaluation": Method(
+        "the same, audits towards validation rows",
+        {**LATE, "sift_gate": "descent", "sift_audit_steps": 20, "sift_held_out": "evaluation"},
+    ),
+    "loss_quarter_gate_evaluation": Method(
+        "the same, by a quarter of the word pieces",
+        {
+            **LATE,
+            "sift_gate": "descent",
+            "sift_audit_steps": 20,
+            "sift_held_out": "evaluation",
+            "sift_token_fraction": 0.25,
+        },
+    ),
     "loss_skip": Method("a tenth left out at the top", {**LATE, "sift_skip_top": 0.1}),
 }
 

@@ -9,6 +9,7 @@ from sift_trainer.tables import markdown
 from study.charge import Frontier, Ratio
 from study.compared import Line, compared_runs, frontier_of
 from study.figure import picture_of, plot
+from study.gated import gated
 from study.grids import TUNING_SEED
 from study.methods import METHODS
 from study.probed import probed
@@ -55,7 +56,8 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
             told = f"**{name}**: {regime.title} ({count} runs)"
             parts.append(f"{told}\n\n{comparison(runs_of(lines, name), regime.steps)}")
     made["regimes"] = "\n".join(parts)
-    return {**made, "rates": rates(lines), "costs": costs(lines), "probe": probed(lines)}
+    made |= {"rates": rates(lines), "costs": costs(lines)}
+    return {**made, "probe": probed(lines), "gate": gated(lines)}
 
 
 TARGET = 0.8

@@ -10,12 +10,16 @@ from study.methods import LATE, METHODS, scored_by
 from study.regimes import REGIMES
 from study.results import runs_of
 
+_ROWS = {"candidates": "other candidates", "evaluation": "evaluation rows"}
+_OTHERWISE = {"sift_skip_top", "sift_interval", "sift_gate"}
+"""Fields by which a run is not what the probe was asked about."""
+
 
 def probed(lines: Sequence[Line]) -> str:
     """The probe's figures beside what the runs of the same criterion and exit did."""
     rows = [
         [
-            *("regime", "criterion", "exit", "overlap", "ratio", "at equal length"),
+            *("regime", "towards", "criterion", "exit", "overlap", "ratio", "at equal length"),
             *("dropped rows'", "cost to equal accuracy", "sign right"),
         ]
     ]
@@ -33,7 +37,8 @@ def probed(lines: Sequence[Line]) -> str:
             overlap = "-" if each["overlap"] is None else f"{each['overlap']:.2f}"
             rows.append(
                 [
-                    *(line["regime"], each["criterion"], str(each["exit_layer"]), overlap),
+                    *(line["regime"], line["held_out"], each["criterion"]),
+                    *(str(each["exit_layer"]), overlap),
                     *(
                         _interval(each[name])
                         for name in ("ratio", "ratio_at_equal_length", "dropped_ratio")
@@ -42,7 +47,7 @@ def probed(lines: Sequence[Line]) -> str:
                 ]
             )
     said = [
-        f"- **{line['regime']}**: {line['recommendation']}"
+        f"- **{line['regime']}**, towards {_ROWS[line['held_out']]}: {line['recommendation']}"
         for line in lines
         if line["kind"] == "probe"
     ]
@@ -61,8 +66,8 @@ def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int, float]
     for method, budgets in compared_runs(runs).items():
         sift = METHODS[method].sift
         asked = scored_by(sift)
-        usual = {**sift, **LATE} == sift and "sift_skip_top" not in sift
-        if asked is not None and usual and "sift_interval" not in sift and 1.0 in budgets:
+        usual = {**sift, **LATE} == sift and not _OTHERWISE & set(sift)
+        if asked is not None and usual and 1.0 in budgets:
             accuracy = mean(line["accuracy"] for line in budgets[1.0])
             key = asked["criterion"], asked["exit_layer"], asked["token_fraction"]
             found[key] = frontier.ratio(steps, accuracy)

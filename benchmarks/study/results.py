@@ -17,7 +17,7 @@ from sift_trainer.run_log import machine
 _ASKED = {
     "cost": ("regime", "criterion", "exit_layer", "keep_ratio", "token_fraction"),
     "run": ("regime", "method", "seed", "budget", "rate"),
-    "probe": ("regime", "begin"),
+    "probe": ("regime", "begin", "held_out"),
 }
 
 

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, TrainerCallback
 from sift_trainer import SiftCallback, SiftTrainer
 from sift_trainer.probe import probe
 from sift_trainer.probe.results import Descent, Figures
-from study.charge import affordable_steps, charge
+from study.charge import affordable_steps, charged
 from study.costs import described, scoring_shares
 from study.data import StudyData
 from study.kinds import KINDS, Regime, arguments, build_trainer
@@ -85,6 +85,8 @@ def train(
         )
         args.learning_rate *= spec.rate
         trainer = _quiet(build_trainer(regime, data, args))
+        counting = _Sifted(trainer)
+        trainer.add_callback(counting)
         began = time.process_time()
         trainer.train()
         seconds = time.process_time() - began
@@ -96,7 +98,7 @@ def train(
     curve = [
         {
             "step": line["step"],
-            "cost": charge(steps, sift, share, line["step"]),
+            "cost": charged(line["step"], sift, share, counting.upto(line["step"])),
             "accuracy": line[f"eval_{accuracy}"],
             "loss": line["eval_loss"],
         }
@@ -116,7 +118,8 @@ def train(
             "parameters": sum(each.numel() for each in trainer.model.parameters()),
         },
         share=share,
-        cost=charge(steps, sift, share),
+        cost=charged(steps, sift, share, counting.upto(steps)),
+        sifted_steps=counting.upto(steps),
         curve=curve,
         accuracy=curve[-1]["accuracy"],
         loss=curve[-1]["loss"],
@@ -125,6 +128,21 @@ def train(
         trained_accuracy=trained[f"trained_{accuracy}"],
         processor_seconds=seconds,
     )
+
+
+class _Sifted(TrainerCallback):
+    """Notes which steps sifted: with a gate the schedule does not tell."""
+
+    def __init__(self, trainer: SiftTrainer) -> None:
+        self.trainer = trainer
+        self.steps: list[int] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if any(selection.scores is not None for selection in self.trainer.selections):
+            self.steps.append(state.global_step)
+
+    def upto(self, step: int) -> int:
+        return sum(each <= step for each in self.steps)
 
 
 class _StopAt(TrainerCallback):
@@ -145,8 +163,10 @@ def probe_at(
     begin: float,
     use_cpu: bool,
     seconds: float,
+    held_out: str = "candidates",
 ) -> dict[str, Any]:
-    """What the probe says at a checkpoint of a run without sifting, at a share of its steps."""
+    """What the probe says at a checkpoint of a run without sifting, at a share of its steps; a
+    ``sift_held_out`` says towards whose loss it looks."""
     step = max(1, round(begin * regime.steps))
     with tempfile.TemporaryDirectory() as folder:
         common = {"seed": 0, "max_steps": regime.steps, "use_cpu": use_cpu}
@@ -157,7 +177,9 @@ def probe_at(
         trainer = _quiet(build_trainer(regime, data, args))
         trainer.add_callback(_StopAt(step))
         trainer.train()
-        sifting = build_trainer(regime, data, arguments(regime, folder, **common))
+        sifting = build_trainer(
+            regime, data, arguments(regime, folder, sift_held_out=held_out, **common)
+        )
         found = probe(
             sifting,
             checkpoint=Path(folder) / f"checkpoint-{step}",
@@ -173,6 +195,7 @@ def probe_at(
         "probe",
         regime=regime_name,
         begin=begin,
+        held_out=held_out,
         step=step,
         batches=found.batches,
         gradient_batches=found.gradient_batches,

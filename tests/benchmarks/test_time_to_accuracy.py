@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from study.charge import Frontier, affordable_steps, charge, sifted_steps
+from study.charge import AUDIT, Frontier, affordable_steps, charge, charged, sifted_steps
 from study.data import flipped, long_tail, repeated, spaced, with_copies
 from study.methods import METHODS, scored_by
 from study.page import pays, ratio_cell
@@ -30,6 +30,13 @@ def test_the_charge_of_a_part_counts_what_sifted_in_it():
     """The schedule is of the whole run: of the first 50 of 100 steps 25 sift."""
     assert charge(100, HALF, 0.2, upto=50) == pytest.approx(55)
     assert charge(100, HALF, 0.2, upto=20) == 20
+
+
+def test_audits_are_charged_and_what_a_gate_left_out_is_not():
+    """Of 50 steps 0, 20 and 40 are audited; the gate let 7 of those in the schedule sift."""
+    gated = {**HALF, "sift_audit_steps": 20}
+    assert charged(50, gated, 0.2, sifted=7) == pytest.approx(50 + 7 * 0.2 + 3 * AUDIT)
+    assert charge(100, gated, 0.2) == pytest.approx(113 + 5 * AUDIT)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.07, 0.3, 1.2])
@@ -123,12 +130,12 @@ def test_what_is_finished_is_found_again(tmp_path):
 
 def test_a_half_written_line_is_no_result_and_spoils_no_other(tmp_path):
     file = tmp_path / "results.jsonl"
-    whole = {"kind": "probe", "regime": "author", "begin": 0.25}
+    whole = {"kind": "probe", "regime": "author", "begin": 0.25, "held_out": "evaluation"}
     file.write_text(json.dumps(whole) + "\n" + '{"kind": "probe", "regime": "ima')
     results = Results(file)
     assert len(results.lines) == 1
-    assert results.find("probe", regime="images", begin=0.25) is None
-    results.add("probe", regime="images", begin=0.25)
+    assert results.find("probe", regime="images", begin=0.25, held_out="candidates") is None
+    results.add("probe", regime="images", begin=0.25, held_out="candidates")
     assert [line["regime"] for line in read_lines(file)] == ["author", "images"]
 
 

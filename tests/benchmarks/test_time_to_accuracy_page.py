@@ -15,7 +15,7 @@ FILE = DOCS / "benchmarks" / "time_to_accuracy.jsonl"
 LINES = list(read_lines(FILE))
 
 
-@pytest.mark.parametrize("name", ["summary", "regimes", "rates", "costs", "probe"])
+@pytest.mark.parametrize("name", ["summary", "regimes", "rates", "costs", "probe", "gate"])
 def test_the_tables_are_those_of_the_runs(name):
     assert in_place(PAGE, name, tables(LINES)[name]) == PAGE
 

@@ -109,7 +109,7 @@ def test_probe_and_report(study, tmp_path, capsys):
     command("probe", "--data", "nowhere", "--use_cpu", "--seconds", "20")
     command("probe", "--data", "nowhere", "--use_cpu")  # is there
     probes = [line for line in Results(file).lines if line["kind"] == "probe"]
-    assert len(probes) == 1
+    assert [line["held_out"] for line in probes] == ["candidates", "evaluation"]
     assert probes[0]["step"] == 5
     capsys.readouterr()
     command("report")
