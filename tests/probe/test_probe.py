@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
-from sift_trainer.audit.held_out import evaluation_batches
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.probe import ProbeResult, probe
 from sift_trainer.probe.figures import of_dropped
@@ -180,35 +179,6 @@ def test_figures_are_those_of_a_loop_over_the_trainers_batches(tmp_path: Path) -
     assert figures.descent.ratio.value == pytest.approx(
         sum(kept_descents) / sum(random_descents) / dearer, rel=1e-4
     )
-
-
-def test_towards_the_evaluation_set(tmp_path: Path) -> None:
-    """Descents of the kept rows of each batch towards as many batches of evaluation rows."""
-    model = rough(bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    args = arguments(tmp_path, sift_held_out="evaluation")
-    trainer = SiftTrainer(model, args, train_dataset=Rows(400), eval_dataset=Rows(60))
-    few = {**FAST, "batches": 2}
-    found = probe(trainer, exits=[1], criteria=["loss"], fractions=[1.0], **few)
-    (figures,) = found.figures
-    assert found.held_out == "evaluation"
-    torch.manual_seed(trainer.args.seed)
-    batches = [batch for batch, _ in zip(trainer.get_train_dataloader(), range(2), strict=False)]
-    parameters = list(model.parameters())
-
-    def gradient(batch: dict[str, Tensor], rows: Any = slice(None)) -> Tensor:
-        names = ("input_ids", "attention_mask", "labels")
-        loss = model.train()(**{name: batch[name][rows] for name in names}).loss
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return torch.cat([each.flatten() for each in found if each is not None])
-
-    descents = []
-    for batch, towards in zip(batches, evaluation_batches(trainer, 2), strict=True):
-        model.eval()
-        with torch.no_grad(), early_exit(model, 1):
-            early = per_sample_loss(model(**batch).logits, batch["labels"])
-        descents.append(float(gradient(batch, early.topk(4).indices) @ gradient(towards)))
-    seconds = found.step_seconds.value * (1 + figures.scoring_share.value)
-    assert figures.descent.kept.value == pytest.approx(sum(descents) / 2 / seconds, rel=1e-4)
 
 
 def test_what_dropped_rows_would_bring_by_hand() -> None:
