@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = Results(options.results)
     if options.command == "report":
         if options.page is None:
-            print("\n".join(tables(results.lines).values()))
+            print("\n\n".join(table.strip() for table in tables(results.lines).values()))
         else:
             write_page(results.lines, options.page)
         return
