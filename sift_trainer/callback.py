@@ -216,8 +216,8 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.audits = list(saved.get("audits", []))
         self.gate = DescentGate(**saved.get("gate", {}))
         for name, value in self._settings.items():
-            if name == "sift_audit_steps":
-                continue  # which changes no run
+            if name in ("sift_audit_steps", "sift_held_out") and not self._settings["sift_gate"]:
+                continue  # without a gate audits change no run
             before = saved["settings"].get(name, value)
             if before != value:
                 logger.warning(

@@ -104,9 +104,9 @@ def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:
             f"sift_gate={sift.sift_gate!r} compares gradients, of which under DeepSpeed and FSDP "
             "no process has the whole; use DDP, or sift_gate=None"
         )
-    half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if sift.sift_held_out != "candidates":
         return
+    half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if half == 0 or num_kept(half, sift.sift_keep_ratio) == half:
         raise ValueError(
             f"sift_gate={sift.sift_gate!r} holds half of the candidates out and sifts the other, "
