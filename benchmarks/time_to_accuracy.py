@@ -19,11 +19,12 @@ started. `--data` is a folder with `books/*.jsonl.xz` (author, text),
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from study.grids import BEGIN, GRIDS
+from study.grids import BEGIN, FOR_GPU, GRIDS
 from study.kinds import load
 from study.page import tables, write_page
 from study.regimes import REGIMES
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_page(results.lines, options.page)
         return
     torch.set_num_threads(options.threads)
+    options.until = time.monotonic() + 60 * getattr(options, "minutes", float("inf"))
     for name in chosen(options.regimes):
         if options.command == "probe":
             _probe(results, name, options)
@@ -75,13 +77,19 @@ def parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--grid", choices=sorted(GRIDS), default="study")
             command.add_argument("--seeds", type=int, nargs="*", default=None, help="default: all")
+            command.add_argument(
+                "--minutes",
+                type=float,
+                default=float("inf"),
+                help="begin no run that, at the time of the longest so far, would end later",
+            )
         else:
             command.add_argument("--seconds", type=float, default=120, help="of each probe")
     return made
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
-    """Names of regimes, all by default.
+    """Names of regimes; by default all of them that this machine is made for.
 
     Raises:
         ValueError: one is unknown.
@@ -89,7 +97,8 @@ def chosen(names: Sequence[str] | None) -> list[str]:
     for name in names or ():
         if name not in REGIMES:
             raise ValueError(f"regimes={name!r} is unknown; choose of {', '.join(REGIMES)}")
-    return list(names or REGIMES)
+    possible = [name for name in REGIMES if torch.cuda.is_available() or name not in FOR_GPU]
+    return list(names or possible)
 
 
 def _run(results: Results, name: str, options: argparse.Namespace) -> None:
@@ -104,8 +113,14 @@ def _run(results: Results, name: str, options: argparse.Namespace) -> None:
     data = load(regime, options.data, options.cache)
     methods = list(dict.fromkeys(spec.method for spec in specs))
     measure_costs(results, name, regime, data, methods)
+    longest = 0.0
     for number, spec in enumerate(specs, start=1):
+        begin = time.monotonic()
+        if begin + longest > options.until:
+            print(f"{name}: {len(specs) - number + 1} left for another time", file=sys.stderr)
+            return
         line = train(results, spec, regime, data, options.use_cpu)
+        longest = max(longest, time.monotonic() - begin)
         print(
             f"{name} {number} of {len(specs)}: {spec.method}, seed {spec.seed}, budget "
             f"{spec.budget:g}, rate {spec.rate:g}: accuracy {line['accuracy']:.4f}, trained "

@@ -1,5 +1,6 @@
 """Sift only while it pays, as audits tell: the rule, and what it remembers."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,9 @@ WINDOW = 10
 LEAST = 5
 """Audits before which nothing is decided, and nothing sifted."""
 
+BEYOND = 2.0
+"""Standard errors by which the mean advantage of kept rows must exceed nothing."""
+
 _BY_ADAM, _PLAIN = "adam_descent", "descent"
 
 
@@ -23,10 +27,12 @@ class DescentGate:
 
     Each audit tells by how much a held-out loss falls by an update of the kept rows, of as many
     random ones, and of those that are dropped (`sift_trainer.audit`). The gate is open if, in the
-    mean over the last `WINDOW` audits, kept rows win although their step takes scoring besides, as
-    they are and with updates of equal length. Towards candidates that are held out the dropped rows
-    must not pull the other way, which is what the probe recommends sifting by; towards the
-    evaluation set it is a reason to drop them. By AdamW's updates as soon as its moments are there.
+    mean over the last `WINDOW` audits and by more than `BEYOND` of its standard errors, kept rows
+    win although their step takes scoring besides, as they are and with updates of equal length: a
+    run in which nothing tells them from random ones stays, most of the time, one without sifting.
+    Towards candidates that are held out the dropped rows must not pull the other way, which is what
+    the probe recommends sifting by; towards the evaluation set it is a reason to drop them. By
+    AdamW's updates as soon as its moments are there.
 
     Attributes:
         audits: the last ones, the oldest first.
@@ -70,9 +76,19 @@ class DescentGate:
 def _pays(
     audits: Sequence[Mapping[str, float]], kind: str, price: float, towards_evaluation: bool
 ) -> bool:
-    def mean(name: str) -> float:
-        return statistics.fmean(each[f"{kind}_{name}"] for each in audits)
+    def wins(at: str) -> bool:
+        """Whether kept rows descend, and faster than random ones by the price."""
+        kept = [each[f"{kind}_kept{at}"] / price for each in audits]
+        random = [each[f"{kind}_random{at}"] for each in audits]
+        return _above_zero(kept) and _above_zero(
+            [own - other for own, other in zip(kept, random, strict=True)]
+        )
 
-    faster = mean("kept") / price > max(mean("random"), 0.0)
-    equal = mean("kept_at_equal_length") / price > max(mean("random_at_equal_length"), 0.0)
-    return faster and equal and (towards_evaluation or mean("dropped") >= 0)
+    dropped = statistics.fmean(each[f"{kind}_dropped"] for each in audits)
+    return wins("") and wins("_at_equal_length") and (towards_evaluation or dropped >= 0)
+
+
+def _above_zero(values: Sequence[float]) -> bool:
+    """Whether the mean is, beyond what values of this spread come to by chance."""
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) > BEYOND * error

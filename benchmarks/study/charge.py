@@ -13,9 +13,10 @@ from typing import Any
 
 from sift_trainer.selection import should_sift
 
-AUDIT = 3.0
-"""Units of an audit: forward and backward of as many rows as two steps train on, and scoring of the
-candidates at the exit and by the whole model, at most one unit here."""
+AUDIT = {"candidates": 3.0, "evaluation": 4.0}
+"""Units of an audit: forward and backward of as many rows as two steps train on, three with rows of
+the evaluation set, and scoring of the candidates at the exit and by the whole model, at most one
+unit here."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,26 @@ def sifted_steps(steps: int, sift: Mapping[str, Any], upto: int | None = None) -
 
 def charge(steps: int, sift: Mapping[str, Any], share: float, upto: int | None = None) -> float:
     """Units that the first ``upto`` of ``steps`` steps cost, by default all of them, if all that
-    the schedule lets sift do.
+    the schedule lets sift do, and with a gate none.
 
     Args:
         share: seconds of scoring over those of forward and backward.
     """
     taken = steps if upto is None else upto
-    return charged(taken, sift, share, sifted_steps(steps, sift, upto))
+    sifted = 0 if sift.get("sift_gate") else sifted_steps(steps, sift, upto)
+    return charged(taken, sift, share, sifted)
 
 
 def charged(steps: int, sift: Mapping[str, Any], share: float, sifted: int) -> float:
     """Units of ``steps`` steps, of which ``sifted`` sifted, with their audits."""
+    return steps + share * sifted + audited(steps, sift)
+
+
+def audited(steps: int, sift: Mapping[str, Any]) -> float:
+    """Units of the audits of ``steps`` steps."""
     every = sift.get("sift_audit_steps", 0)
     audits = -(-steps // every) if every else 0
-    return steps + share * sifted + AUDIT * audits
+    return AUDIT[sift.get("sift_held_out", "candidates")] * audits
 
 
 def affordable_steps(budget: float, sift: Mapping[str, Any], share: float) -> int:

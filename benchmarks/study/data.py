@@ -6,6 +6,7 @@ depend on a run's seed, which is of weights and order alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class StudyData:
         trained: some of the training rows as validation rows are, to see how far they are fitted.
         collator: for all three.
         classes: of a classification; otherwise the size of the vocabulary.
+        pretrained: file with the weights of a base model that runs begin with; None for fresh ones.
     """
 
     train: Dataset[Any]
@@ -33,6 +35,7 @@ class StudyData:
     trained: Dataset[Any]
     collator: Callable[[list[Any]], dict[str, Any]]
     classes: int
+    pretrained: Path | None = None
 
 
 class Rows(Dataset[dict[str, Tensor]]):

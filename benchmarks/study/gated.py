@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from statistics import mean
 
 from sift_trainer.tables import markdown
-from study.charge import sifted_steps
+from study.cells import ratio_cell, spread
+from study.charge import audited, sifted_steps
 from study.compared import Line, compared_runs, frontier_of
 from study.methods import METHODS
 from study.regimes import REGIMES
@@ -16,8 +17,8 @@ def gated(lines: Sequence[Line]) -> str:
     to for what it really cost."""
     rows = [
         [
-            *("regime", "gate towards", "seeds", "steps sifted", "vanilla"),
-            *("sifted by the schedule", "gated", "cost to equal accuracy"),
+            *("regime", "gate towards", "seeds", "steps sifted", "audits' share", "vanilla"),
+            *("sifted by the schedule", "gated", "at a cost of", "cost to equal accuracy"),
         ]
     ]
     for name, regime in REGIMES.items():
@@ -33,16 +34,20 @@ def gated(lines: Sequence[Line]) -> str:
             free = {key: value for key, value in sift.items() if key not in _OF_GATE}
             without = next(each for each in METHODS if METHODS[each].sift == free)
             possible = mean(sifted_steps(line["settings"]["steps"], sift) for line in own)
-            accuracy = mean(line["accuracy"] for line in own)
+            accuracies = [line["accuracy"] for line in own]
+            cost = mean(line["cost"] for line in own)
+            audits = mean(audited(line["settings"]["steps"], sift) / line["cost"] for line in own)
             rows.append(
                 [
                     name,
                     sift.get("sift_held_out", "candidates"),
                     str(len(own)),
                     f"{mean(line['sifted_steps'] for line in own) / possible:.0%}",
+                    f"{audits:.1%}",
                     *(_accuracy(found, each) for each in ("vanilla", without)),
-                    f"{accuracy:.4f}",
-                    str(frontier.ratio(mean(line["cost"] for line in own), accuracy)),
+                    spread(accuracies, 4),
+                    f"{cost / regime.steps:.3f}",
+                    ratio_cell(frontier, cost, accuracies),
                 ]
             )
     return markdown(rows)

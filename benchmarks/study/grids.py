@@ -10,10 +10,21 @@ from itertools import product
 from study.results import RunSpec
 
 BUDGETS = (0.5, 0.75, 1.0, 1.5)
-DEAR = dict.fromkeys(
-    ("causal", "causal_copies", "masked", "images_in_background_plain", "images_supervised"),
-    (1.0, 1.5),
+FOR_GPU = ("bert_mini_25_passes", "bert_small_25_passes")
+"""Regimes that a CPU would take days for."""
+
+_LONG = tuple(
+    f"{name}_long"
+    for name in ("images_in_background", "images", "authors", "authors_flipped", "causal_copies")
 )
+_WIDTHS = ("images_25_passes_narrow", "images_25_passes", "images_25_passes_wide")
+_PASSES = ("causal_5_passes", "causal_25_passes", "images_few_passes", *_WIDTHS)
+_TEXT = ("causal", "causal_copies", "masked")
+
+DEAR: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys((*_TEXT, "images_in_background_plain", "images_supervised"), (1.0, 1.5)),
+    **dict.fromkeys((*_LONG, *_PASSES, *FOR_GPU), (0.75, 1.0)),
+}
 """Regime -> fewer budgets, where a run takes long."""
 
 SEEDS = (0, 1, 2)
@@ -30,6 +41,10 @@ TUNED: dict[str, tuple[float, float]] = {
     "images_in_background": (0.25, 0.5),
     "images_in_background_plain": (0.25, 0.5),
     "images_in_background_even": (0.25, 0.5),
+    "images_in_background_long": (0.25, 0.5),
+    "causal_copies_long": (0.5, 0.5),
+    "causal_5_passes": (0.5, 0.5),
+    "causal_25_passes": (0.5, 0.5),
     "images_long_tail_supervised": (0.5, 1.0),
 }
 """Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1."""
@@ -38,23 +53,34 @@ USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarte
 """Regime -> the way to sift whose learning rate is tuned, where it is not ``loss``."""
 
 WIDE = ("loss", "random", "entropy", "exact", "loss_keep_25", "loss_early")
-GATES = ("loss_gate", "loss_gate_evaluation")
+GATED = ("loss", "loss_gate_evaluation")
 
 COMPARED: dict[str, Sequence[str]] = {
     "masked": ("loss", "entropy", "entropy_early"),
     "masked_25_passes": ("loss", "entropy", "loss_half"),
+    **dict.fromkeys(FOR_GPU, ("loss", "entropy", "loss_half")),
     "causal": ("loss_quarter",),
-    "causal_copies": ("loss_quarter", "loss_quarter_gate_evaluation"),
-    "authors": ("loss", "exact", *GATES),
-    "authors_flipped": ("loss", "entropy", "loss_skip", *GATES),
+    "causal_5_passes": ("loss_quarter",),
+    "causal_25_passes": ("loss_quarter", "loss_quarter_exact"),
+    "causal_copies": ("loss_quarter",),
+    "causal_copies_long": ("loss_quarter", "loss_quarter_gate_evaluation"),
+    "authors": ("loss", "exact"),
+    "authors_long": GATED,
+    "authors_flipped": ("loss", "entropy", "loss_skip"),
+    "authors_flipped_long": GATED,
+    "authors_pretrained": ("loss", "random", "exact"),
+    "authors_pretrained_flipped": ("loss", "entropy", "loss_skip"),
     "authors_long_tail_few": ("loss", "random"),
     "authors_in_background": ("loss", "random", "entropy", "loss_keep_25", "loss_early"),
     "authors_in_background_even": (),
-    "images": ("loss", "exact", *GATES),
+    "images": ("loss", "exact"),
+    "images_long": GATED,
+    **dict.fromkeys(("images_few_passes", *_WIDTHS), ("loss", "exact")),
     "images_supervised": ("loss", "exact"),
     "images_copies": ("loss", "exact"),
     "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
-    "images_in_background": ("loss", "random", "exact", *GATES),
+    "images_in_background": ("loss", "random", "exact"),
+    "images_in_background_long": ("loss_gate", *GATED),
     "images_in_background_plain": ("loss",),
     "images_in_background_even": (),
     "images_long_tail_supervised": WIDE,
@@ -90,4 +116,49 @@ def study(regime: str) -> list[RunSpec]:
     return runs
 
 
-GRIDS: dict[str, Callable[[str], list[RunSpec]]] = {"tuning": tuning, "study": study}
+AXES: dict[str, tuple[str, Sequence[str]]] = {
+    "causal_copies": (
+        "loss_quarter",
+        (
+            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
+            *("keep_75", "keep_25", "exit_2", "exit_3", "exact", "soft", "mixed", "excess"),
+        ),
+    ),
+    "causal": ("loss_quarter", ("soft", "mixed", "excess")),
+    "images_in_background": (
+        "loss",
+        (
+            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
+            *("keep_75", "keep_25", "soft", "mixed"),
+        ),
+    ),
+    "images": (
+        "loss",
+        (
+            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
+            *("keep_75", "keep_25", "soft", "mixed"),
+        ),
+    ),
+    "authors_flipped": ("loss", ("start_50", "keep_75", "soft", "mixed", "over_last_seen")),
+}
+"""Regime -> a way to sift, and what is changed of it, one at a time, beside the methods above."""
+
+AXES_SEEDS = (0, 1)
+
+
+def axes(regime: str) -> list[RunSpec]:
+    """The changes of a usual way to sift, at the whole budget."""
+    base, changes = AXES.get(regime, ("", ()))
+    rate = rate_of(regime, base)
+    return [
+        RunSpec(regime, f"{base}_{change}", seed, 1.0, rate)
+        for seed in AXES_SEEDS
+        for change in changes
+    ]
+
+
+GRIDS: dict[str, Callable[[str], list[RunSpec]]] = {
+    "tuning": tuning,
+    "study": study,
+    "axes": axes,
+}

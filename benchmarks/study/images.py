@@ -26,6 +26,7 @@ def images(
     even: bool = False,
     copies: float = 0.0,
     distinct: int = 10,
+    augmented: bool = True,
 ) -> StudyData:
     """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
 
@@ -39,6 +40,7 @@ def images(
         background_rows: its images to train on, again and again if there are fewer.
         even: repeat the rows of rarer classes until all have as many.
         copies: share of the rows to train on that are copies of ``distinct`` of each class.
+        augmented: whether images are cropped and flipped anew each time.
     """
     arguments = ImageArguments(
         files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
@@ -65,6 +67,8 @@ def images(
     some = torch.from_numpy(spaced(np.arange(len(train)), SEEN))
     trained = PixelDataset(train.pixels[some], train.labels[some])
     shown = [EvaluationDataset(part, 16, usual.mean, usual.std) for part in (validation, trained)]
+    if not augmented:
+        train = EvaluationDataset(train, 16, usual.mean, usual.std)
     return StudyData(train, shown[0], shown[1], collator, len(groups))
 
 

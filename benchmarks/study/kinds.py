@@ -1,10 +1,13 @@
 """Kinds of regimes of `time_to_accuracy.py`: data, model, trainer and metrics of a regime."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import set_seed
 
@@ -15,8 +18,9 @@ from sift_trainer.pretraining.job import PretrainingTrainer
 from study.data import StudyData
 from study.images import images
 from study.metrics import class_metrics, next_token_metrics
-from study.models import causal_model, classifier, masked_model, resnet
+from study.models import causal_classifier, causal_model, classifier, masked_model, resnet
 from study.text import lines, pairs, passages
+from study.variants import EXCESS
 
 
 class EvaluatesAllRows:
@@ -81,6 +85,7 @@ class Regime:
         batch_size: rows trained on in a step.
         plain: sift fields of a step that does not sift, beside a keep ratio of 1.
         args: further training arguments.
+        pretrained: a regime of the same shape, without sifting, whose base model runs begin with.
     """
 
     title: str
@@ -92,6 +97,7 @@ class Regime:
     batch_size: int = 32
     plain: Mapping[str, Any] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: "Regime | None" = None
 
 
 KINDS = {
@@ -105,6 +111,7 @@ KINDS = {
     ),
     "causal": Kind(lines, causal_model, metrics=next_token_metrics),
     "passages": Kind(passages, classifier),
+    "causal_passages": Kind(passages, causal_classifier),
     "images": Kind(images, resnet, ImageTrainer, schedule={}),
 }
 
@@ -117,16 +124,47 @@ def load(regime: Regime, data: Path, cache: Path) -> StudyData:
         cache: folder of what is made of them.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    return KINDS[regime.kind].load(data, cache, **regime.data)
+    made = KINDS[regime.kind].load(data, cache, **regime.data)
+    if regime.kind == "causal":
+        EXCESS.learn(made.train, made.classes)
+    if regime.pretrained is None:
+        return made
+    return replace(made, pretrained=pretrained(regime.pretrained, data, cache))
 
 
-def build_trainer(regime: Regime, data: StudyData, args: SiftTrainingArguments) -> SiftTrainer:
-    """A trainer with a freshly initialized model, by the seed of ``args``."""
+def pretrained(regime: Regime, data: Path, cache: Path) -> Path:
+    """File with the base model's weights after a run without sifting, which is made once."""
+    told = json.dumps(asdict(regime), sort_keys=True)
+    file = cache / f"pretrained_{blake2b(told.encode(), digest_size=8).hexdigest()}.pt"
+    if not file.is_file():
+        plain = {"sift_keep_ratio": 1.0, "max_steps": regime.steps, "seed": 0}
+        made = build_trainer(regime, load(regime, data, cache), arguments(regime, cache, **plain))
+        made.train()
+        weights = {name: value.cpu() for name, value in made.model.base_model.state_dict().items()}
+        whole = file.with_suffix(".part")
+        torch.save(weights, whole)
+        whole.replace(file)
+    return file
+
+
+def build_trainer(
+    regime: Regime, data: StudyData, args: SiftTrainingArguments, mixin: type | None = None
+) -> SiftTrainer:
+    """A trainer with a freshly initialized model, by the seed of ``args``; of a pretrained one only
+    the head is.
+
+    Args:
+        mixin: of a method, see `Method`.
+    """
     kind = KINDS[regime.kind]
     set_seed(args.seed)
     to_ids: Any = (lambda logits, labels: logits.argmax(-1)) if kind.ids else None
-    return kind.trainer(
-        model=kind.build(regime.model, data.classes),
+    made = kind.trainer if mixin is None else type(mixin.__name__, (mixin, kind.trainer), {})
+    model = kind.build(regime.model, data.classes)
+    if data.pretrained is not None:
+        model.base_model.load_state_dict(torch.load(data.pretrained))
+    return made(
+        model=model,
         args=args,
         data_collator=data.collator,
         train_dataset=data.train,

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from study.variants import Mixed, OverLastSeen
+
 LATE = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.25, "sift_cooldown_steps": 0.1}
 
 
@@ -14,18 +16,40 @@ class Method:
     Attributes:
         told: in a few words.
         sift: its fields; ``sift_keep_ratio`` is always among them.
+        mixin: what it changes in a trainer beside these.
     """
 
     told: str
     sift: Mapping[str, Any]
+    mixin: type | None = None
 
+
+AXES: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "start_2": ("from 2.5% of the run", {"sift_warmup_steps": 0.025}),
+    "start_50": ("from 50%", {"sift_warmup_steps": 0.5}),
+    "start_75": ("from 75%", {"sift_warmup_steps": 0.75}),
+    "cooldown_0": ("to the end", {"sift_cooldown_steps": 0.0}),
+    "cooldown_25": ("to 75% of the run", {"sift_cooldown_steps": 0.25}),
+    "interval_2": ("every second step", {"sift_interval": 2}),
+    "keep_75": ("three quarters kept", {"sift_keep_ratio": 0.75}),
+    "keep_25": ("a quarter kept", {"sift_keep_ratio": 0.25}),
+    "exit_2": ("at exit 2", {"sift_exit_layer": 2}),
+    "exit_3": ("at exit 3", {"sift_exit_layer": 3}),
+    "exact": ("by the whole model", {"sift_exit_layer": -1}),
+    "soft": ("drawn by percentiles", {"sift_selector": "percentile"}),
+    "skip": ("a tenth left out at the top", {"sift_skip_top": 0.1}),
+    "excess": ("less its surprisal by frequency alone", {"sift_criterion": "excess_unigram"}),
+}
+"""What is changed of a usual way to sift, one at a time."""
+
+
+_GATE = {"sift_gate": "descent", "sift_audit_steps": 100}
 
 METHODS: dict[str, Method] = {
     "vanilla": Method("no sifting", {"sift_keep_ratio": 1.0}),
     "random": Method("half of the candidates at random", {**LATE, "sift_criterion": "random"}),
     "loss": Method("loss at exit 1, from 25% to 90% of the run", LATE),
     "entropy": Method("entropy at exit 1", {**LATE, "sift_criterion": "entropy"}),
-    "loss_exit_2": Method("loss at exit 2", {**LATE, "sift_exit_layer": 2}),
     "exact": Method("loss of the whole model", {**LATE, "sift_exit_layer": -1}),
     "exact_interval_2": Method(
         "loss of the whole model, every second step",
@@ -43,9 +67,6 @@ METHODS: dict[str, Method] = {
         "loss at exit 1, from 50% to 75%",
         {**LATE, "sift_warmup_steps": 0.5, "sift_cooldown_steps": 0.25},
     ),
-    "loss_interval_2": Method("loss at exit 1, every second step", {**LATE, "sift_interval": 2}),
-    "loss_keep_25": Method("a quarter kept", {**LATE, "sift_keep_ratio": 0.25}),
-    "loss_keep_75": Method("three quarters kept", {**LATE, "sift_keep_ratio": 0.75}),
     "loss_quarter": Method(
         "loss at exit 1 of a quarter of the word pieces", {**LATE, "sift_token_fraction": 0.25}
     ),
@@ -53,25 +74,30 @@ METHODS: dict[str, Method] = {
         "the same from 2.5% to the end",
         {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_token_fraction": 0.25},
     ),
+    "loss_mixed": Method("a quarter by loss, a quarter at random", LATE, Mixed),
+    "loss_over_last_seen": Method("loss less its value when last seen", LATE, OverLastSeen),
     "loss_gate": Method(
-        "loss at exit 1 while audits every 20 steps say that it pays",
-        {**LATE, "sift_gate": "descent", "sift_audit_steps": 20},
+        "loss at exit 1 while audits every 100 steps say that it pays",
+        {**LATE, **_GATE},
     ),
     "loss_gate_evaluation": Method(
         "the same, audits towards validation rows",
-        {**LATE, "sift_gate": "descent", "sift_audit_steps": 20, "sift_held_out": "evaluation"},
+        {**LATE, **_GATE, "sift_held_out": "evaluation"},
     ),
     "loss_quarter_gate_evaluation": Method(
         "the same, by a quarter of the word pieces",
-        {
-            **LATE,
-            "sift_gate": "descent",
-            "sift_audit_steps": 20,
-            "sift_held_out": "evaluation",
-            "sift_token_fraction": 0.25,
-        },
+        {**LATE, **_GATE, "sift_held_out": "evaluation", "sift_token_fraction": 0.25},
     ),
-    "loss_skip": Method("a tenth left out at the top", {**LATE, "sift_skip_top": 0.1}),
+    "loss_quarter_mixed": Method(
+        "a quarter by loss of a quarter of the word pieces, a quarter at random",
+        {**LATE, "sift_token_fraction": 0.25},
+        Mixed,
+    ),
+}
+METHODS |= {
+    f"{base}_{axis}": Method(f"{METHODS[base].told}; {told}", {**METHODS[base].sift, **changes})
+    for base in ("loss", "loss_quarter")
+    for axis, (told, changes) in AXES.items()
 }
 
 

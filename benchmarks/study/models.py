@@ -8,6 +8,7 @@ from transformers import (
     BertConfig,
     BertForPreTraining,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     ModernBertConfig,
     ModernBertForSequenceClassification,
@@ -26,35 +27,41 @@ HEAD = 32  # dimensions of an attention head
 def masked_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
     """BERT with both heads, without dropout: the budgets are too short to overfit."""
     width = shape["hidden_size"]
-    return BertForPreTraining(
-        BertConfig(
-            vocab_size=classes,
-            num_attention_heads=width // HEAD,
-            intermediate_size=4 * width,
-            max_position_embeddings=LENGTH,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            **shape,
-        )
-    )
+    usual = {
+        "num_attention_heads": width // HEAD,
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": LENGTH,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    return BertForPreTraining(BertConfig(vocab_size=classes, **{**usual, **shape}))
 
 
 def causal_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
     """GPT-2 without dropout."""
+    return GPT2LMHeadModel(_gpt2(shape, vocab_size=classes))
+
+
+def causal_classifier(shape: Mapping[str, Any], classes: int) -> nn.Module:
+    """The same with a classifier on its last position, in place of the head."""
+    return GPT2ForSequenceClassification(
+        _gpt2(shape, vocab_size=VOCABULARY, num_labels=classes, pad_token_id=0)
+    )
+
+
+def _gpt2(shape: Mapping[str, Any], **more: Any) -> GPT2Config:
     width = shape["hidden_size"]
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=classes,
-            n_positions=LENGTH,
-            n_embd=width,
-            n_layer=shape["num_hidden_layers"],
-            n_head=width // HEAD,
-            bos_token_id=None,
-            eos_token_id=None,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-        )
+    return GPT2Config(
+        n_positions=LENGTH,
+        n_embd=width,
+        n_layer=shape["num_hidden_layers"],
+        n_head=width // HEAD,
+        bos_token_id=None,
+        eos_token_id=None,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        **more,
     )
 
 

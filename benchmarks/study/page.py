@@ -6,11 +6,12 @@ from pathlib import Path
 from statistics import mean
 
 from sift_trainer.tables import markdown
-from study.charge import Frontier, Ratio
+from study.axes import changed
+from study.cells import pays, ratio_cell, spread
 from study.compared import Line, compared_runs, frontier_of
 from study.figure import picture_of, plot
 from study.gated import gated
-from study.grids import TUNING_SEED
+from study.grids import AXES, TUNING_SEED
 from study.methods import METHODS
 from study.probed import probed
 from study.regimes import REGIMES
@@ -57,14 +58,14 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
             parts.append(f"{told}\n\n{comparison(runs_of(lines, name), regime.steps)}")
     made["regimes"] = "\n".join(parts)
     made |= {"rates": rates(lines), "costs": costs(lines)}
-    return {**made, "probe": probed(lines), "gate": gated(lines)}
+    return {**made, "axes": changed(lines), "probe": probed(lines), "gate": gated(lines)}
 
 
 TARGET = 0.8
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """What each method came to at the whole budget, beside vanilla."""
+    """What each method came to at the whole budget, beside vanilla; without the axes' changes."""
     rows = [
         [
             *("regime", "method", "seeds", "vanilla's accuracy", "accuracy at equal cost"),
@@ -82,10 +83,13 @@ def summary(lines: Sequence[Line]) -> str:
             accuracies = [line["accuracy"] for line in found[method].get(1.0, [])]
             if method == "vanilla" or not accuracies or not vanilla:
                 continue
+            base, changes = AXES.get(name, ("", ()))
+            if method in (f"{base}_{change}" for change in changes):
+                continue  # in a table of their own
             rows.append(
                 [
-                    *(name, method, str(len(accuracies)), _spread(vanilla, 4)),
-                    *(_spread(accuracies, 4), f"{mean(accuracies) - mean(vanilla):+.4f}"),
+                    *(name, method, str(len(accuracies)), spread(vanilla, 4)),
+                    *(spread(accuracies, 4), f"{mean(accuracies) - mean(vanilla):+.4f}"),
                     ratio_cell(frontier, regime.steps, accuracies),
                     _verdict(pays(frontier, regime.steps, accuracies, TARGET), len(accuracies)),
                 ]
@@ -113,27 +117,12 @@ def comparison(runs: Sequence[Line], steps: int) -> str:
             rows.append(
                 [
                     *(method, f"{budget:g}", str(len(own)), str(own[0]["settings"]["steps"])),
-                    *(_spread(accuracies, 4), against),
+                    *(spread(accuracies, 4), against),
                     "-" if frontier is None else ratio_cell(frontier, budget * steps, accuracies),
-                    _spread([line["trained_loss"] for line in own], 2),
+                    spread([line["trained_loss"] for line in own], 2),
                 ]
             )
     return markdown(rows)
-
-
-def ratio_cell(frontier: Frontier, cost: float, accuracies: Sequence[float]) -> str:
-    """Cost over vanilla's at the same accuracy: of the mean, then of the best and worst seed."""
-    of_mean = frontier.ratio(cost, mean(accuracies))
-    if len(accuracies) == 1:
-        return str(of_mean)
-    best, worst = (frontier.ratio(cost, pick(accuracies)) for pick in (max, min))
-    return f"{of_mean} ({best} to {worst})"
-
-
-def pays(frontier: Frontier, cost: float, accuracies: Sequence[float], most: float) -> bool:
-    """Whether every seed needs at most ``most`` of vanilla's cost."""
-    ratios: list[Ratio] = [frontier.ratio(cost, each) for each in accuracies]
-    return all(each.bound != ">" and each.value <= most for each in ratios)
 
 
 def rates(lines: Iterable[Line]) -> str:
@@ -172,10 +161,3 @@ def _verdict(paid: bool, seeds: int) -> str:
     if not paid:
         return "no"
     return "yes" if seeds > 1 else "with the only one"
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    low, high = min(values), max(values)
-    return f"{mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

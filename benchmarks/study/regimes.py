@@ -74,17 +74,75 @@ _IMAGES_BACKGROUND = _changed(
     background_rows=10_800,
     supervised=0.5,
 )
+_PRETRAINED = replace(
+    _AUTHORS,
+    title="authors, fine-tuning a model pretrained on the next word piece",
+    kind="causal_passages",
+    learning_rate=1e-3,
+    pretrained=replace(_CAUSAL, steps=2000, learning_rate=2e-3),
+)
+_BERT = replace(
+    _TEXT,
+    title="masked word pieces, 25 passes, BERT-mini at length 128",
+    data={
+        **{"rows": 40_000, "validation_rows": 1000, "vocabulary": 8192, "length": 128},
+        "masks_per_row": 19,
+    },
+    model={
+        **{"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
+        "max_position_embeddings": 128,
+    },
+    steps=3900,
+    learning_rate=1e-3,
+    batch_size=256,
+    args={"bf16": True, "dataloader_num_workers": 8},
+)
 _COPIES = {"rows": 200, "copies": 0.75}
+_CAUSAL_COPIES = _changed(
+    _CAUSAL, "the same, three quarters of the rows copies of 100", rows=4000, copies=0.75
+)
+_FLIPPED = _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2)
+_PASSES_25 = _changed(
+    _IMAGES, "10 classes of 50 images as they are, 25 passes", rows=50, augmented=False
+)
+
+
+def _of_width(regime: Regime, title: str, times: float) -> Regime:
+    """A residual net with so many times the channels."""
+    model = dict(regime.model)
+    model["hidden_sizes"] = [int(times * size) for size in model["hidden_sizes"]]
+    model["embedding_size"] = int(times * model["embedding_size"])
+    return replace(regime, title=title, model=model)
+
+
+def _longer(regime: Regime, title: str) -> Regime:
+    """Four times the budget: audits every 100 steps are a twenty-fifth of it."""
+    return replace(regime, title=f"{title}, four times as long", steps=4 * regime.steps)
+
 
 REGIMES: dict[str, Regime] = {
     "masked": _TEXT,
     "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
-    "causal": _CAUSAL,
-    "causal_copies": _changed(
-        _CAUSAL, "the same, three quarters of the rows copies of 100", rows=4000, copies=0.75
+    "bert_mini_25_passes": _BERT,
+    "bert_small_25_passes": replace(
+        _BERT,
+        title="the same, BERT-small",
+        model={**_BERT.model, "hidden_size": 512, "num_attention_heads": 8},
+        learning_rate=5e-4,
     ),
+    "causal": _CAUSAL,
+    "causal_5_passes": _changed(_CAUSAL, "the next word piece, 5 passes", rows=960),
+    "causal_25_passes": _changed(_CAUSAL, "the next word piece, 25 passes", rows=192),
+    "causal_copies": _CAUSAL_COPIES,
+    "causal_copies_long": _longer(_CAUSAL_COPIES, "causal_copies"),
     "authors": _AUTHORS,
-    "authors_flipped": _changed(_AUTHORS, "the same, a fifth of the labels wrong", flips=0.2),
+    "authors_long": _longer(_AUTHORS, "authors"),
+    "authors_flipped": _FLIPPED,
+    "authors_flipped_long": _longer(_FLIPPED, "authors_flipped"),
+    "authors_pretrained": _PRETRAINED,
+    "authors_pretrained_flipped": _changed(
+        _PRETRAINED, "the same, a fifth of the labels wrong", flips=0.2
+    ),
     "authors_long_tail_few": _changed(
         _AUTHORS, "8 authors with 1,500 passages down to 30", rows=1500, tail=0.02
     ),
@@ -93,6 +151,11 @@ REGIMES: dict[str, Regime] = {
         _AUTHORS_BACKGROUND, "the same, novels repeated until they are as frequent", even=True
     ),
     "images": _IMAGES,
+    "images_long": _longer(_IMAGES, "images"),
+    "images_few_passes": _changed(_IMAGES, "10 classes of 500 images, 2.6 passes", rows=500),
+    "images_25_passes": _PASSES_25,
+    "images_25_passes_narrow": _of_width(_PASSES_25, "the same, half as wide", 0.5),
+    "images_25_passes_wide": _of_width(_PASSES_25, "the same, twice as wide", 2),
     "images_supervised": _changed(
         _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
     ),
@@ -103,6 +166,7 @@ REGIMES: dict[str, Regime] = {
         _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
     ),
     "images_in_background": _IMAGES_BACKGROUND,
+    "images_in_background_long": _longer(_IMAGES_BACKGROUND, "images_in_background"),
     "images_in_background_plain": _changed(
         _IMAGES_BACKGROUND,
         "images_in_background, without a loss of the early classifier",

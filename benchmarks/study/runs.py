@@ -84,7 +84,7 @@ def train(
             **sift,
         )
         args.learning_rate *= spec.rate
-        trainer = _quiet(build_trainer(regime, data, args))
+        trainer = _quiet(build_trainer(regime, data, args, method.mixin))
         counting = _Sifted(trainer)
         trainer.add_callback(counting)
         began = time.process_time()

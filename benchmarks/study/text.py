@@ -25,7 +25,7 @@ BLOCK, BLOCKS = 20, 10  # every tenth block of 20 passages of a book is for vali
 ARTICLES = "Wikipedia"  # as an author
 
 
-def corpus(data: Path, cache: Path) -> Corpus:
+def corpus(data: Path, cache: Path, vocabulary: int = VOCABULARY, length: int = LENGTH) -> Corpus:
     """An eighth of the articles and a third of the novels as sentence pairs, with word pieces of
     their own."""
     files = {
@@ -34,8 +34,8 @@ def corpus(data: Path, cache: Path) -> Corpus:
     }
     arguments = CorpusArguments(
         sources=Sources(files),
-        vocab_size=VOCABULARY,
-        max_length=LENGTH,
+        vocab_size=vocabulary,
+        max_length=length,
         short_fraction=0.0,
         validation_fraction=0.02,
         cache_dir=str(cache / "corpus"),
@@ -43,10 +43,18 @@ def corpus(data: Path, cache: Path) -> Corpus:
     return prepared(arguments)
 
 
-def pairs(data: Path, cache: Path, rows: int, validation_rows: int) -> StudyData:
-    """Sentence pairs, of whose word pieces 15% are to be predicted."""
-    text = corpus(data, cache)
-    collator = PairCollator(text.tokenizer, LENGTH, seed=0)
+def pairs(
+    data: Path,
+    cache: Path,
+    rows: int,
+    validation_rows: int,
+    vocabulary: int = VOCABULARY,
+    length: int = LENGTH,
+    masks_per_row: int | None = None,
+) -> StudyData:
+    """Sentence pairs, of whose word pieces 15% are to be predicted, or ``masks_per_row``."""
+    text = corpus(data, cache, vocabulary, length)
+    collator = PairCollator(text.tokenizer, length, seed=0, masks_per_row=masks_per_row)
     return StudyData(
         Subset(text.train, range(rows)),
         FixedMasks(Subset(text.validation, range(validation_rows)), collator, seed=0),

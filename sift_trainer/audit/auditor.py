@@ -59,7 +59,8 @@ class Auditor:
                 "audits say how rows are chosen, and not what updates by them bring"
             )
         elif self.sift.sift_held_out == "evaluation":
-            self._evaluation = evaluation_batches(trainer)
+            rows = trainer.args.per_device_train_batch_size  # then an audit takes a few steps' time
+            self._evaluation = evaluation_batches(trainer, rows)
 
     @classmethod
     def of_run(

@@ -14,25 +14,29 @@ from sift_trainer.random_state import random_state_kept
 BATCHES = 8
 
 
-def evaluation_batches(trainer: Trainer, batches: int = BATCHES) -> list[Batch]:
-    """Some batches of random rows, as the trainer evaluates them, on the CPU; of each process its
-    own. Of a set too small for as many there are fewer, but one at least.
+def evaluation_batches(trainer: Trainer, rows: int, batches: int = BATCHES) -> list[Batch]:
+    """Some batches of random rows of the evaluation set, on the CPU; of each process its own. Of a
+    set too small for as many there are fewer, but one at least.
 
     Which rows these are follows from the seed of the run. The global random states stay.
+
+    Args:
+        rows: of a batch.
     """
     args, data = trainer.args, trainer.eval_dataset
-    rows = min(len(data), batches * args.eval_batch_size * args.world_size)
     draw = torch.Generator().manual_seed(args.seed)
-    chosen = Subset(data, torch.randperm(len(data), generator=draw)[:rows].tolist())
-    with random_state_kept([args.device]), _read_once(args):
+    most = min(len(data), batches * rows * args.world_size)
+    chosen = Subset(data, torch.randperm(len(data), generator=draw)[:most].tolist())
+    with random_state_kept([args.device]), _read_once(args, rows):
         return list(trainer.get_eval_dataloader(chosen))
 
 
 @contextmanager
-def _read_once(args: Any) -> Iterator[None]:
-    """Loaders that are made within have no workers, which the Trainer would keep for its
-    evaluations if they are to persist, and drop no row."""
+def _read_once(args: Any, rows: int) -> Iterator[None]:
+    """Loaders that are made within have batches of so many rows, drop none, and have no workers,
+    which the Trainer would keep for its evaluations if they are to persist."""
     changes = {
+        "per_device_eval_batch_size": rows // max(1, args.n_gpu),
         "dataloader_num_workers": 0,
         "dataloader_persistent_workers": False,
         "dataloader_prefetch_factor": None,

@@ -85,7 +85,10 @@ def probe(
             scorers = Scorers(trainer, batch, exits, criteria, fractions, notes)
             collector = Collector(trainer, scorers, scales, notes)
             collector.time(batch, rounds, begin + _FOR_TIMING * max_seconds)
-            towards = evaluation_batches(trainer, gradient_batches) if evaluated else []
+            towards = []
+            if evaluated:
+                rows = trainer.args.eval_batch_size
+                towards = evaluation_batches(trainer, rows, gradient_batches)
             while True:
                 measured = collector.batches
                 held_out = None

@@ -60,6 +60,15 @@ def test_the_rule(changes: dict[str, float], expected: bool) -> None:
     assert is_open(*[audit(**changes)] * LEAST) is expected
 
 
+@pytest.mark.parametrize(("spread", "expected"), [(0.5, True), (0.6, False)])
+def test_the_advantage_has_to_exceed_what_chance_makes(spread: float, expected: bool) -> None:
+    """Kept rows' descents of 3.0 +- spread, in turns, over a price of 1.25 are 0.4 ahead in the
+    mean of six audits, with the standard error 0.8 * spread * sqrt(6 / 5) / sqrt(6); twice that is
+    0.358 and 0.429."""
+    audits = [audit(kept=3.0 + spread * sign) for sign in (1, -1) * 3]
+    assert is_open(*audits) is expected
+
+
 def test_it_looks_back_on_the_last_audits_alone() -> None:
     bad, good = audit(kept=-100.0), audit()
     assert not is_open(*[bad] * LEAST, *[good] * (WINDOW - 1))
@@ -110,11 +119,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
 
 
 def test_a_run_sifts_while_it_is_open(tmp_path: Path, told: list[dict[str, float]]) -> None:
-    told += [*[audit()] * LEAST, *[audit(kept=0.5)] * 3]
+    told += [*[audit()] * LEAST, *[audit(kept=2.2)] * 3]
     changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": 9}
     trainer = train(tmp_path, bert(), **changes)
     sifted = [scores is not None for scores in trainer.scores]
-    assert sifted == [step in (LEAST - 1, LEAST) for step in range(9)]  # then 0.5 weighs more
+    assert sifted == [step in (LEAST - 1, LEAST) for step in range(9)]  # then 2.2 weighs more
     lines = [line["sift/gate_open"] for line in trainer.state.log_history if "loss" in line]
     assert lines == [float(step) for step in sifted]
     for step, kept in enumerate(trainer.kept):

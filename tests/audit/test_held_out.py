@@ -27,14 +27,15 @@ def made(folder: Path, model: Any = None, evaluated: Any = None, **changes: Any)
 def test_batches_are_random_rows_of_the_evaluation_set(tmp_path: Path) -> None:
     trainer = made(tmp_path)
     before = torch.get_rng_state()
-    batches = evaluation_batches(trainer)
+    batches = evaluation_batches(trainer, 5)
     assert torch.equal(torch.get_rng_state(), before)
     numbers = [row for batch in batches for row in row_numbers(batch)]
     assert len(numbers) == len(set(numbers)) == 5 * BATCHES
     assert numbers != sorted(numbers)
-    again = [row for batch in evaluation_batches(trainer) for row in row_numbers(batch)]
+    again = [row for batch in evaluation_batches(trainer, 5) for row in row_numbers(batch)]
     assert again == numbers
-    assert len(evaluation_batches(made(tmp_path, evaluated=Rows(7)))) == 2
+    assert [len(row_numbers(batch)) for batch in evaluation_batches(trainer, 3)] == [3] * BATCHES
+    assert len(evaluation_batches(made(tmp_path, evaluated=Rows(7)), 5)) == 2
 
 
 def test_what_rows_bring_is_what_they_bring_the_evaluation_set(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_what_rows_bring_is_what_they_bring_the_evaluation_set(tmp_path: Path) -
     model = rough(bert(**NO_DROPOUT))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trainer = made(tmp_path, model, max_steps=1)
-    held_out = evaluation_batches(trainer)[0]
+    held_out = evaluation_batches(trainer, trainer.args.per_device_train_batch_size)[0]
     trainer.train()
     (line,) = audited(trainer)
     model.load_state_dict(before)

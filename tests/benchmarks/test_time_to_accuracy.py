@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from study.cells import pays, ratio_cell
 from study.charge import AUDIT, Frontier, affordable_steps, charge, charged, sifted_steps
 from study.data import flipped, long_tail, repeated, spaced, with_copies
 from study.methods import METHODS, scored_by
-from study.page import pays, ratio_cell
 from study.results import Results, RunSpec, read_lines
 
 HALF = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.25, "sift_cooldown_steps": 0.1}
@@ -35,8 +35,13 @@ def test_the_charge_of_a_part_counts_what_sifted_in_it():
 def test_audits_are_charged_and_what_a_gate_left_out_is_not():
     """Of 50 steps 0, 20 and 40 are audited; the gate let 7 of those in the schedule sift."""
     gated = {**HALF, "sift_audit_steps": 20}
-    assert charged(50, gated, 0.2, sifted=7) == pytest.approx(50 + 7 * 0.2 + 3 * AUDIT)
-    assert charge(100, gated, 0.2) == pytest.approx(113 + 5 * AUDIT)
+    audit = AUDIT["candidates"]
+    assert charged(50, gated, 0.2, sifted=7) == pytest.approx(50 + 7 * 0.2 + 3 * audit)
+    assert charge(100, gated, 0.2) == pytest.approx(113 + 5 * audit)
+    gated["sift_held_out"] = "evaluation"
+    assert charged(50, gated, 0.2, sifted=7) == pytest.approx(51.4 + 3 * AUDIT["evaluation"])
+    gated["sift_gate"] = "descent"  # which is planned for as if it stayed shut
+    assert charge(100, gated, 0.2) == pytest.approx(100 + 5 * AUDIT["evaluation"])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.07, 0.3, 1.2])

@@ -1,16 +1,19 @@
 """A tiny grid from end to end on made-up rows: trained, charged, resumed, probed, told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import time_to_accuracy
 import torch
+from study import kinds
 from study import page as study_page
 from study import probed as study_probed
 from study.data import Rows, StudyData
 from study.grids import BUDGETS
 from study.kinds import Regime
 from study.results import Results, RunSpec
+from study.text import VOCABULARY
 from transformers import default_data_collator
 
 TINY = Regime(
@@ -104,6 +107,14 @@ def test_finished_runs_are_left_alone_and_a_half_written_one_is_done_again(study
     assert runs[-1]["accuracy"] == json.loads(last)["accuracy"]  # a run is a function of its spec
 
 
+def test_a_run_that_would_end_too_late_is_left_for_another_time(tmp_path, capsys, study):
+    other = tmp_path / "other.jsonl"
+    to = ("run", "--data", "nowhere", "--use_cpu", "--results", str(other))
+    time_to_accuracy.main([*to, "--minutes", "0"])
+    assert "made_up: 4 left for another time" in capsys.readouterr().err
+    assert not Results(other).find_run(specs("made_up")[0])
+
+
 def test_probe_and_report(study, tmp_path, capsys):
     file, command = study
     command("probe", "--data", "nowhere", "--use_cpu", "--seconds", "20")
@@ -139,3 +150,46 @@ def test_a_regime_that_is_none_is_refused(study):
     with pytest.raises(ValueError, match=r"regimes='imges' is unknown; choose of made_up"):
         time_to_accuracy.chosen(["imges"])
     assert time_to_accuracy.chosen(None) == ["made_up"]
+
+
+def test_what_is_for_a_gpu_is_not_begun_without_one_unless_it_is_named(monkeypatch):
+    (first, *_) = time_to_accuracy.FOR_GPU
+    monkeypatch.setattr(time_to_accuracy, "REGIMES", {"made_up": TINY, first: TINY})
+    for has, expected in ((False, False), (True, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has=has: has)
+        assert (first in time_to_accuracy.chosen(None)) is expected
+        assert time_to_accuracy.chosen([first]) == [first]
+
+
+def test_runs_of_a_pretrained_regime_begin_with_one_base_model(tmp_path, monkeypatch):
+    """Its weights are made once; the head is of each seed."""
+    for name in ("causal", "causal_passages"):
+        monkeypatch.setitem(kinds.KINDS, name, made_up_kind(name))
+    shape = {"hidden_size": 32, "num_hidden_layers": 2}
+    before = Regime("before", "causal", {}, shape, steps=3, learning_rate=1e-3, batch_size=4)
+    tuned = replace(TINY, kind="causal_passages", pretrained=before)
+    models = []
+    for seed in (0, 1):
+        data = kinds.load(tuned, tmp_path, tmp_path)
+        args = kinds.arguments(tuned, tmp_path, seed=seed, max_steps=1, use_cpu=True)
+        models.append(kinds.build_trainer(tuned, data, args).model)
+    bases = [model.base_model.state_dict() for model in models]
+    assert all(torch.equal(bases[0][name], bases[1][name]) for name in bases[0])
+    assert not torch.equal(models[0].score.weight, models[1].score.weight)
+    (file,) = tmp_path.glob("pretrained_*.pt")
+    assert torch.equal(torch.load(file)["wte.weight"], bases[0]["wte.weight"])
+    fresh = kinds.build_trainer(
+        replace(tuned, pretrained=None), replace(data, pretrained=None), args
+    )
+    assert not torch.equal(fresh.model.base_model.wte.weight, bases[0]["wte.weight"])
+
+
+def made_up_kind(name):
+    def load(*_):
+        found = made_up()
+        if name == "causal":
+            found = replace(found, train=Rows(found.train.input_ids, found.train.input_ids))
+            return replace(found, classes=VOCABULARY)
+        return found
+
+    return replace(kinds.KINDS[name], load=load)

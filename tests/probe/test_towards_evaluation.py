@@ -34,7 +34,8 @@ def test_towards_the_evaluation_set(tmp_path: Path) -> None:
         return torch.cat([each.flatten() for each in found if each is not None])
 
     descents = []
-    for batch, towards in zip(batches, evaluation_batches(trainer, 2), strict=True):
+    held_out = evaluation_batches(trainer, trainer.args.eval_batch_size, 2)
+    for batch, towards in zip(batches, held_out, strict=True):
         model.eval()
         with torch.no_grad(), early_exit(model, 1):
             early = per_sample_loss(model(**batch).logits, batch["labels"])

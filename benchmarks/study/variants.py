@@ -1,0 +1,78 @@
+"""Variants of sifting that only `time_to_accuracy.py` knows, which are no fields unless they win.
+
+Each changes how rows are ranked or chosen, and costs what scoring by loss does.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sift_trainer import register_criterion
+from sift_trainer.callback import Selection
+from sift_trainer.scoring import cross_entropy
+from sift_trainer.selection import num_kept, select_top_k
+
+
+class ExcessOverUnigram:
+    """Cross-entropy less the surprisal of the word piece by its frequency alone: rare words do not
+    make a row hard.
+
+    Attributes:
+        surprisal: of each word piece in nats, of the regime's training rows.
+    """
+
+    surprisal: Tensor | None = None
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        assert self.surprisal is not None
+        return cross_entropy(logits, targets) - self.surprisal[targets]
+
+    def learn(self, rows: Iterable[Mapping[str, Tensor]], vocabulary: int) -> None:
+        """Count the word pieces of rows; each counts once more than it comes."""
+        counts = torch.ones(vocabulary)
+        for row in rows:
+            counts += torch.bincount(row["input_ids"].flatten(), minlength=vocabulary)
+        self.surprisal = (counts.sum() / counts).log()
+
+
+EXCESS = ExcessOverUnigram()
+register_criterion("excess_unigram", EXCESS)
+
+
+class Mixed:
+    """Half of the kept rows have the largest scores, the others are drawn from the rest."""
+
+    def _choose(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        kept = num_kept(len(scores), self.sift.sift_keep_ratio)  # type: ignore[attr-defined]
+        order = torch.randperm(len(scores), generator=generator)
+        if kept < 2:
+            return select_top_k(scores, kept)
+        top = select_top_k(scores, kept // 2)
+        rest = order[~torch.isin(order, top)][: kept - len(top)]
+        return torch.cat([top, rest]).sort().values
+
+
+class OverLastSeen:
+    """Scores less what they were when the same row was last scored: what is hard and stays so does
+    not come first, what was forgotten does. Rows that are new count as if nothing had changed."""
+
+    def _select(self, batch: Any, index: int) -> Selection:
+        selection = super()._select(batch, index)  # type: ignore[misc]
+        if selection.scores is None:
+            return selection
+        seen: dict[bytes, float] = self.__dict__.setdefault("_last_seen", {})
+        rows = [row.numpy().tobytes() for row in batch["input_ids"].cpu()]
+        scores = selection.scores.float()
+        before = [seen.get(row) for row in rows]
+        excess = torch.tensor(
+            [
+                0.0 if last is None else float(score) - last
+                for score, last in zip(scores, before, strict=True)
+            ]
+        )
+        seen.update(zip(rows, scores.tolist(), strict=True))
+        generator = self._generator(index)  # type: ignore[attr-defined]
+        kept = self._choose(excess, generator)  # type: ignore[attr-defined]
+        return Selection(kept, selection.candidates, selection.scores)
