@@ -71,11 +71,12 @@ class SiftArguments(ArgumentsMixin):
             "the kept rows bring, beside random ones; 0 = never. Changes nothing in the run."
         },
     )
-    sift_held_out: str = field(
-        default="candidates",
+    sift_held_out: str | None = field(
+        default=None,
         metadata={
-            "help": "What audits look towards: half of the step's candidates, or 'evaluation': "
-            "rows of eval_dataset, where training data are distributed otherwise."
+            "help": "Whose loss audits and probe look towards: 'evaluation', rows of eval_dataset, "
+            "or 'candidates', half of the step's own. By default evaluation where there is such a "
+            "set: what helps training rows need not help it."
         },
     )
     sift_gate: str | None = field(
@@ -173,9 +174,10 @@ class SiftArguments(ArgumentsMixin):
             raise ValueError(
                 f"sift_audit_steps={self.sift_audit_steps} must be 0 (never) or more, such as 500"
             )
-        if self.sift_held_out not in HELD_OUT:
+        if self.sift_held_out not in (None, *HELD_OUT):
             raise ValueError(
-                f"sift_held_out={self.sift_held_out!r} is unknown; choose one of {list(HELD_OUT)}"
+                f"sift_held_out={self.sift_held_out!r} is unknown; choose one of {list(HELD_OUT)}, "
+                "or None for evaluation where there is such a set"
             )
         if self.sift_gate is None:
             return

@@ -9,7 +9,7 @@ from sift_trainer.arguments import SiftArguments, check_fields, sift_arguments
 from sift_trainer.batch import Batch, num_rows
 from sift_trainer.length_groups import grouping
 from sift_trainer.selection import num_candidates
-from sift_trainer.validation import check_batch_size
+from sift_trainer.validation import check_batch_size, held_out_of
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -25,6 +25,11 @@ class DrawingMixin(_Base):
     def sift(self) -> SiftArguments:
         """The sift fields of the arguments, or their defaults."""
         return sift_arguments(self.args)
+
+    @property
+    def held_out(self) -> str:
+        """Whose loss audits and probe look towards: ``candidates`` or ``evaluation``."""
+        return held_out_of(self.sift, self.eval_dataset)
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Of an epoch's samples only the kept share is trained on, and counts for the speed."""

@@ -82,7 +82,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
         check_held_out(self.sift, self.eval_dataset)
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        check_gate(self.sift, self._train_batch_size, sharded)
+        check_gate(self.sift, self.held_out, self._train_batch_size, sharded)
         if (steps := self._planned_steps()) is not None:
             check_steps(self.sift, steps)
 
@@ -181,7 +181,7 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         return in_schedule and (sift.sift_gate is None or self._gate_is_open())
 
     def _gate_is_open(self) -> bool:
-        return self.sift_callback.gate.is_open(self.sift.sift_held_out == "evaluation")
+        return self.sift_callback.gate.is_open(self.held_out == "evaluation")
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator of the step's own: nothing to save, and the same after a resume."""

@@ -76,13 +76,22 @@ def check_audits(sift: SiftArguments, args: TrainingArguments) -> None:
         )
 
 
+def held_out_of(sift: SiftArguments, evaluated: Any) -> str:
+    """Whose loss audits and probe look towards: one of `HELD_OUT`."""
+    if sift.sift_held_out is not None:
+        return sift.sift_held_out
+    return "evaluation" if _can_be_drawn_from(evaluated) else "candidates"
+
+
+def _can_be_drawn_from(evaluated: Any) -> bool:
+    return evaluated is not None and not isinstance(evaluated, Mapping) and has_length(evaluated)
+
+
 def check_held_out(sift: SiftArguments, evaluated: Any) -> None:
     """Refuse audits towards an evaluation set of which no rows can be drawn."""
     if sift.sift_keep_ratio == 1:
         return
-    if sift.sift_held_out == "evaluation" and (
-        evaluated is None or isinstance(evaluated, Mapping) or not has_length(evaluated)
-    ):
+    if sift.sift_held_out == "evaluation" and not _can_be_drawn_from(evaluated):
         kind = "None" if evaluated is None else type(evaluated).__name__
         raise ValueError(
             f"sift_held_out='evaluation' draws rows of eval_dataset, which is {kind}; give a data "
@@ -90,10 +99,11 @@ def check_held_out(sift: SiftArguments, evaluated: Any) -> None:
         )
 
 
-def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:
+def check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bool) -> None:
     """Refuse a gate that would never know whether to open.
 
     Args:
+        held_out: whose loss audits look towards.
         batch_size: rows that a process trains on in a micro-batch.
         sharded: whether no process has whole gradients.
     """
@@ -104,7 +114,7 @@ def check_gate(sift: SiftArguments, batch_size: int, sharded: bool) -> None:
             f"sift_gate={sift.sift_gate!r} compares gradients, of which under DeepSpeed and FSDP "
             "no process has the whole; use DDP, or sift_gate=None"
         )
-    if sift.sift_held_out != "candidates":
+    if held_out != "candidates":
         return
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if half == 0 or num_kept(half, sift.sift_keep_ratio) == half:

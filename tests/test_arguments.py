@@ -27,7 +27,7 @@ PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of
     "sift_interval": 1,
     "sift_token_fraction": 1.0,
     "sift_audit_steps": 0,
-    "sift_held_out": "candidates",
+    "sift_held_out": None,
     "sift_gate": None,
     "sift_masked_only_head": None,
 }

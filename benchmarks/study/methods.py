@@ -78,7 +78,7 @@ METHODS: dict[str, Method] = {
     "loss_over_last_seen": Method("loss less its value when last seen", LATE, OverLastSeen),
     "loss_gate": Method(
         "loss at exit 1 while audits every 100 steps say that it pays",
-        {**LATE, **_GATE},
+        {**LATE, **_GATE, "sift_held_out": "candidates"},
     ),
     "loss_gate_evaluation": Method(
         "the same, audits towards validation rows",

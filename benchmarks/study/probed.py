@@ -11,8 +11,8 @@ from study.regimes import REGIMES
 from study.results import runs_of
 
 _ROWS = {"candidates": "other candidates", "evaluation": "evaluation rows"}
-_OTHERWISE = {"sift_skip_top", "sift_interval", "sift_gate"}
-"""Fields by which a run is not what the probe was asked about."""
+_ASKED = {"sift_criterion", "sift_exit_layer", "sift_token_fraction"}
+"""Fields that the probe was asked about; a run that changes others beside `LATE` is none of it."""
 
 
 def probed(lines: Sequence[Line]) -> str:
@@ -66,7 +66,8 @@ def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int, float]
     for method, budgets in compared_runs(runs).items():
         sift = METHODS[method].sift
         asked = scored_by(sift)
-        usual = {**sift, **LATE} == sift and not _OTHERWISE & set(sift)
+        others = {name: value for name, value in sift.items() if name not in _ASKED}
+        usual = others == LATE and METHODS[method].mixin is None
         if asked is not None and usual and 1.0 in budgets:
             accuracy = mean(line["accuracy"] for line in budgets[1.0])
             key = asked["criterion"], asked["exit_layer"], asked["token_fraction"]

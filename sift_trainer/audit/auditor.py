@@ -58,7 +58,7 @@ class Auditor:
                 "sift_audit_steps: under DeepSpeed and FSDP no process has whole gradients, so "
                 "audits say how rows are chosen, and not what updates by them bring"
             )
-        elif self.sift.sift_held_out == "evaluation":
+        elif trainer.held_out == "evaluation":
             rows = trainer.args.per_device_train_batch_size  # then an audit takes a few steps' time
             self._evaluation = evaluation_batches(trainer, rows)
 

@@ -56,7 +56,7 @@ def probe(
         fractions: token fractions, where a sample has several labelled predictions.
         batches: to score, at most.
         gradient_batches: so many of them, the first, on which gradients are taken too; for each a
-            held-out batch is drawn, with ``sift_held_out="evaluation"`` of the evaluation set.
+            held-out batch is drawn, by ``sift_held_out`` of the evaluation set.
         norm_batches: so many of these, the first, on which every single row's gradient is.
         rounds: of timing.
         max_seconds: after which no further batch is begun; no more than a quarter is for timing.
@@ -67,7 +67,7 @@ def probe(
     """
     _check_trainer(trainer)
     check_settings(trainer.args, checkpoint, criteria, fractions, batches, rounds, max_seconds)
-    evaluated = trainer.sift.sift_held_out == "evaluation" and gradient_batches > 0
+    evaluated = trainer.held_out == "evaluation" and gradient_batches > 0
     begin = time.monotonic()
     notes: Notes = {}
     progress = tqdm(total=batches, desc="probing", disable=trainer.args.disable_tqdm)
@@ -132,7 +132,7 @@ def probe(
         sigma_max=None if ratio is None else theory.sigma_max(ratio),
         figures=figures,
         notes=tuple(f"{name}: {why}" for name, why in notes.items()),
-        held_out=trainer.sift.sift_held_out,
+        held_out=trainer.held_out,
         recommendation=recommend(figures, collector.gradient_batches, evaluated),
         machine=machine(),
     )

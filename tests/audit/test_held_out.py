@@ -38,6 +38,26 @@ def test_batches_are_random_rows_of_the_evaluation_set(tmp_path: Path) -> None:
     assert len(evaluation_batches(made(tmp_path, evaluated=Rows(7)), 5)) == 2
 
 
+@pytest.mark.parametrize(
+    ("told", "evaluated", "expected"),
+    [
+        (None, None, "candidates"),
+        (None, Rows(9), "evaluation"),
+        (None, {"one": Rows(9)}, "candidates"),
+        (None, Stream(9), "candidates"),
+        ("candidates", Rows(9), "candidates"),
+        ("evaluation", Rows(9), "evaluation"),
+    ],
+)
+def test_whose_loss_is_looked_towards(
+    tmp_path: Path, told: str | None, evaluated: Any, expected: str
+) -> None:
+    """By default the evaluation set's, where there is one of which rows can be drawn."""
+    args = arguments(tmp_path, sift_held_out=told)
+    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(40), eval_dataset=evaluated)
+    assert trainer.held_out == expected
+
+
 def test_what_rows_bring_is_what_they_bring_the_evaluation_set(tmp_path: Path) -> None:
     """By a loop: of all candidates half is kept, and as many are drawn."""
     model = rough(bert(**NO_DROPOUT))
