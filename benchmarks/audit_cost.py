@@ -1,4 +1,5 @@
-"""What an audit takes: its seconds over those of a sifted step, of one run that audits often.
+"""What an audit takes: its seconds over those of a sifted step, of one run that audits often
+towards other candidates, and one towards rows of the evaluation set.
 
 python benchmarks/audit_cost.py --hidden 256 --layers 8 --vocabulary 8000
 """
@@ -12,13 +13,14 @@ from bert_steps import MaskedRows, MaskedText, bert_parser, build, labels_per_ro
 from measured_steps import describe_machine, spread, table, write_result
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.arguments import HELD_OUT
 from sift_trainer.timing import PHASES
 
 COLUMNS = ("audit_seconds", "step_seconds", "audit_steps", "scoring_share", "overhead")
 EVERY = 2
 
 
-def measure(options: Any) -> dict[str, Any]:
+def measure(options: Any, held_out: str) -> dict[str, Any]:
     """One audit a round, in front of two steps; the first is a warm-up."""
     per_row = labels_per_row(options)
     model, _ = build(options)
@@ -31,13 +33,16 @@ def measure(options: Any) -> dict[str, Any]:
             per_device_train_batch_size=options.batch_size,
             sift_warmup_steps=0,
             sift_audit_steps=EVERY,
+            sift_held_out=held_out,
             logging_steps=EVERY,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
         )
         data = MaskedText(8 * options.batch_size, options.length, options.vocabulary, per_row)
-        trainer = SiftTrainer(model, args, MaskedRows(per_row), train_dataset=data)
+        trainer = SiftTrainer(
+            model, args, MaskedRows(per_row), train_dataset=data, eval_dataset=data
+        )
         trainer.train()
     lines = [line for line in trainer.state.log_history if "sift_audit/seconds" in line][1:]
     audits = [line["sift_audit/seconds"] for line in lines]
@@ -45,7 +50,7 @@ def measure(options: Any) -> dict[str, Any]:
     ratios = [audit / step for audit, step in zip(audits, steps, strict=True)]
     shares = [line["sift_audit/scoring_share"] for line in lines]
     return {
-        "name": "by loss, exit 1",
+        "name": f"by loss, exit 1, towards {held_out}",
         "rounds": len(lines),
         **spread("audit_seconds", audits),
         **spread("step_seconds", steps),
@@ -58,7 +63,7 @@ def measure(options: Any) -> dict[str, Any]:
 def main(argv: list[str]) -> None:
     options = resolve(bert_parser(__doc__.split("\n")[0], "audit_cost.json").parse_args(argv))
     print(describe_machine(), torch.get_num_threads(), "threads", flush=True)
-    rows = [measure(options)]
+    rows = [measure(options, held_out) for held_out in HELD_OUT]
     write_result(options.output, options, ["benchmarks/audit_cost.py", *argv], audits=rows)
     print(table(rows, COLUMNS))
 

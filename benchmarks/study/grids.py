@@ -23,7 +23,9 @@ _TEXT = ("causal", "causal_copies", "masked")
 
 DEAR: dict[str, tuple[float, ...]] = {
     **dict.fromkeys((*_TEXT, "images_in_background_plain", "images_supervised"), (1.0, 1.5)),
+    "masked_128": (1.0, 1.25),
     **dict.fromkeys((*_LONG, *_PASSES, *FOR_GPU), (0.75, 1.0)),
+    **dict.fromkeys(("images_in_background_long", "causal_copies_long"), (0.75, 1.0, 1.5)),
 }
 """Regime -> fewer budgets, where a run takes long."""
 
@@ -57,6 +59,7 @@ GATED = ("loss", "loss_gate_evaluation")
 
 COMPARED: dict[str, Sequence[str]] = {
     "masked": ("loss", "entropy", "entropy_early"),
+    "masked_128": ("entropy_quarter_early",),
     "masked_25_passes": ("loss", "entropy", "loss_half"),
     **dict.fromkeys(FOR_GPU, ("loss", "entropy", "loss_half")),
     "causal": ("loss_quarter",),

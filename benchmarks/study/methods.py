@@ -63,6 +63,13 @@ METHODS: dict[str, Method] = {
         "entropy at exit 1, from 2.5% to the end (the paper's)",
         {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_criterion": "entropy"},
     ),
+    "entropy_quarter_early": Method(
+        "the same, by a quarter of the labelled word pieces",
+        {
+            **{"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_criterion": "entropy"},
+            "sift_token_fraction": 0.25,
+        },
+    ),
     "loss_half": Method(
         "loss at exit 1, from 50% to 75%",
         {**LATE, "sift_warmup_steps": 0.5, "sift_cooldown_steps": 0.25},

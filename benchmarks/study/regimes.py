@@ -122,6 +122,14 @@ def _longer(regime: Regime, title: str) -> Regime:
 
 REGIMES: dict[str, Regime] = {
     "masked": _TEXT,
+    "masked_128": replace(
+        _TEXT,
+        title="masked word pieces, less than one pass, 4 blocks of width 128 at length 128",
+        data={**_TEXT.data, "rows": 80_000, "vocabulary": 8192, "length": 128},
+        model={"hidden_size": 128, "num_hidden_layers": 4, "max_position_embeddings": 128},
+        steps=1000,
+        learning_rate=1.5e-3,
+    ),
     "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
     "bert_mini_25_passes": _BERT,
     "bert_small_25_passes": replace(

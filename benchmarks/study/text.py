@@ -54,6 +54,8 @@ def pairs(
 ) -> StudyData:
     """Sentence pairs, of whose word pieces 15% are to be predicted, or ``masks_per_row``."""
     text = corpus(data, cache, vocabulary, length)
+    if rows > len(text.train):
+        raise ValueError(f"rows={rows}: the corpus has {len(text.train)} pairs; use fewer")
     collator = PairCollator(text.tokenizer, length, seed=0, masks_per_row=masks_per_row)
     return StudyData(
         Subset(text.train, range(rows)),
