@@ -32,6 +32,7 @@ def measure(options: Any, held_out: str) -> dict[str, Any]:
             max_steps=EVERY * (options.rounds + 1),
             per_device_train_batch_size=options.batch_size,
             sift_warmup_steps=0,
+            sift_cooldown_steps=0,
             sift_audit_steps=EVERY,
             sift_held_out=held_out,
             logging_steps=EVERY,

@@ -55,6 +55,7 @@ class Point(NamedTuple):
         sift = {
             "sift_exit_layer": 1,
             "sift_warmup_steps": 0,
+            "sift_cooldown_steps": 0,
             "sift_keep_ratio": self.keep_ratio,
         }
         end = f"{self.sweep} {self.value:g}"

@@ -37,7 +37,10 @@ COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead")
 EXITS = {"early exit": 1, "last exit": -1}
 ARMS = [
     Arm("baseline", None),
-    *(Arm(name, {"sift_exit_layer": k, "sift_warmup_steps": 0}) for name, k in EXITS.items()),
+    *(
+        Arm(name, {"sift_exit_layer": k, "sift_warmup_steps": 0, "sift_cooldown_steps": 0})
+        for name, k in EXITS.items()
+    ),
 ]
 
 

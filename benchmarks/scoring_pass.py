@@ -51,6 +51,7 @@ def _variant(k: int, criterion: str, fraction: float, naive: bool = False) -> Ar
         "sift_criterion": criterion,
         "sift_token_fraction": fraction,
         "sift_warmup_steps": 0,
+        "sift_cooldown_steps": 0,
     }
     if naive:
         settings["sift_masked_only_head"] = False
@@ -76,7 +77,10 @@ def measure(options: argparse.Namespace, report: Any = lambda rows: None) -> lis
     """One row per variant: medians over the rounds."""
     model, optimizer = build(options)
     chosen = variants(options.exits, options.fractions)
-    trained = Arm(TRAINING, {"sift_exit_layer": options.exits[0], "sift_warmup_steps": 0})
+    trained = Arm(
+        TRAINING,
+        {"sift_exit_layer": options.exits[0], "sift_warmup_steps": 0, "sift_cooldown_steps": 0},
+    )
 
     def training() -> Turn:
         taking = stepper(trained, model, optimizer, options)

@@ -53,6 +53,11 @@ def num_skipped(candidates: int, kept: int, skip_top: float) -> int:
     return min(round(candidates * skip_top), candidates - kept)
 
 
+def num_random(kept: int, random_share: float) -> int:
+    """How many of the ``kept`` rows are drawn at random: their share, rounded, but never all."""
+    return min(round(kept * random_share), kept - 1)
+
+
 def is_nonfinite(scores: Tensor) -> Tensor:
     """Scores (B,) that must not win: NaN and both infinities."""
     return ~torch.isfinite(scores)
@@ -105,6 +110,29 @@ def select_percentile(
     # Not waiting for the copy: the host would wait for the whole scoring pass.
     keys = beta * percentile.log() + noise.float().to(scores.device, non_blocking=True)
     return select_top_k(torch.where(drawable, keys, ranked.clamp(max=UNLABELLED)), k)
+
+
+def add_random(
+    scores: Tensor, chosen: Tensor, k: int, generator: torch.Generator, skip: int = 0
+) -> Tensor:
+    """Indices (k,) of the ``chosen`` rows and of others, drawn uniformly from the rest without
+    replacement, in ascending order.
+
+    What ranks last in `select_top_k` does so here, after all that can be drawn, and the ``skip``
+    largest scores (B,) are left out of the draw.
+
+    Args:
+        chosen: at most k indices.
+        generator: CPU generator, of which B numbers are taken whatever the scores are.
+
+    Raises:
+        ValueError: if k is not in 1..B, or skip not in 0..B - k.
+    """
+    ranked, order, skipped = _ranking(scores, k, skip)
+    drawable = (ranked > UNLABELLED) & (order.argsort() >= skipped)
+    uniform = torch.rand(len(scores), generator=generator).to(scores.device, non_blocking=True)
+    keys = torch.where(drawable, uniform.to(ranked), ranked.clamp(max=UNLABELLED))
+    return select_top_k(keys.index_fill(0, chosen, 1.0), k)  # above all of [0, 1)
 
 
 def _ranking(scores: Tensor, k: int, skip: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,9 @@ from sift_trainer.first_batch import FirstBatchMixin
 from sift_trainer.launch import LaunchArguments, check_launch
 from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
+    add_random,
     num_kept,
+    num_random,
     num_skipped,
     select_percentile,
     select_top_k,
@@ -169,9 +171,14 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         sift, rows = self.sift, len(scores)
         kept = num_kept(rows, sift.sift_keep_ratio)
         skip = num_skipped(rows, kept, sift.sift_skip_top)
+        by_score = kept - num_random(kept, sift.sift_random_share)
         if sift.sift_selector == "percentile":
-            return select_percentile(scores, kept, sift.sift_beta, generator, skip)
-        return select_top_k(scores, kept, skip)
+            chosen = select_percentile(scores, by_score, sift.sift_beta, generator, skip)
+        else:
+            chosen = select_top_k(scores, by_score, skip)
+        if by_score == kept:
+            return chosen
+        return add_random(scores, chosen, kept, generator, skip)
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""

@@ -15,15 +15,16 @@ from tests.training import quick
 
 NAN, INFINITY = float("nan"), float("inf")
 
-PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of 800K steps before
+DEFAULTS = {  # section 7.1 but for the schedule: loss at the first exit, half of the candidates
     "sift_criterion": "loss",
     "sift_exit_layer": 1,
     "sift_keep_ratio": 0.5,
     "sift_selector": "top_k",
     "sift_beta": 1.0,
     "sift_skip_top": 0.0,
-    "sift_warmup_steps": 20_000 / 800_000,
-    "sift_cooldown_steps": 0,
+    "sift_random_share": 0.0,
+    "sift_warmup_steps": 0.25,  # the paper's: 20,000 of 800,000 steps, and to the end
+    "sift_cooldown_steps": 0.1,
     "sift_interval": 1,
     "sift_token_fraction": 1.0,
     "sift_audit_steps": 0,
@@ -35,6 +36,7 @@ PAPER = {  # section 7.1: loss at the first exit, half of the candidates, 20K of
 REFUSED = [
     *[("sift_keep_ratio", value, "(0, 1]") for value in (0, 1.5, -1, NAN, INFINITY)],
     *[("sift_token_fraction", value, "(0, 1]") for value in (0, 1.1, -0.5, NAN)],
+    *[("sift_random_share", value, "[0, 1)") for value in (1, -0.1, NAN)],
     *[("sift_exit_layer", value, "1 or more, or -1") for value in (0, -2)],
     *[("sift_exit_layer", value, "whole number") for value in (1.5, "1")],
     *[("sift_interval", value, "1 or more") for value in (0, -1)],
@@ -61,6 +63,7 @@ REFUSED = [
             "token_fraction",
             "beta",
             "skip_top",
+            "random_share",
             "warmup_steps",
             "cooldown_steps",
         )
@@ -73,8 +76,9 @@ REFUSED = [
 ]
 
 
-def test_defaults_are_the_papers() -> None:
-    assert asdict(SiftArguments()) == PAPER
+def test_defaults_are_the_papers_but_for_when() -> None:
+    """Why: docs/method.md."""
+    assert asdict(SiftArguments()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("name", "value", "accepted"), REFUSED)
@@ -93,7 +97,8 @@ def test_refused(name: str, value: Any, accepted: str) -> None:
         ("sift_exit_layer", -1),
         ("sift_warmup_steps", 0),
         ("sift_warmup_steps", 3.0),
-        ("sift_warmup_steps", 0.999),
+        ("sift_warmup_steps", 0.899),
+        ("sift_cooldown_steps", 0.749),
         ("sift_interval", 7),
         ("sift_token_fraction", 1),
         ("sift_skip_top", 0),
@@ -169,14 +174,14 @@ def test_command_line(tmp_path: Path) -> None:
 
 def test_plain_arguments_get_the_defaults(tmp_path: Path) -> None:
     plain = TrainingArguments(**quick(tmp_path))
-    assert asdict(sift_arguments(plain)) == PAPER
-    assert sift_settings(plain) == PAPER
+    assert asdict(sift_arguments(plain)) == DEFAULTS
+    assert sift_settings(plain) == DEFAULTS
 
 
 def test_settings_are_the_sift_fields_only(tmp_path: Path) -> None:
     args = SiftTrainingArguments(**quick(tmp_path), sift_exit_layer=2)
     assert sift_arguments(args) is args
-    assert sift_settings(args) == {**PAPER, "sift_exit_layer": 2}
+    assert sift_settings(args) == {**DEFAULTS, "sift_exit_layer": 2}
 
 
 @pytest.mark.parametrize(

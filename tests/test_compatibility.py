@@ -251,6 +251,7 @@ def test_sequence_to_sequence(tmp_path: Path) -> None:
     args = SequenceArguments(
         **quick(tmp_path, max_steps=30),
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
         predict_with_generate=True,
     )
     trainer = SequenceTrainer(model, args, train_dataset=Pairs(), eval_dataset=Pairs())

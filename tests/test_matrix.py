@@ -58,6 +58,7 @@ def trainer_of(
             per_device_train_batch_size=KEPT,
             train_sampling_strategy="sequential",
             sift_warmup_steps=0,
+            sift_cooldown_steps=0,
             sift_exit_layer=exit_layer,
             **changes,
         )

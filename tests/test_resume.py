@@ -57,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
         "sift_selector": "percentile",
         "sift_beta": 2.0,
         "sift_skip_top": 0.25,
+        "sift_random_share": 0.5,
         "sift_token_fraction": 0.5,
     },
     "restored callbacks": {

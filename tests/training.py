@@ -104,8 +104,9 @@ def quick(folder: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def arguments(folder: str | Path, **changes: Any) -> SiftTrainingArguments:
-    """`quick` arguments that sift from the first step."""
-    return SiftTrainingArguments(**{"sift_warmup_steps": 0, **quick(folder, **changes)})
+    """`quick` arguments that sift from the first step to the last."""
+    throughout = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    return SiftTrainingArguments(**{**throughout, **quick(folder, **changes)})
 
 
 class Recording(SiftMixin):

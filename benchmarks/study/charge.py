@@ -11,7 +11,10 @@ from itertools import pairwise
 from statistics import mean
 from typing import Any
 
+from sift_trainer.arguments import SiftArguments
 from sift_trainer.selection import should_sift
+
+_DEFAULTS = SiftArguments()
 
 AUDIT = {"candidates": 3.0, "evaluation": 4.0}
 """Units of an audit: forward and backward of as many rows as two steps train on, three with rows of
@@ -40,11 +43,8 @@ def sifted_steps(steps: int, sift: Mapping[str, Any], upto: int | None = None) -
     """How many of the first ``upto`` of ``steps`` steps sift, by default of all."""
     if sift.get("sift_keep_ratio", 0.5) == 1:
         return 0
-    schedule = (
-        sift.get("sift_warmup_steps", 0.025),
-        sift.get("sift_cooldown_steps", 0.0),
-        sift.get("sift_interval", 1),
-    )
+    names = "sift_warmup_steps", "sift_cooldown_steps", "sift_interval"
+    schedule = [sift.get(name, getattr(_DEFAULTS, name)) for name in names]
     taken = range(steps if upto is None else upto)
     return sum(should_sift(step, steps, *schedule) for step in taken)
 

@@ -37,7 +37,10 @@ def scoring_shares(
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     options = Namespace(device=device, bf16=False, batch_size=regime.batch_size)
-    settings = {name: {**sift, "sift_warmup_steps": 0} for name, sift in choices.items()}
+    settings = {
+        name: {**sift, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+        for name, sift in choices.items()
+    }
     settings["plain"] = {"sift_keep_ratio": 1.0, **regime.plain}
     steppers = {
         name: Stepper(Arm(name, dict(sift)), model, optimizer, data.train, data.collator, options)

@@ -20,7 +20,7 @@ from study.images import images
 from study.metrics import class_metrics, next_token_metrics
 from study.models import causal_classifier, causal_model, classifier, masked_model, resnet
 from study.text import lines, pairs, passages
-from study.variants import EXCESS
+from study.variants import learn_surprisals
 
 
 class EvaluatesAllRows:
@@ -126,7 +126,7 @@ def load(regime: Regime, data: Path, cache: Path) -> StudyData:
     cache.mkdir(parents=True, exist_ok=True)
     made = KINDS[regime.kind].load(data, cache, **regime.data)
     if regime.kind == "causal":
-        EXCESS.learn(made.train, made.classes)
+        learn_surprisals(made.train, made.classes)
     if regime.pretrained is None:
         return made
     return replace(made, pretrained=pretrained(regime.pretrained, data, cache))

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.variants import Mixed, OverLastSeen
+from study.variants import OverLastSeen
 
 LATE = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.25, "sift_cooldown_steps": 0.1}
+
+EARLY = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_cooldown_steps": 0.0}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ AXES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "exit_2": ("at exit 2", {"sift_exit_layer": 2}),
     "exit_3": ("at exit 3", {"sift_exit_layer": 3}),
     "exact": ("by the whole model", {"sift_exit_layer": -1}),
+    "mixed": ("half of the kept rows at random", {"sift_random_share": 0.5}),
     "soft": ("drawn by percentiles", {"sift_selector": "percentile"}),
     "skip": ("a tenth left out at the top", {"sift_skip_top": 0.1}),
     "excess": ("less its surprisal by frequency alone", {"sift_criterion": "excess_unigram"}),
@@ -57,16 +60,17 @@ METHODS: dict[str, Method] = {
     ),
     "loss_early": Method(
         "loss at exit 1, from 2.5% to the end (the paper's)",
-        {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025},
+        EARLY,
     ),
     "entropy_early": Method(
         "entropy at exit 1, from 2.5% to the end (the paper's)",
-        {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_criterion": "entropy"},
+        {**EARLY, "sift_criterion": "entropy"},
     ),
     "entropy_quarter_early": Method(
         "the same, by a quarter of the labelled word pieces",
         {
-            **{"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_criterion": "entropy"},
+            **EARLY,
+            "sift_criterion": "entropy",
             "sift_token_fraction": 0.25,
         },
     ),
@@ -79,9 +83,8 @@ METHODS: dict[str, Method] = {
     ),
     "loss_quarter_early": Method(
         "the same from 2.5% to the end",
-        {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.025, "sift_token_fraction": 0.25},
+        {**EARLY, "sift_token_fraction": 0.25},
     ),
-    "loss_mixed": Method("a quarter by loss, a quarter at random", LATE, Mixed),
     "loss_over_last_seen": Method("loss less its value when last seen", LATE, OverLastSeen),
     "loss_gate": Method(
         "loss at exit 1 while audits every 100 steps say that it pays",
@@ -94,11 +97,6 @@ METHODS: dict[str, Method] = {
     "loss_quarter_gate_evaluation": Method(
         "the same, by a quarter of the word pieces",
         {**LATE, **_GATE, "sift_held_out": "evaluation", "sift_token_fraction": 0.25},
-    ),
-    "loss_quarter_mixed": Method(
-        "a quarter by loss of a quarter of the word pieces, a quarter at random",
-        {**LATE, "sift_token_fraction": 0.25},
-        Mixed,
     ),
 }
 METHODS |= {

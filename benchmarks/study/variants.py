@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sift_trainer import register_criterion
 from sift_trainer.callback import Selection
-from sift_trainer.scoring import cross_entropy
-from sift_trainer.selection import num_kept, select_top_k
+from sift_trainer.scoring import CRITERIA, cross_entropy
 
 
 class ExcessOverUnigram:
@@ -37,21 +36,14 @@ class ExcessOverUnigram:
         self.surprisal = (counts.sum() / counts).log()
 
 
-EXCESS = ExcessOverUnigram()
-register_criterion("excess_unigram", EXCESS)
+_EXCESS = ExcessOverUnigram()
 
 
-class Mixed:
-    """Half of the kept rows have the largest scores, the others are drawn from the rest."""
-
-    def _choose(self, scores: Tensor, generator: torch.Generator) -> Tensor:
-        kept = num_kept(len(scores), self.sift.sift_keep_ratio)  # type: ignore[attr-defined]
-        order = torch.randperm(len(scores), generator=generator)
-        if kept < 2:
-            return select_top_k(scores, kept)
-        top = select_top_k(scores, kept // 2)
-        rest = order[~torch.isin(order, top)][: kept - len(top)]
-        return torch.cat([top, rest]).sort().values
+def learn_surprisals(rows: Iterable[Mapping[str, Tensor]], vocabulary: int) -> None:
+    """Make ``excess_unigram`` a criterion, of these rows' word pieces."""
+    _EXCESS.learn(rows, vocabulary)
+    if "excess_unigram" not in CRITERIA:
+        register_criterion("excess_unigram", _EXCESS)
 
 
 class OverLastSeen:

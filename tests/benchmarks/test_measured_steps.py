@@ -84,7 +84,10 @@ def test_a_step_of_each_arm_trains_the_same_weights():
     chosen = options()
     model, optimizer = build(chosen)
     weight = model.bert.pooler.dense.weight
-    for arm in (Arm("stock", None), Arm("ours", {"sift_warmup_steps": 0})):
+    for arm in (
+        Arm("stock", None),
+        Arm("ours", {"sift_warmup_steps": 0, "sift_cooldown_steps": 0}),
+    ):
         taking = stepper(arm, model, optimizer, chosen)
         before = weight.detach().clone()
         seconds = taking.turn(1)

@@ -54,7 +54,7 @@ def test_a_budget_buys_the_most_steps_that_it_pays_for(name, share):
 
 def test_by_hand_what_a_budget_buys():
     """Sifting throughout at s = 0.25: 80 steps cost 100."""
-    throughout = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.0}
+    throughout = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.0, "sift_cooldown_steps": 0.0}
     assert affordable_steps(100, throughout, 0.25) == 80
     assert affordable_steps(0.64 * 100, {"sift_keep_ratio": 1.0}, 0.25) == 64
     with pytest.raises(ValueError, match=r"budget=0\.5 units pay for no step; give 1\.25"):

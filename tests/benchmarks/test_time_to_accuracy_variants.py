@@ -1,13 +1,11 @@
 """Variants of sifting that the study tries, against choices worked out by hand."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from study.grids import AXES
 from study.methods import AXES as CHANGES
 from study.methods import METHODS
-from study.variants import ExcessOverUnigram, Mixed, OverLastSeen
+from study.variants import ExcessOverUnigram, OverLastSeen
 
 from sift_trainer.callback import Selection
 from sift_trainer.selection import select_top_k
@@ -22,27 +20,6 @@ def test_excess_is_the_loss_less_the_surprisal_of_a_guess_by_frequency():
     assert excess(logits, torch.arange(3)).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
     certain = torch.tensor([[50.0, 0.0, 0.0]])
     assert excess(certain, torch.tensor([0])).item() == pytest.approx(-torch.tensor(2).log().item())
-
-
-def mixed(scores, seed, keep=0.5):
-    trainer = Mixed()
-    trainer.sift = SimpleNamespace(sift_keep_ratio=keep)
-    return trainer._choose(scores, torch.Generator().manual_seed(seed)).tolist()
-
-
-def test_half_of_a_mixed_choice_are_the_largest_and_the_others_any():
-    scores = torch.arange(16.0)
-    chosen = [mixed(scores, seed) for seed in range(60)]
-    for rows in chosen:
-        assert rows == sorted(set(rows))
-        assert len(rows) == 8
-        assert {12, 13, 14, 15} <= set(rows)
-    drawn = [row for rows in chosen for row in rows if row < 12]
-    counts = torch.bincount(torch.tensor(drawn), minlength=12)  # 60 * 4 / 12 = 20 each
-    assert counts.min() > 8
-    assert counts.max() < 36
-    assert mixed(scores, 0) == chosen[0]
-    assert mixed(torch.tensor([1.0, 2.0]), 0) == [1]
 
 
 class Scored:

@@ -93,6 +93,7 @@ def arguments(folder: Path, **changes: Any) -> SiftTrainingArguments:
         "train_sampling_strategy": "sequential",
         "disable_tqdm": True,
         "sift_warmup_steps": 0,
+        "sift_cooldown_steps": 0,
     }
     return SiftTrainingArguments(**{**settings, **changes})
 

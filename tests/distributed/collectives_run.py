@@ -87,6 +87,7 @@ def train(run: Run) -> list[str]:
         disable_tqdm=True,
         sift_criterion=run.criterion,
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
     )
     notes.clear()
     SiftTrainer(run.build(), args, train_dataset=run.rows()).train()

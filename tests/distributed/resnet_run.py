@@ -86,6 +86,7 @@ def train(run: Run, folder: Path, resume: bool = False) -> dict:
         logging_steps=1,
         disable_tqdm=True,
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
     )
     sgd = (SGD, {"lr": RATE, "momentum": MOMENTUM})
     # A resumed run begins elsewhere, so that what it goes on from is the checkpoint's.

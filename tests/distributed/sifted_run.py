@@ -54,6 +54,7 @@ def main(folder: Path, name: str, compiled: bool) -> None:
         save_strategy="no",
         disable_tqdm=True,
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
         torch_compile=compiled,
         torch_compile_backend="aot_eager" if compiled else None,
     )

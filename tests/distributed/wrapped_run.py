@@ -90,6 +90,7 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         logging_steps=1,
         disable_tqdm=True,
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
         sift_audit_steps=run.audit_steps,
         dataloader_pin_memory=False,
     )

@@ -142,7 +142,12 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
         logging_steps=1,
         train_sampling_strategy="sequential",
         disable_tqdm=True,
-        **{"sift_criterion": "mean_label", "sift_warmup_steps": 0, **settings},
+        **{
+            "sift_criterion": "mean_label",
+            "sift_warmup_steps": 0,
+            "sift_cooldown_steps": 0,
+            **settings,
+        },
     )
     if args.world_size != layout.world_size:
         raise RuntimeError(f"got {args.world_size} processes, not {layout.world_size}")

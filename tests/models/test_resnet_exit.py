@@ -142,6 +142,7 @@ def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulati
         disable_tqdm=True,
         sift_exit_layer=exit_layer,
         sift_warmup_steps=0,
+        sift_cooldown_steps=0,
     )
     trainer = Recording(resnet(), args, train_dataset=Images(DRAWN * STEPS))
     trainer.train()

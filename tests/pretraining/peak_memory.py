@@ -71,6 +71,7 @@ def main() -> None:
         "per_device_train_batch_size": ROWS,
         "sift_keep_ratio": float(sys.argv[1]),
         "sift_warmup_steps": 0,
+        "sift_cooldown_steps": 0,
     }
     args = SiftTrainingArguments(**{**quick(sys.argv[2]), **settings})
     train(BertConfig(**NEXT_TO_NONE), args)

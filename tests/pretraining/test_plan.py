@@ -70,6 +70,7 @@ def test_steps_are_those_of_the_trainer(tmp_path, rows, drop_last):
         "gradient_accumulation_steps": 3,
         "dataloader_drop_last": drop_last,
         "sift_warmup_steps": 0,
+        "sift_cooldown_steps": 0,
     }
     args = SiftTrainingArguments(**{**quick(tmp_path), **settings})
     trainer = SiftTrainer(bert(), args, train_dataset=Rows(rows))

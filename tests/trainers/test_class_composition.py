@@ -179,7 +179,9 @@ def test_arguments_of_which_the_trainer_would_drop_the_sift_fields(
     class TArguments(SiftArguments, OtherArguments):
         pass
 
-    args = TArguments(**quick(tmp_path), sift_warmup_steps=0, sift_keep_ratio=0.25)
+    args = TArguments(
+        **quick(tmp_path), sift_warmup_steps=0, sift_cooldown_steps=0, sift_keep_ratio=0.25
+    )
     trainer = made(bert(), args, train_dataset=Rows(48))
     assert trainer.sift.sift_keep_ratio == 0.25
     # Plain arguments have nothing to lose.
