@@ -66,9 +66,11 @@ def test_how_many_are_random(kept: int, share: float, expected: int) -> None:
 def test_a_step_keeps_the_best_by_score_and_as_many_others(tmp_path: Path) -> None:
     """Of eight candidates four are kept: the two with the largest scores, and two of the rest."""
     args = arguments(tmp_path, sift_random_share=0.5, max_steps=12)
-    runs = [RecordingTrainer(bert(), args, train_dataset=Rows(96)) for _ in range(2)]
-    for trainer in runs:
+    runs = []
+    for _ in range(2):
+        trainer = RecordingTrainer(bert(), args, train_dataset=Rows(96))
         trainer.train()
+        runs.append(trainer)
     first, again = runs
     assert first.kept == again.kept
     drawn = Counter[int]()
