@@ -73,7 +73,8 @@ def test_block(
     take(block, folder)
     for registry, names in zip(REGISTRIES, before, strict=True):
         for name in registry.keys() - names:
-            check_registered(name)
+            if getattr(name, "__module__", "") != "study.models":  # of a benchmark that was imported
+                check_registered(name)
 
 
 def check_registered(name: Any) -> None:
