@@ -73,7 +73,7 @@ def test_block(
     take(block, folder)
     for registry, names in zip(REGISTRIES, before, strict=True):
         for name in registry.keys() - names:
-            if getattr(name, "__module__", "") != "study.models":  # of a benchmark that was imported
+            if getattr(name, "__module__", "") != "study.models":  # a benchmark's own
                 check_registered(name)
 
 
