@@ -7,7 +7,7 @@ import torch
 
 from sift_trainer.gate import LEAST
 from tests.distributed.audited_run import KEPT, NO_DROPOUT, SAVED, STEPS, TURN
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.training import Rows, bert
 
 pytestmark = pytest.mark.distributed
@@ -19,7 +19,7 @@ OPEN = [LEAST - 1 <= step < TURN for step in range(STEPS)]
 def reports(tmp_path_factory):
     """What each process did, by run."""
     folder = tmp_path_factory.mktemp("audited")
-    torchrun("tests/distributed/audited_run.py", folder)
+    together("tests/distributed/audited_run.py", folder)
     return [torch.load(folder / f"report-{rank}.pt", weights_only=True) for rank in range(2)]
 
 

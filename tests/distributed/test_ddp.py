@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.invariants.by_hand import loop
 from tests.invariants.scale_runs import MODELS, OF_TWO, Layout, run
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.distributed
 def logged(tmp_path_factory):
     """What each layout logged, for all models."""
     output = tmp_path_factory.mktemp("ddp") / "logged.json"
-    torchrun("tests/invariants/scale_runs.py", output)
+    together("tests/invariants/scale_runs.py", output)
     return json.loads(output.read_text())
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.distributed.sifted_run import EPOCHS, KEPT, RATE, ROWS, RUNS
 from tests.invariants.by_hand import DIVIDES_BY_COUNT, mean_loss, token_losses
 from tests.invariants.scale_runs import build, rows
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sifted")
-    torchrun("tests/distributed/sifted_run.py", folder)
+    together("tests/distributed/sifted_run.py", folder)
     return folder
 
 

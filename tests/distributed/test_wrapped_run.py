@@ -9,7 +9,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 
 from sift_trainer import per_sample_loss
-from tests.distributed.launch import accelerate
+from tests.distributed.launch import as_by_accelerate
 from tests.distributed.test_sifted_run import union_loss
 from tests.distributed.wrapped_run import (
     BUDGETED,
@@ -42,14 +42,14 @@ def run(request, tmp_path_factory):
     if wrapper.startswith("zero"):
         pytest.importorskip("deepspeed")
     folder = tmp_path_factory.mktemp(wrapper)
-    done = accelerate(
+    printed = as_by_accelerate(
         *("--config_file", f"configs/accelerate/{WRAPPERS[wrapper][0]}.yaml"),
         *("--num_processes", 2, "--mixed_precision", "no"),
         *("-m", "tests.distributed.wrapped_run", folder, wrapper),
         timeout=500,
     )
     written = [folder / f"report-{rank}.json" for rank in range(2)]
-    assert all(path.is_file() for path in written), done.stdout[-2000:] + done.stderr[-6000:]
+    assert all(path.is_file() for path in written), printed
     reports = [json.loads(path.read_text()) for path in written]
     models = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in RUNS}
     return wrapper, reports, models
