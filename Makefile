@@ -26,7 +26,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile  # threads would wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder  # one thread each
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 import sift_trainer.saving
 from sift_trainer import StopOnSignal
+from tests.forked import import_all
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 AT = 4  # the step whose checkpoint a fault hits
@@ -133,6 +134,7 @@ def stopped(trainer: Faulty) -> bool:
 
 
 def main() -> None:
+    import_all()
     for run in json.loads(sys.argv[1]):
         child = os.fork()
         if child == 0:

@@ -1,8 +1,6 @@
 """A killed run that is resumed is the run that was not killed, bit for bit."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from sift_trainer import SiftCallback, SiftTrainer
+from tests.forked import Forked
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # 76 rows are 10 batches of 8 candidates an epoch, the last of 4. ``save_steps`` is where the run
 # resumes, at the last multiple before ``die_at``.
@@ -93,9 +90,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, An
                     "arguments": args,
                 }
             )
-    subprocess.run(
-        [sys.executable, "-m", "tests.interrupted_runs", json.dumps(runs)], cwd=ROOT, check=True
-    )
+    status, out, error = Forked("tests/interrupted_runs.py", json.dumps(runs)).ended(timeout=300)
+    assert status == 0, out[-2000:] + error[-6000:]
     return {
         case: (
             json.loads((folder / "whole" / "uninterrupted.json").read_text()),

@@ -12,7 +12,7 @@ import torch
 
 from tests.composition.replay import descend, difference, gradients_of
 from tests.composition.shared_loading_run import EPOCHS, KEPT, NAME, ROWS, SETTINGS, data
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.invariants.by_hand import mean_loss
 from tests.invariants.scale_runs import build
 from tests.invariants.test_sifted_step import score
@@ -29,7 +29,7 @@ EPOCH = {  # candidates of a process, step by step; what is short is filled up t
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
-    torchrun("tests/composition/shared_loading_run.py", folder)
+    together("tests/composition/shared_loading_run.py", folder)
     return folder
 
 

@@ -1,14 +1,19 @@
 """Start a script as several real processes on the CPU."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, NoReturn
 
 from torch import distributed
+
+from tests.forked import Forked, wait_for
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER_SETS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -54,14 +59,60 @@ def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
     return launch.returncode, output
 
 
-def torchrun(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
-    """`start`, and wait for the end.
+def together(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
+    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo, to the end,
+    with what a launcher would tell them.
 
     Raises:
-        AssertionError: if the launch fails; carries the end of its output.
+        AssertionError: if one fails or does not end in time, which ends the others too; carries the
+            end of what they printed.
     """
-    status, output = finish(start(script, *arguments, processes=processes), timeout)
-    assert status == 0, output[-8000:]
+    told = in_a_process(ACCELERATE_USE_CPU="true")["env"]
+    statuses, printed = _forked(script, arguments, processes, told, timeout)
+    assert statuses == [0] * processes, printed
+
+
+def as_by_accelerate(*line: object, timeout: int = 300) -> str:
+    """Run what this line of `accelerate launch` would start, told what it tells, as `together`
+    does; gives the end of what was printed.
+
+    DeepSpeed may abort in teardown: judge a run by a file that it writes last.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "told.json"
+        told = Forked("tests/distributed/accelerate_line.py", output, *line, **_bare())
+        status, out, error = told.ended(timeout)
+        assert status == 0, out + error
+        found = json.loads(output.read_text())
+    start = (found["script"], found["arguments"], found["processes"], found["environment"])
+    return _forked(*start, timeout)[1]
+
+
+def _bare() -> dict[str, Any]:
+    return {"environment": in_a_process()["env"]}
+
+
+def _forked(
+    script: str,
+    arguments: Sequence[object],
+    processes: int,
+    told: Mapping[str, str],
+    timeout: int,
+) -> tuple[list[int | None], str]:
+    """Status of each process, None of one that had to be ended, and the end of what they
+    printed."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    members = []
+    for rank in range(processes):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        environment = {**told, **meeting, **place, "LOCAL_WORLD_SIZE": str(processes)}
+        members.append(Forked(script, *arguments, environment=environment))
+    wait_for(members, timeout)
+    results = [member.result() for member in members]
+    for member in members:
+        member.kill()
+    printed = "".join(out[-3000:] + error[-5000:] for _, out, error in results)
+    return [status for status, *_ in results], printed
 
 
 def accelerate(*arguments: object, timeout: int = 300, **environment: str) -> CompletedProcess[str]:

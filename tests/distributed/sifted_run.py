@@ -1,6 +1,6 @@
 """Two epochs of sifting by loss on rows that do not divide evenly; each process writes its record.
 
-``sifted_run.py FOLDER MODEL [compiled]`` under a launcher: the latter with static shapes.
+``sifted_run.py FOLDER`` under a launcher.
 """
 
 import json
@@ -15,6 +15,7 @@ from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
 
 KEPT, ROWS, EPOCHS, RATE = 4, 29, 2, 0.05
+RUNS = ("bert_pretraining", "llama", "bert_pretraining compiled")  # compiled for static shapes
 
 
 class Recording(SiftTrainer):
@@ -39,7 +40,7 @@ class Collator:
         return default_data_collator(batch)
 
 
-def main(folder: Path, name: str, compiled: bool) -> None:
+def train(folder: Path, name: str, compiled: bool) -> None:
     data = rows(name, "ragged")[:ROWS]
     args = SiftTrainingArguments(
         str(folder),
@@ -66,8 +67,14 @@ def main(folder: Path, name: str, compiled: bool) -> None:
     torch.save(trainer.model.state_dict(), folder / f"model-{rank}.pt")
     record = {"world_size": args.world_size, "steps": trainer.record}
     (folder / f"record-{rank}.json").write_text(json.dumps(record))
+
+
+def main(folder: Path) -> None:
+    for run in RUNS:
+        name, *compiled = run.split()
+        train(folder / run, name, bool(compiled))
     leave()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], compiled="compiled" in sys.argv)
+    main(Path(sys.argv[1]))

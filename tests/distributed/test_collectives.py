@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.distributed.collectives_run import RUNS, STEPS
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.models.small_resnet import statistics
 
 pytestmark = pytest.mark.distributed
@@ -22,7 +22,7 @@ RESNETS = [name for name in RUNS if name.startswith("resnet")]
 def runs(tmp_path_factory):
     """Name of the run -> its steps -> their notes; the same in both processes."""
     folder = tmp_path_factory.mktemp("collectives")
-    torchrun("tests/distributed/collectives_run.py", folder)
+    together("tests/distributed/collectives_run.py", folder)
     first, second = (json.loads((folder / f"notes-{rank}.json").read_text()) for rank in range(2))
     assert first == second
     return {name: steps_of(notes) for name, notes in first.items()}

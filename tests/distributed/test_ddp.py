@@ -4,35 +4,26 @@ import json
 
 import pytest
 
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.invariants.by_hand import loop
-from tests.invariants.scale_runs import MODELS, Layout, run
+from tests.invariants.scale_runs import MODELS, OF_TWO, Layout, run
 
 pytestmark = pytest.mark.distributed
-
-LAYOUTS = (Layout(4, 1, world_size=2), Layout(2, 2, world_size=2))
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
     """What each layout logged, for all models."""
-    results = {}
-    for layout in LAYOUTS:
-        output = tmp_path_factory.mktemp("ddp") / "logged.json"
-        torchrun(
-            "tests/invariants/scale_runs.py",
-            *("--batch_size", layout.batch_size, "--accumulation", layout.accumulation),
-            *("--world_size", layout.world_size, "--output", output),
-        )
-        results[layout] = json.loads(output.read_text())
-    return results
+    output = tmp_path_factory.mktemp("ddp") / "logged.json"
+    together("tests/invariants/scale_runs.py", output)
+    return json.loads(output.read_text())
 
 
 @pytest.mark.parametrize("counts", ["equal", "ragged"])
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", OF_TWO, ids=str)
 def test_two_processes_log_the_loops_loss_and_gradient_norm(logged, name, counts, layout):
-    found = logged[layout][f"{name}/{counts}"]
+    found = logged[f"{layout}/{name}/{counts}"]
     expected = loop(name, counts, layout.batch_size)
     assert [entry["sift/backprop_samples"] for entry in found] == [8, 16]
     for step in range(2):
@@ -43,8 +34,8 @@ def test_two_processes_log_the_loops_loss_and_gradient_norm(logged, name, counts
 @pytest.mark.parametrize("name", MODELS)
 def test_four_layouts_agree_when_rows_have_equally_many_labels(logged, name):
     whole = run(name, "equal", Layout(8, 1))
-    for layout in LAYOUTS:
+    for layout in OF_TWO:
         for step in range(2):
             for key in ("loss", "grad_norm"):
-                found = logged[layout][f"{name}/equal"][step][key]
+                found = logged[f"{layout}/{name}/equal"][step][key]
                 assert found == pytest.approx(whole[step][key], rel=1e-5)

@@ -12,7 +12,7 @@ from packaging.version import Version
 from sift_trainer import SiftTrainer
 from sift_trainer.checkpoints import check_whole
 from tests.distributed.faulty_run import SAVING, STEPS
-from tests.distributed.launch import finish, start, torchrun
+from tests.distributed.launch import finish, start, together
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 pytestmark = [
@@ -58,7 +58,7 @@ def signalled(folder: Path, left_by_the_killed: list[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def one_signalled(folder: Path, signalled: tuple[int, str]) -> None:
-    torchrun(SCRIPT, "one signalled", folder, timeout=PATIENCE)
+    together(SCRIPT, "one signalled", folder, timeout=PATIENCE)
 
 
 def reports(folder: Path, case: str, name: str) -> list[dict]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.trainers.sentences import EOS, causal, parts
 
 pytest.importorskip("trl", reason="TRL is not installed (it needs Python 3.11)")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.distributed
 
 
 def test_parameters_are_those_of_a_loop_over_the_union(tmp_path):
-    torchrun("tests/distributed/fine_tuning_run.py", tmp_path)
+    together("tests/distributed/fine_tuning_run.py", tmp_path)
     records = [json.loads((tmp_path / f"record-{rank}.json").read_text()) for rank in range(2)]
     models = [torch.load(tmp_path / f"model-{rank}.pt", weights_only=True) for rank in range(2)]
     prompt = {(*a, *b, EOS): len(a) for a, b in parts(ROWS)}

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import together
 from tests.distributed.resnet_run import (
     CLIP,
     KEPT,
@@ -32,7 +32,7 @@ RANKS = range(PROCESSES)
 def reports(tmp_path_factory):
     """What each process did, by run."""
     folder = tmp_path_factory.mktemp("resnet")
-    torchrun("tests/distributed/resnet_run.py", folder, processes=PROCESSES)
+    together("tests/distributed/resnet_run.py", folder, processes=PROCESSES)
     return [torch.load(folder / f"report-{rank}.pt", weights_only=True) for rank in RANKS]
 
 

@@ -5,20 +5,25 @@ import json
 import pytest
 import torch
 
-from tests.distributed.launch import torchrun
-from tests.distributed.sifted_run import EPOCHS, KEPT, RATE, ROWS
+from tests.distributed.launch import together
+from tests.distributed.sifted_run import EPOCHS, KEPT, RATE, ROWS, RUNS
 from tests.invariants.by_hand import DIVIDES_BY_COUNT, mean_loss, token_losses
 from tests.invariants.scale_runs import build, rows
 
 pytestmark = pytest.mark.distributed
 
 
-@pytest.fixture(scope="module", params=["bert_pretraining", "llama", "bert_pretraining compiled"])
-def run(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sifted")
+    together("tests/distributed/sifted_run.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, runs):
     """Name of the model, and per process its record and its parameters."""
-    name, *compiled = request.param.split()
-    folder = tmp_path_factory.mktemp(name)
-    torchrun("tests/distributed/sifted_run.py", folder, name, *compiled)
+    name, folder = request.param.split()[0], runs / request.param
     records = [json.loads((folder / f"record-{rank}.json").read_text()) for rank in range(2)]
     models = [torch.load(folder / f"model-{rank}.pt", weights_only=True) for rank in range(2)]
     return name, records, models

@@ -1,4 +1,5 @@
-"""Sifted training in one wrapper, whole and resumed; each process writes what it did.
+"""Sifted training in one wrapper, whole and resumed, and in some under a time budget; each process
+writes what it did.
 
 ``wrapped_run.py FOLDER WRAPPER`` under a launcher, WRAPPER being what the model is to be put into:
 ddp, zero1, zero2, zero3 or fsdp2.
@@ -15,11 +16,12 @@ from torch.optim import SGD
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.launch import LaunchArguments, check_launch
-from tests.distributed import fsdp2_on_cpu
+from tests.distributed import budgeted_run, deepspeed_as_it_trains, fsdp2_on_cpu
 from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
 
 KEPT, STEPS, SAVED, RATE, MOMENTUM, CLIP = 4, 5, 3, 0.05, 0.9, 0.5
+BUDGETED = ("ddp", "zero1", "zero3")  # wrappers with a run that the clock ends
 BLOCKS = {"bert_pretraining": "BertLayer", "llama": "LlamaDecoderLayer"}
 
 
@@ -144,6 +146,8 @@ def report(trainer: Recording) -> dict:
 def main(folder: Path, wrapper: str) -> None:
     if wrapper == "fsdp2":
         fsdp2_on_cpu.allow()
+    if "zero" in wrapper:
+        deepspeed_as_it_trains.settle()
     reports = {}
     for name, run in RUNS.items():
         trainer = train(run, folder / name, wrapper)
@@ -152,6 +156,8 @@ def main(folder: Path, wrapper: str) -> None:
         if rank == 0:
             torch.save({key: value.cpu() for key, value in whole.items()}, folder / f"{name}.pt")
         reports[f"{name} resumed"] = report(train(run, folder / name, wrapper, resume=True))
+    if wrapper in BUDGETED:
+        reports["budgeted"] = budgeted_run.train(folder / "budgeted")
     (folder / f"report-{rank}.json").write_text(json.dumps(reports))
     leave()
 

@@ -3,34 +3,24 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.forked import Forked
 from tests.image_classification.toy import ROOT, table, tiny
 from tests.pretraining.toy import flags
 
-SCRIPT = ROOT / "scripts" / "sweep.py"
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(*argv: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), "train_resnet", *argv],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*argv: str) -> Forked:
+    return Forked("scripts/sweep.py", "train_resnet", *argv, environment=ENVIRONMENT)
 
 
-def run(*argv: str) -> tuple[int, str, str]:
-    process = start(*argv)
-    out, error = process.communicate(timeout=400)
-    return process.returncode, out, error
+def run(*argv: str) -> tuple[int | None, str, str]:
+    return start(*argv).ended(timeout=400)
 
 
 def states(out: str) -> dict[str, str]:
@@ -59,8 +49,8 @@ def test_a_table_is_interrupted_and_goes_on(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     sweep.send_signal(signal.SIGTERM)
-    out, error = sweep.communicate(timeout=100)
-    assert sweep.returncode == 0, error[-3000:]
+    code, out, error = sweep.ended(timeout=100)
+    assert code == 0, error[-3000:]
     assert states(out) == dict(zip(names, ["begun", waits], strict=True))
 
     code, out, error = run(*argv)

@@ -1,11 +1,11 @@
 """Two optimisation steps of SiftTrainer on tiny models, under one layout of the same 8 kept rows.
 
-Run as a script under a launcher it writes what was logged, as JSON, from the first process:
-``scale_runs.py --batch_size 4 --accumulation 1 --world_size 2 --output out.json``.
+Run as a script under a launcher it writes what was logged in each layout of two processes, as JSON,
+from the first one: ``scale_runs.py OUTPUT``.
 """
 
-import argparse
 import json
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,9 @@ class Layout:
     world_size: int = 1
 
 
+OF_TWO = (Layout(4, 1, world_size=2), Layout(2, 2, world_size=2))
+
+
 def run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, float]]:
     """Loss and gradient norm that two steps logged."""
     register_criterion("mean_label", mean_label)
@@ -160,20 +163,17 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("batch_size", "accumulation", "world_size"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    layout = Layout(options.batch_size, options.accumulation, options.world_size)
+def main(output: Path) -> None:
     results = {
-        f"{name}/{counts}": run(name, counts, layout) for name in MODELS for counts in COUNTS
+        f"{layout}/{name}/{counts}": run(name, counts, layout)
+        for layout in OF_TWO
+        for name in MODELS
+        for counts in COUNTS
     }
     if torch.distributed.get_rank() == 0:
-        options.output.write_text(json.dumps(results))
+        output.write_text(json.dumps(results))
     leave()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -19,7 +19,7 @@ from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.pretraining.plan import Plan
 from tests.training import quick
 
-ROWS, LENGTH, LABELS = 16, 128, 19
+ROWS, LENGTH, LABELS = 8, 128, 19
 SIZE = {
     "hidden_size": 512,
     "intermediate_size": 2048,
