@@ -6,7 +6,7 @@ from statistics import mean
 from sift_trainer.tables import markdown
 from study.cells import ratio_cell, spread
 from study.compared import Line, compared_runs, frontier_of
-from study.grids import AXES
+from study.grids import AXES, changed_methods
 from study.methods import METHODS
 from study.regimes import REGIMES
 from study.results import runs_of
@@ -16,12 +16,12 @@ def changed(lines: Sequence[Line]) -> str:
     """A table for each regime of the grid ``axes``: the usual way to sift, then a row for each
     change, its accuracy beside that of the usual way with the same seeds."""
     parts = []
-    for name, (base, changes) in AXES.items():
+    for name, (base, _) in AXES.items():
         runs = runs_of(lines, name)
         frontier, found = frontier_of(runs, REGIMES[name].steps), compared_runs(runs)
         usual = {line["seed"]: line["accuracy"] for line in found.get(base, {}).get(1.0, [])}
         rows = [["changed", "seeds", "steps", "accuracy", "beside it", "cost to equal accuracy"]]
-        for method in (base, *(f"{base}_{change}" for change in changes)):
+        for method in (base, *changed_methods(name)):
             own = [line for line in found.get(method, {}).get(1.0, []) if line["seed"] in usual]
             if not own or frontier is None:
                 continue

@@ -6,6 +6,7 @@ from typing import Any
 
 from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
 from study.compared import Line, compared_runs, frontier_of
+from study.grids import changed_methods
 from study.methods import METHODS
 
 
@@ -15,7 +16,8 @@ def picture_of(name: str) -> str:
 
 
 def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | None:
-    """Accuracy over cost, a point for every run's end; vanilla's means are joined."""
+    """Accuracy over cost, a point for every run's end; vanilla's means are joined. Of the axes only
+    rows at random are shown."""
     frontier = frontier_of(runs, steps)
     if frontier is None:
         return None
@@ -32,7 +34,9 @@ def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | No
         color=COLOURS[0],
         linewidth=1.6,
     )
-    for index, (method, budgets) in enumerate(sorted(compared_runs(runs).items(), key=_first)):
+    left_out = {each for each in changed_methods(name) if not each.endswith("_mixed")}
+    shown = {method: own for method, own in compared_runs(runs).items() if method not in left_out}
+    for index, (method, budgets) in enumerate(sorted(shown.items(), key=_first)):
         points = [
             (line["cost"] / steps, 100 * line["accuracy"])
             for own in budgets.values()

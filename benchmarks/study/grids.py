@@ -37,6 +37,7 @@ LOWER = {"images_in_background": (0.25,)}
 """Regime -> further rates, where the lowest of these was the best."""
 
 TUNED: dict[str, tuple[float, float]] = {
+    "masked_128": (2.0, 2.0),
     "causal": (0.5, 0.5),
     "causal_copies": (0.5, 0.5),
     "authors_in_background": (0.5, 1.0),
@@ -149,14 +150,18 @@ AXES: dict[str, tuple[str, Sequence[str]]] = {
 AXES_SEEDS = (0, 1)
 
 
+def changed_methods(regime: str) -> list[str]:
+    """The methods of a regime that change one thing of its usual way to sift."""
+    base, changes = AXES.get(regime, ("", ()))
+    return [f"{base}_{change}" for change in changes]
+
+
 def axes(regime: str) -> list[RunSpec]:
     """The changes of a usual way to sift, at the whole budget."""
-    base, changes = AXES.get(regime, ("", ()))
-    rate = rate_of(regime, base)
     return [
-        RunSpec(regime, f"{base}_{change}", seed, 1.0, rate)
+        RunSpec(regime, method, seed, 1.0, rate_of(regime, method))
         for seed in AXES_SEEDS
-        for change in changes
+        for method in changed_methods(regime)
     ]
 
 

@@ -11,7 +11,7 @@ from study.cells import pays, ratio_cell, spread
 from study.compared import Line, compared_runs, frontier_of
 from study.figure import picture_of, plot
 from study.gated import gated
-from study.grids import AXES, TUNING_SEED
+from study.grids import TUNING_SEED, changed_methods
 from study.methods import METHODS
 from study.probed import probed
 from study.regimes import REGIMES
@@ -83,8 +83,7 @@ def summary(lines: Sequence[Line]) -> str:
             accuracies = [line["accuracy"] for line in found[method].get(1.0, [])]
             if method == "vanilla" or not accuracies or not vanilla:
                 continue
-            base, changes = AXES.get(name, ("", ()))
-            if method in (f"{base}_{change}" for change in changes):
+            if method in changed_methods(name):
                 continue  # in a table of their own
             rows.append(
                 [
@@ -126,16 +125,18 @@ def comparison(runs: Sequence[Line], steps: int) -> str:
 
 
 def rates(lines: Iterable[Line]) -> str:
-    """Accuracy by learning rate, of the seed that tuned it."""
-    cells: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    """Accuracy by learning rate, of the seed that tuned it and of others with several."""
+    found: dict[tuple[str, str, int], dict[float, float]] = defaultdict(dict)
     for line in lines:
-        if line["kind"] == "run" and line["seed"] == TUNING_SEED and line["budget"] == 1:
-            cells[line["regime"], line["method"]][line["rate"]] = line["accuracy"]
+        if line["kind"] == "run" and line["budget"] == 1:
+            place = line["regime"], line["method"], line["seed"]
+            found[place][line["rate"]] = line["accuracy"]
+    cells = {place: own for place, own in found.items() if place[2] == TUNING_SEED or len(own) > 1}
     factors = sorted({factor for own in cells.values() for factor in own})
-    rows = [["regime", "method", "learning rate", *(f"x {factor:g}" for factor in factors)]]
-    for (regime, method), own in sorted(cells.items()):
+    rows = [["regime", "method", "seed", "learning rate", *(f"x {factor:g}" for factor in factors)]]
+    for (regime, method, seed), own in sorted(cells.items()):
         known = [f"{own[factor]:.4f}" if factor in own else "-" for factor in factors]
-        rows.append([regime, method, f"{REGIMES[regime].learning_rate:g}", *known])
+        rows.append([regime, method, str(seed), f"{REGIMES[regime].learning_rate:g}", *known])
     return markdown(rows)
 
 
