@@ -165,6 +165,7 @@ def test_runs_of_a_pretrained_regime_begin_with_one_base_model(tmp_path, monkeyp
     """Its weights are made once; the head is of each seed."""
     for name in ("causal", "causal_passages"):
         monkeypatch.setitem(kinds.KINDS, name, made_up_kind(name))
+    monkeypatch.setattr(kinds, "learn_surprisals", lambda *_: None)  # which registers a criterion
     shape = {"hidden_size": 32, "num_hidden_layers": 2}
     before = Regime("before", "causal", {}, shape, steps=3, learning_rate=1e-3, batch_size=4)
     tuned = replace(TINY, kind="causal_passages", pretrained=before)

@@ -18,6 +18,7 @@ PAPER = {
     "max_steps": 800_000,
     "per_device_train_batch_size": 32,
     "sift_warmup_steps": 20_000,
+    "sift_cooldown_steps": 0,
     "sift_keep_ratio": 0.5,
 }
 
