@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing import connection
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -38,13 +38,15 @@ class Forked:
     def __init__(
         self, script: str, *arguments: object, environment: dict[str, str] | None = None
     ) -> None:
-        self._out = NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
-        self._error = NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
+        self._folder = TemporaryDirectory()  # is removed with this object
+        self._out, self._error = (Path(self._folder.name) / name for name in ("out", "error"))
+        for file in (self._out, self._error):
+            file.touch()
         words = [script, *map(str, arguments)]
         given = dict(os.environ if environment is None else environment)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
-        target = (given, self._out.name, self._error.name, words)
+        target = (given, str(self._out), str(self._error), words)
         self._process: Any = context.Process(target=_run, args=target)
         with patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # where the first one finds the package
             self._process.start()
@@ -59,9 +61,8 @@ class Forked:
 
     def result(self) -> tuple[int | None, str, str]:
         """Status so far (None: still running), output and errors."""
-        for file in (self._out, self._error):
-            file.seek(0)
-        return self._process.exitcode, self._out.read(), self._error.read()
+        out, error = (file.read_text(errors="replace") for file in (self._out, self._error))
+        return self._process.exitcode, out, error
 
     def ended(self, timeout: float) -> tuple[int | None, str, str]:
         """`result` of its end, which comes within ``timeout`` seconds, or is brought about."""

@@ -51,7 +51,7 @@ class OverLastSeen:
     not come first, what was forgotten does. Rows that are new count as if nothing had changed."""
 
     def _select(self, batch: Any, index: int) -> Selection:
-        selection = super()._select(batch, index)  # type: ignore[misc]
+        selection = super()._select(batch, index)
         if selection.scores is None:
             return selection
         seen: dict[bytes, float] = self.__dict__.setdefault("_last_seen", {})
@@ -65,6 +65,6 @@ class OverLastSeen:
             ]
         )
         seen.update(zip(rows, scores.tolist(), strict=True))
-        generator = self._generator(index)  # type: ignore[attr-defined]
-        kept = self._choose(excess, generator)  # type: ignore[attr-defined]
+        generator = self._generator(index)
+        kept = self._choose(excess, generator)
         return Selection(kept, selection.candidates, selection.scores)
