@@ -26,7 +26,7 @@ class ExcessOverUnigram:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         assert self.surprisal is not None
-        return cross_entropy(logits, targets) - self.surprisal[targets]
+        return cross_entropy(logits, targets) - self.surprisal.to(logits.device)[targets]
 
     def learn(self, rows: Iterable[Mapping[str, Tensor]], vocabulary: int) -> None:
         """Count the word pieces of rows; each counts once more than it comes."""
@@ -60,9 +60,10 @@ class OverLastSeen:
         before = [seen.get(row) for row in rows]
         excess = torch.tensor(
             [
-                0.0 if last is None else float(score) - last
-                for score, last in zip(scores, before, strict=True)
-            ]
+                0.0 if last is None else score - last
+                for score, last in zip(scores.tolist(), before, strict=True)
+            ],
+            device=scores.device,
         )
         seen.update(zip(rows, scores.tolist(), strict=True))
         generator = self._generator(index)
