@@ -126,9 +126,10 @@ AXES: dict[str, tuple[str, Sequence[str]]] = {
         (
             *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
             *("keep_75", "keep_25", "exit_2", "exit_3", "exact", "soft", "mixed", "excess"),
+            "over_exit_zero",
         ),
     ),
-    "causal": ("loss_quarter", ("soft", "mixed", "excess")),
+    "causal": ("loss_quarter", ("soft", "mixed", "excess", "over_exit_zero")),
     "images_in_background": (
         "loss",
         (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.variants import OverLastSeen
+from study.variants import OverExitZero, OverLastSeen
 
 LATE = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.25, "sift_cooldown_steps": 0.1}
 
@@ -19,11 +19,13 @@ class Method:
         told: in a few words.
         sift: its fields; ``sift_keep_ratio`` is always among them.
         mixin: what it changes in a trainer beside these.
+        scorings: of a sifted step; each is charged what one at the exit takes.
     """
 
     told: str
     sift: Mapping[str, Any]
     mixin: type | None = None
+    scorings: int = 1
 
 
 AXES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -86,6 +88,12 @@ METHODS: dict[str, Method] = {
         {**EARLY, "sift_token_fraction": 0.25},
     ),
     "loss_over_last_seen": Method("loss less its value when last seen", LATE, OverLastSeen),
+    "loss_quarter_over_exit_zero": Method(
+        "loss less its value at exit 0, of a quarter of the word pieces",
+        {**LATE, "sift_token_fraction": 0.25},
+        OverExitZero,
+        scorings=2,
+    ),
     "loss_gate": Method(
         "loss at exit 1 while audits every 100 steps say that it pays",
         {**LATE, **_GATE, "sift_held_out": "candidates"},

@@ -25,7 +25,7 @@ GRADIENT_BATCHES = 30
 
 
 def share_of(results: Results, regime_name: str, method: Method) -> float:
-    """What the method's scoring takes, measured before, in units of a step."""
+    """What the method's scoring of a step takes, measured before, in units of a step."""
     asked = scored_by(method.sift)
     if asked is None:
         return 0.0
@@ -35,7 +35,7 @@ def share_of(results: Results, regime_name: str, method: Method) -> float:
             f"regime={regime_name!r}: what scoring by {asked} takes is not in {results.file}; "
             "measure it first, as the command `run` does"
         )
-    return float(line["share"])
+    return method.scorings * float(line["share"])
 
 
 def measure_costs(

@@ -1,6 +1,6 @@
 """Variants of sifting that only `time_to_accuracy.py` knows, which are no fields unless they win.
 
-Each changes how rows are ranked or chosen, and costs what scoring by loss does.
+Each changes how rows are ranked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sift_trainer import register_criterion
 from sift_trainer.callback import Selection
+from sift_trainer.scorer import inference
 from sift_trainer.scoring import CRITERIA, cross_entropy
 
 
@@ -46,26 +47,43 @@ def learn_surprisals(rows: Iterable[Mapping[str, Tensor]], vocabulary: int) -> N
         register_criterion("excess_unigram", _EXCESS)
 
 
-class OverLastSeen:
-    """Scores less what they were when the same row was last scored: what is hard and stays so does
-    not come first, what was forgotten does. Rows that are new count as if nothing had changed."""
+class LessAReference:
+    """A trainer that ranks rows by their scores less what a reference expects of them."""
 
     def _select(self, batch: Any, index: int) -> Selection:
         selection = super()._select(batch, index)
         if selection.scores is None:
             return selection
+        scores = selection.scores.float()
+        excess = scores - self._reference(batch, index, scores)
+        kept = self._choose(excess, self._generator(index))
+        return Selection(kept, selection.candidates, selection.scores)
+
+    def _reference(self, batch: Any, index: int, scores: Tensor) -> Tensor:
+        """What is taken off the scores (B,) of a batch's rows."""
+        raise NotImplementedError
+
+
+class OverLastSeen(LessAReference):
+    """Scores less what they were when the same row was last scored: what is hard and stays so does
+    not come first, what was forgotten does. Rows that are new count as if nothing had changed."""
+
+    def _reference(self, batch: Any, index: int, scores: Tensor) -> Tensor:
         seen: dict[bytes, float] = self.__dict__.setdefault("_last_seen", {})
         rows = [row.numpy().tobytes() for row in batch["input_ids"].cpu()]
-        scores = selection.scores.float()
-        before = [seen.get(row) for row in rows]
-        excess = torch.tensor(
-            [
-                0.0 if last is None else score - last
-                for score, last in zip(scores.tolist(), before, strict=True)
-            ],
-            device=scores.device,
-        )
-        seen.update(zip(rows, scores.tolist(), strict=True))
-        generator = self._generator(index)
-        kept = self._choose(excess, generator)
-        return Selection(kept, selection.candidates, selection.scores)
+        now = scores.tolist()
+        before = [seen.get(row, score) for row, score in zip(rows, now, strict=True)]
+        seen.update(zip(rows, now, strict=True))
+        return torch.tensor(before, device=scores.device)
+
+
+class OverExitZero(LessAReference):
+    """Scores less those of the same head on the same labels at exit 0, which sees the word pieces
+    one by one: what no context tells does not make a row hard."""
+
+    def _reference(self, batch: Any, index: int, scores: Tensor) -> Tensor:
+        scorer = self._sifter.scorer_for(self.sift)
+        scorer.exit_layer = 0
+        with self.accelerator.autocast(), inference(self._sifter.model):
+            inputs, generator = self._prepare_inputs(batch), self._generator(index)
+            return scorer(self._sifter.forward, inputs, generator).float()
