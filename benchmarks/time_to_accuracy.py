@@ -84,7 +84,10 @@ def parser() -> argparse.ArgumentParser:
                 help="begin no run that, at the time of the longest so far, would end later",
             )
         else:
-            command.add_argument("--seconds", type=float, default=120, help="of each probe")
+            command.add_argument("--seconds", type=float, default=180, help="of each probe")
+            command.add_argument(
+                "--held_out", nargs="*", choices=HELD_OUT, default=HELD_OUT, help="default: both"
+            )
     return made
 
 
@@ -131,7 +134,7 @@ def _run(results: Results, name: str, options: argparse.Namespace) -> None:
 
 
 def _probe(results: Results, name: str, options: argparse.Namespace) -> None:
-    for held_out in HELD_OUT:
+    for held_out in options.held_out:
         if results.find("probe", regime=name, begin=BEGIN, held_out=held_out) is not None:
             continue
         regime = REGIMES[name]

@@ -35,6 +35,11 @@ class Ratio:
     value: float
     bound: str = "="
 
+    @property
+    def saves(self) -> bool:
+        """Whether the method costs less."""
+        return self.value < 1 or (self.value == 1 and self.bound == "<")
+
     def __str__(self) -> str:
         return f"{'' if self.bound == '=' else self.bound}{self.value:.2f}"
 

@@ -33,14 +33,16 @@ SEEDS = (0, 1, 2)
 TUNING_SEED, RATES = 9, (0.5, 1.0, 2.0)
 BEGIN = 0.25  # of a run without sifting: where the probe looks
 
-LOWER = {"images_in_background": (0.25,)}
+LOWER = {"images_in_background": (0.25,), "images": (0.25,)}
 """Regime -> further rates, where the lowest of these was the best."""
 
 TUNED: dict[str, tuple[float, float]] = {
     "masked_128": (2.0, 2.0),
-    "causal": (0.5, 0.5),
+    "causal": (0.5, 1.0),
     "causal_copies": (0.5, 0.5),
+    "authors": (0.5, 2.0),
     "authors_in_background": (0.5, 1.0),
+    "images": (0.5, 2.0),
     "images_in_background": (0.25, 0.5),
     "images_in_background_plain": (0.25, 0.5),
     "images_in_background_even": (0.25, 0.5),
@@ -120,31 +122,26 @@ def study(regime: str) -> list[RunSpec]:
     return runs
 
 
+_SCHEDULE = ("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2")
+_SHARE = ("keep_75", "keep_25", "soft", "mixed")
+
 AXES: dict[str, tuple[str, Sequence[str]]] = {
+    "masked_128": ("entropy_quarter_early", ("mixed",)),
+    "causal": ("loss_quarter", ("soft", "mixed", "excess", "over_exit_zero")),
+    "causal_25_passes": ("loss_quarter", ("mixed",)),
     "causal_copies": (
         "loss_quarter",
-        (
-            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
-            *("keep_75", "keep_25", "exit_2", "exit_3", "exact", "soft", "mixed", "excess"),
-            "over_exit_zero",
-        ),
+        (*_SCHEDULE, *_SHARE, "exit_2", "exit_3", "exact", "excess", "over_exit_zero"),
     ),
-    "causal": ("loss_quarter", ("soft", "mixed", "excess", "over_exit_zero")),
-    "images_in_background": (
-        "loss",
-        (
-            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
-            *("keep_75", "keep_25", "soft", "mixed"),
-        ),
-    ),
-    "images": (
-        "loss",
-        (
-            *("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "interval_2"),
-            *("keep_75", "keep_25", "soft", "mixed"),
-        ),
-    ),
+    "authors": ("loss", ("mixed",)),
     "authors_flipped": ("loss", ("start_50", "keep_75", "soft", "mixed", "over_last_seen")),
+    "authors_pretrained": ("loss", ("mixed",)),
+    "authors_pretrained_flipped": ("loss", ("mixed",)),
+    "images": ("loss", (*_SCHEDULE, *_SHARE)),
+    "images_25_passes": ("loss", ("mixed",)),
+    "images_in_background": ("loss", (*_SCHEDULE, *_SHARE)),
+    "images_in_background_plain": ("loss", ("mixed",)),
+    "images_long_tail_supervised": ("loss", ("mixed",)),
 }
 """Regime -> a way to sift, and what is changed of it, one at a time, beside the methods above."""
 

@@ -109,7 +109,7 @@ METHODS: dict[str, Method] = {
 }
 METHODS |= {
     f"{base}_{axis}": Method(f"{METHODS[base].told}; {told}", {**METHODS[base].sift, **changes})
-    for base in ("loss", "loss_quarter")
+    for base in ("loss", "loss_quarter", "entropy_quarter_early")
     for axis, (told, changes) in AXES.items()
 }
 

@@ -13,7 +13,7 @@ from study.figure import picture_of, plot
 from study.gated import gated
 from study.grids import TUNING_SEED, changed_methods
 from study.methods import METHODS
-from study.probed import probed
+from study.probed import probed, signs
 from study.regimes import REGIMES
 from study.results import runs_of
 
@@ -58,7 +58,8 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
             parts.append(f"{told}\n\n{comparison(runs_of(lines, name), regime.steps)}")
     made["regimes"] = "\n".join(parts)
     made |= {"rates": rates(lines), "costs": costs(lines)}
-    return {**made, "axes": changed(lines), "probe": probed(lines), "gate": gated(lines)}
+    made |= {"axes": changed(lines), "probe": probed(lines), "signs": signs(lines)}
+    return {**made, "gate": gated(lines)}
 
 
 TARGET = 0.8

@@ -1,6 +1,7 @@
 """What the probe said of the regimes of `time_to_accuracy.py`, beside what happened."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from statistics import mean
 
 from sift_trainer.tables import markdown
@@ -11,6 +12,7 @@ from study.regimes import REGIMES
 from study.results import runs_of
 
 _ROWS = {"candidates": "other candidates", "evaluation": "evaluation rows"}
+_PREDICTS = {"ratio": "descent per second", "ratio_at_equal_length": "at equal length"}
 _ASKED = {"sift_criterion", "sift_exit_layer", "sift_token_fraction"}
 """Fields that the probe was asked about; a run that changes others beside `LATE` is none of it."""
 
@@ -23,29 +25,16 @@ def probed(lines: Sequence[Line]) -> str:
             *("dropped rows'", "cost to equal accuracy", "sign right"),
         ]
     ]
-    for line in lines:
-        if line["kind"] != "probe":
-            continue
-        happened = _happened(lines, line["regime"])
-        depth = max((f["exit_layer"] or 0 for f in line["figures"]), default=0)
-        for each in line["figures"]:
-            last = each["exit_layer"] == depth
-            exit_layer = -1 if last else each["exit_layer"]
-            ratio = happened.get((each["criterion"], exit_layer, each["token_fraction"]))
-            if ratio is None:
-                continue
-            overlap = "-" if each["overlap"] is None else f"{each['overlap']:.2f}"
-            rows.append(
-                [
-                    *(line["regime"], line["held_out"], each["criterion"]),
-                    *(str(each["exit_layer"]), overlap),
-                    *(
-                        _interval(each[name])
-                        for name in ("ratio", "ratio_at_equal_length", "dropped_ratio")
-                    ),
-                    *(str(ratio), _sign(each["ratio_at_equal_length"], ratio)),
-                ]
-            )
+    for line, each, ratio in _predictions(lines):
+        overlap = "-" if each["overlap"] is None else f"{each['overlap']:.2f}"
+        rows.append(
+            [
+                *(line["regime"], line["held_out"], each["criterion"]),
+                *(str(each["exit_layer"]), overlap),
+                *(_interval(each[name]) for name in (*_PREDICTS, "dropped_ratio")),
+                *(str(ratio), _sign(each["ratio_at_equal_length"], ratio)),
+            ]
+        )
     said = [
         f"- **{line['regime']}**, towards {_ROWS[line['held_out']]}: {line['recommendation']}"
         for line in lines
@@ -54,6 +43,38 @@ def probed(lines: Sequence[Line]) -> str:
     return "\n".join(
         [markdown(rows), "What it recommended, at a quarter of vanilla's run:", "", *said]
     )
+
+
+def signs(lines: Sequence[Line]) -> str:
+    """How often the sign of a prediction was right, where its interval decides and by its value
+    alone."""
+    found: dict[tuple[str, str], list[tuple[str, bool]]] = defaultdict(list)
+    for line, each, ratio in _predictions(lines):
+        for name in _PREDICTS:
+            if each[name] is not None:
+                by_value = (each[name][0] > 1) == ratio.saves
+                found[line["held_out"], name].append((_sign(each[name], ratio), by_value))
+    rows = [["towards", "by", "right", "wrong", "open", "right by the value alone"]]
+    for (towards, name), own in found.items():
+        told = [sign for sign, _ in own]
+        counts = [str(told.count(sign)) for sign in ("yes", "no", "open")]
+        values = f"{sum(right for _, right in own)} of {len(own)}"
+        rows.append([_ROWS[towards], _PREDICTS[name], *counts, values])
+    return markdown(rows)
+
+
+def _predictions(lines: Sequence[Line]) -> Iterator[tuple[Line, Line, Ratio]]:
+    """Probes with the figures of what was also trained by, and the ratio that this came to."""
+    for line in lines:
+        if line["kind"] != "probe":
+            continue
+        happened = _happened(lines, line["regime"])
+        depth = max((f["exit_layer"] or 0 for f in line["figures"]), default=0)
+        for each in line["figures"]:
+            exit_layer = -1 if each["exit_layer"] == depth else each["exit_layer"]
+            ratio = happened.get((each["criterion"], exit_layer, each["token_fraction"]))
+            if ratio is not None:
+                yield line, each, ratio
 
 
 def _happened(lines: Sequence[Line], regime: str) -> dict[tuple[str, int, float], Ratio]:
@@ -82,7 +103,7 @@ def _sign(predicted: Sequence[float] | None, ratio: Ratio) -> str:
     _, low, high = predicted
     if low <= 1 <= high:
         return "open"
-    return "yes" if (low > 1) == (ratio.value < 1) else "no"
+    return "yes" if (low > 1) == ratio.saves else "no"
 
 
 def _interval(found: Sequence[float] | None) -> str:

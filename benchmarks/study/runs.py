@@ -3,10 +3,11 @@
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import ConcatDataset
 from transformers import PrinterCallback, TrainerCallback
 
 from sift_trainer import SiftCallback, SiftTrainer
@@ -21,7 +22,8 @@ from study.results import Results, RunSpec
 
 EVALUATIONS = 2  # of a run, the last one at its end
 ROUNDS = 9
-GRADIENT_BATCHES = 30
+GRADIENT_BATCHES = 120
+HELD_OUT_ROWS = 64  # of an evaluation batch that the probe looks towards
 
 
 def share_of(results: Results, regime_name: str, method: Method) -> float:
@@ -166,8 +168,14 @@ def probe_at(
     held_out: str = "candidates",
 ) -> dict[str, Any]:
     """What the probe says at a checkpoint of a run without sifting, at a share of its steps; a
-    ``sift_held_out`` says towards whose loss it looks."""
+    ``sift_held_out`` says towards whose loss it looks.
+
+    The probe draws from one pass over its data: of few rows it gets as many passes as it needs.
+    """
     step = max(1, round(begin * regime.steps))
+    drawn = 2 * 2 * regime.batch_size * GRADIENT_BATCHES
+    passes = -(-drawn // len(data.train))  # type: ignore[arg-type]
+    several = replace(data, train=ConcatDataset([data.train] * passes))
     with tempfile.TemporaryDirectory() as folder:
         common = {"seed": 0, "max_steps": regime.steps, "use_cpu": use_cpu}
         plain = {"sift_keep_ratio": 1.0, **regime.plain}
@@ -177,9 +185,8 @@ def probe_at(
         trainer = _quiet(build_trainer(regime, data, args))
         trainer.add_callback(_StopAt(step))
         trainer.train()
-        sifting = build_trainer(
-            regime, data, arguments(regime, folder, sift_held_out=held_out, **common)
-        )
+        asked = {"sift_held_out": held_out, "per_device_eval_batch_size": HELD_OUT_ROWS}
+        sifting = build_trainer(regime, several, arguments(regime, folder, **asked, **common))
         found = probe(
             sifting,
             checkpoint=Path(folder) / f"checkpoint-{step}",

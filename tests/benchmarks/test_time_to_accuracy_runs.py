@@ -122,6 +122,7 @@ def test_probe_and_report(study, tmp_path, capsys):
     probes = [line for line in Results(file).lines if line["kind"] == "probe"]
     assert [line["held_out"] for line in probes] == ["candidates", "evaluation"]
     assert probes[0]["step"] == 5
+    assert all(line["gradient_batches"] > len(made_up().train) / 8 for line in probes)  # passes
     capsys.readouterr()
     command("report")
     printed = capsys.readouterr().out
