@@ -33,8 +33,11 @@ SEEDS = (0, 1, 2)
 TUNING_SEED, RATES = 9, (0.5, 1.0, 2.0)
 BEGIN = 0.25  # of a run without sifting: where the probe looks
 
-LOWER = {"images_in_background": (0.25,), "images": (0.25,)}
-"""Regime -> further rates, where the lowest of these was the best."""
+FURTHER: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("images_in_background", "images"), (0.25,)),
+    "authors_pretrained": (4.0,),
+}
+"""Regime -> rates beyond these, where the lowest or the highest was the best."""
 
 TUNED: dict[str, tuple[float, float]] = {
     "masked_128": (2.0, 2.0),
@@ -42,7 +45,9 @@ TUNED: dict[str, tuple[float, float]] = {
     "causal_copies": (0.5, 0.5),
     "authors": (0.5, 2.0),
     "authors_in_background": (0.5, 1.0),
-    "images": (0.5, 2.0),
+    "authors_pretrained": (1.0, 2.0),
+    "authors_pretrained_flipped": (1.0, 2.0),
+    "images": (0.5, 0.25),
     "images_in_background": (0.25, 0.5),
     "images_in_background_plain": (0.25, 0.5),
     "images_in_background_even": (0.25, 0.5),
@@ -102,7 +107,7 @@ def rate_of(regime: str, method: str) -> float:
 def tuning(regime: str) -> list[RunSpec]:
     """Learning rates of vanilla and of the usual way to sift."""
     methods = ("vanilla", USUAL.get(regime, "loss"))
-    rates = (*LOWER.get(regime, ()), *RATES)
+    rates = (*RATES, *FURTHER.get(regime, ()))
     return [
         RunSpec(regime, method, TUNING_SEED, rate=rate) for method, rate in product(methods, rates)
     ]
