@@ -41,7 +41,7 @@ FURTHER: dict[str, tuple[float, ...]] = {
 
 TUNED: dict[str, tuple[float, float]] = {
     "masked_128": (2.0, 2.0),
-    "causal": (0.5, 1.0),
+    "causal": (0.5, 0.5),
     "causal_copies": (0.5, 0.5),
     "authors": (0.5, 2.0),
     "authors_in_background": (0.5, 1.0),
