@@ -7,6 +7,7 @@ from statistics import mean
 
 from sift_trainer.tables import markdown
 from study.axes import changed
+from study.capacity import capacity
 from study.cells import pays, ratio_cell, spread
 from study.compared import Line, compared_runs, frontier_of
 from study.figure import picture_of, plot
@@ -59,7 +60,7 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
     made["regimes"] = "\n".join(parts)
     made |= {"rates": rates(lines), "costs": costs(lines)}
     made |= {"axes": changed(lines), "probe": probed(lines), "signs": signs(lines)}
-    return {**made, "gate": gated(lines)}
+    return {**made, "gate": gated(lines), "capacity": capacity(lines)}
 
 
 TARGET = 0.8
