@@ -144,9 +144,12 @@ class Collector:
         skip = num_skipped(len(scores), kept, self.trainer.sift.sift_skip_top)
         found.scores.append(scores)
         found.kept.append(select_top_k(scores, kept, skip))
+        draw = torch.Generator().manual_seed(self.batches)
+        found.trained.append(self.trainer._choose(scores, draw))
 
     def _descend(self, rows: Mapping[str, Any], held_out: Mapping[str, Any]) -> None:
-        """Inner products of a held-out gradient with those of kept and of random rows."""
+        """Inner products of a held-out gradient with those of the rows that training would choose
+        and of random ones."""
         target = self.gradients.of(held_out)
         draw = torch.Generator().manual_seed(self.batches)
         at_random = torch.randperm(num_rows(rows), generator=draw)[: self._kept(rows)]
@@ -154,7 +157,7 @@ class Collector:
         by_rows: dict[tuple[int, ...], list[Collected]] = {}
         by_rows[tuple(at_random.sort().values.tolist())] = [self._random]
         for found in self._found.values():
-            by_rows.setdefault(tuple(found.kept[-1].tolist()), []).append(found)
+            by_rows.setdefault(tuple(found.trained[-1].tolist()), []).append(found)
         for kept, choosing in by_rows.items():
             gradient = self.gradients.of(rows, torch.tensor(kept))
             measured = [(inner(target, gradient), length(gradient))]

@@ -44,8 +44,9 @@ def probe(
 
     No update is made: the model's weights, modes, gradients and buffers and the global random
     states are afterwards as they were. Candidates come from the trainer's own dataloader, one batch
-    at a time. Kept are those with the largest scores, without a ``sift_skip_top`` of them, whatever
-    ``sift_selector`` is. Nothing is compiled.
+    at a time. Overlaps are of the largest scores, without a ``sift_skip_top`` of them; descents are
+    of the rows that training would choose, by ``sift_selector`` and ``sift_random_share`` too.
+    Nothing is compiled.
 
     Args:
         trainer: made, with ``sift_keep_ratio`` below 1; in one process.

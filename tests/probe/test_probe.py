@@ -19,6 +19,7 @@ from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageCl
 from sift_trainer.probe import ProbeResult, probe, probing
 from sift_trainer.probe.figures import of_dropped
 from sift_trainer.probe.measurements import Estimate
+from sift_trainer.selection import add_random, select_percentile, select_top_k
 from sift_trainer.theory import argmax_agreement
 from tests.training import Rows, Stream, arguments, bert
 
@@ -132,10 +133,29 @@ def test_what_has_no_meaning_is_said(result: ProbeResult) -> None:
     assert any(note.startswith("sigma: ") for note in result.notes)
 
 
-def test_figures_are_those_of_a_loop_over_the_trainers_batches(tmp_path: Path) -> None:
-    """Scores, kept rows and gradients with nothing but the model, autograd and its loss."""
+def with_two_at_random(scores: Tensor, draw: torch.Generator) -> Tensor:
+    return add_random(scores, select_top_k(scores, 2), 4, draw)
+
+
+def by_percentile(scores: Tensor, draw: torch.Generator) -> Tensor:
+    return select_percentile(scores, 4, 1.0, draw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({}, lambda scores, draw: scores.topk(4).indices),
+        ({"sift_random_share": 0.5}, with_two_at_random),
+        ({"sift_selector": "percentile"}, by_percentile),
+    ],
+)
+def test_figures_are_those_of_a_loop_over_the_trainers_batches(
+    changes: dict[str, Any], trained: Any, tmp_path: Path
+) -> None:
+    """Scores, kept rows and gradients with nothing but the model, autograd and its loss; overlaps
+    are of the largest scores, descents of what training would choose."""
     model = rough(bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    trainer = trainer_of(tmp_path, model)
+    trainer = trainer_of(tmp_path, model, **changes)
     found = probe(trainer, exits=[1], criteria=["loss"], fractions=[1.0], **{**FAST, "batches": 2})
     (figures,) = found.figures
     torch.manual_seed(trainer.args.seed)
@@ -165,7 +185,8 @@ def test_figures_are_those_of_a_loop_over_the_trainers_batches(tmp_path: Path) -
             ]
         model.train()
         target = gradient(held_out)
-        kept_descents.append(float(gradient(batch, kept) @ target))
+        chosen = trained(early, torch.Generator().manual_seed(number))
+        kept_descents.append(float(gradient(batch, chosen) @ target))
         draw = torch.Generator().manual_seed(number)
         at_random = torch.randperm(8, generator=draw)[:4]
         random_descents.append(float(gradient(batch, at_random) @ target))
