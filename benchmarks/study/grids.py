@@ -94,7 +94,7 @@ COMPARED: dict[str, Sequence[str]] = {
     "images_in_background_long": ("loss_gate", *GATED),
     "images_in_background_plain": ("loss",),
     "images_in_background_even": (),
-    "images_long_tail_supervised": WIDE,
+    "images_long_tail_supervised": (*WIDE, "loss_mixed"),
 }
 """Regime -> methods beside vanilla, at the whole budget."""
 
@@ -146,7 +146,6 @@ AXES: dict[str, tuple[str, Sequence[str]]] = {
     "images_25_passes": ("loss", ("mixed",)),
     "images_in_background": ("loss", (*_SCHEDULE, *_SHARE)),
     "images_in_background_plain": ("loss", ("mixed",)),
-    "images_long_tail_supervised": ("loss", ("mixed",)),
 }
 """Regime -> a way to sift, and what is changed of it, one at a time, beside the methods above."""
 
