@@ -144,8 +144,6 @@ class Collector:
         skip = num_skipped(len(scores), kept, self.trainer.sift.sift_skip_top)
         found.scores.append(scores)
         found.kept.append(select_top_k(scores, kept, skip))
-        draw = torch.Generator().manual_seed(self.batches)
-        found.trained.append(self.trainer._choose(scores, draw))
 
     def _descend(self, rows: Mapping[str, Any], held_out: Mapping[str, Any]) -> None:
         """Inner products of a held-out gradient with those of the rows that training would choose
@@ -157,7 +155,9 @@ class Collector:
         by_rows: dict[tuple[int, ...], list[Collected]] = {}
         by_rows[tuple(at_random.sort().values.tolist())] = [self._random]
         for found in self._found.values():
-            by_rows.setdefault(tuple(found.trained[-1].tolist()), []).append(found)
+            # A draw of its own: of the same numbers, rows at random would be those of the control.
+            chosen = self.trainer._choose(found.scores[-1], self.trainer._generator(self.batches))
+            by_rows.setdefault(tuple(chosen.tolist()), []).append(found)
         for kept, choosing in by_rows.items():
             gradient = self.gradients.of(rows, torch.tensor(kept))
             measured = [(inner(target, gradient), length(gradient))]

@@ -45,14 +45,12 @@ class Collected:
     Attributes:
         scores: (B,) of each batch.
         kept: row numbers (k,) of the largest scores of each batch.
-        trained: row numbers (k,) that training would choose by these scores.
         plain: updates along the gradient.
         adam: updates along AdamW's preconditioned gradient; empty without second moments.
     """
 
     scores: list[Tensor] = field(default_factory=list)
     kept: list[Tensor] = field(default_factory=list)
-    trained: list[Tensor] = field(default_factory=list)
     plain: Updates = field(default_factory=Updates)
     adam: Updates = field(default_factory=Updates)
 

@@ -12,7 +12,8 @@ from sift_trainer import SiftCallback, SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.adam import AdamScales
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.probe.checkpoint import adam_scales
-from tests.probe.test_probe import Images, rough
+from tests.probe.probed import rough
+from tests.probe.test_probe import Images
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -10,7 +10,7 @@ from torch import Tensor
 from sift_trainer import SiftTrainer
 from sift_trainer.audit.held_out import BATCHES, evaluation_batches
 from tests.audit.test_audited_runs import NO_DROPOUT, audited, same_weights
-from tests.probe.test_probe import rough
+from tests.probe.probed import rough
 from tests.training import RecordingTrainer, Rows, Stream, arguments, bert, row_numbers
 
 TOWARDS: dict[str, Any] = {"sift_held_out": "evaluation", "sift_audit_steps": 2}

@@ -1,44 +1,26 @@
 """Whole probes of tiny models, held to closed forms and to loops written by hand."""
 
 import copy
-import itertools
 import random
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
-from sift_trainer.probe import ProbeResult, probe, probing
+from sift_trainer.probe import ProbeResult, probe
 from sift_trainer.probe.figures import of_dropped
 from sift_trainer.probe.measurements import Estimate
 from sift_trainer.selection import add_random, select_percentile, select_top_k
 from sift_trainer.theory import argmax_agreement
-from tests.training import Rows, Stream, arguments, bert
-
-FAST: dict[str, Any] = {"rounds": 1, "norm_batches": 1, "gradient_batches": 2, "batches": 6}
-
-
-def rough(model: nn.Module) -> nn.Module:
-    """With weights large enough that exits differ."""
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=draw)
-    return model
-
-
-def trainer_of(folder: Path, model: Any = None, data: Any = None, **changes: Any) -> SiftTrainer:
-    model = rough(bert()) if model is None else model
-    rows = Rows(400) if data is None else data
-    return SiftTrainer(model, arguments(folder, **changes), train_dataset=rows)
+from tests.probe.probed import FAST, rough, trainer_of
+from tests.training import Rows, arguments, bert
 
 
 def by_name(result: ProbeResult) -> dict[str, Any]:
@@ -185,7 +167,7 @@ def test_figures_are_those_of_a_loop_over_the_trainers_batches(
             ]
         model.train()
         target = gradient(held_out)
-        chosen = trained(early, torch.Generator().manual_seed(number))
+        chosen = trained(early, trainer._generator(number))
         kept_descents.append(float(gradient(batch, chosen) @ target))
         draw = torch.Generator().manual_seed(number)
         at_random = torch.randperm(8, generator=draw)[:4]
@@ -284,58 +266,6 @@ def test_a_probe_is_repeated_by_its_seed(tmp_path: Path) -> None:
     for before, after in zip(one, other, strict=True):
         assert before.overlap == after.overlap
         assert before.gradient_norms == after.gradient_norms
-
-
-def test_it_ends_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"max_seconds=1e-06 was up after 1 batch.*use \d+"):
-        probe(trainer_of(tmp_path), exits=[1], max_seconds=1e-6, **FAST)
-    seconds = itertools.count()  # a second passes whenever the clock is looked at
-    monkeypatch.setattr(probing, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    result = probe(trainer_of(tmp_path), exits=[1], max_seconds=4.0, **{**FAST, "batches": 50})
-    assert (result.batches, result.ended_by) == (4, "max_seconds=4")
-
-
-def test_it_ends_with_the_data_and_leaves_a_short_batch_out(tmp_path: Path) -> None:
-    result = probe(trainer_of(tmp_path, data=Rows(44)), exits=[1], **{**FAST, "batches": 50})
-    assert (result.batches, result.ended_by) == (3, "the end of the data")  # 2 of 5 held out
-    with pytest.raises(ValueError, match="1 batches of candidates"):
-        probe(trainer_of(tmp_path, data=Rows(12)), exits=[1], **FAST)
-
-
-def test_a_stream_is_probed(tmp_path: Path) -> None:
-    result = probe(trainer_of(tmp_path, data=Stream(100)), exits=[1], **{**FAST, "batches": 3})
-    assert result.batches == 3
-
-
-def test_a_loader_of_ones_own_is_read(tmp_path: Path) -> None:
-    class Own(SiftTrainer):
-        def get_train_dataloader(self) -> Any:
-            return DataLoader(self.train_dataset, 8, collate_fn=self.data_collator)
-
-    trainer = Own(bert(), arguments(tmp_path), train_dataset=Rows(100))
-    assert probe(trainer, exits=[1], **{**FAST, "batches": 2}).batches == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"exits": [4]}, "exit layer 4 is not in BertForMaskedLM.*1..3"),
-        ({"criteria": ["perplexity"]}, "sift_criterion='perplexity'"),
-        ({"fractions": [0.0]}, "sift_token_fraction=0.0"),
-        ({"batches": 1}, "batches=1 must be"),
-        ({"max_seconds": 0}, "max_seconds=0 must be"),
-    ],
-)
-def test_what_cannot_be_probed_is_refused(
-    arguments: dict[str, Any], named: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=named):
-        probe(trainer_of(tmp_path), **{**FAST, **arguments})
-
-
-def test_a_trainer_that_keeps_all_has_nothing_to_choose(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"sift_keep_ratio=1 .*0\.5"):
-        probe(trainer_of(tmp_path, sift_keep_ratio=1.0))
 
 
 def test_without_labels_entropy_has_nothing_beside_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.audit.held_out import evaluation_batches
 from sift_trainer.probe import probe
-from tests.probe.test_probe import FAST, rough
+from tests.probe.probed import FAST, rough
 from tests.training import Rows, arguments, bert
 
 
