@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--seconds", type=float, default=180, help="of each probe")
             command.add_argument(
-                "--held_out", nargs="*", choices=HELD_OUT, default=HELD_OUT, help="default: both"
+                "--held_out", nargs="+", choices=HELD_OUT, default=HELD_OUT, help="default: both"
             )
     return made
 

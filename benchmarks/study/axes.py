@@ -5,7 +5,7 @@ from statistics import mean
 
 from sift_trainer.tables import markdown
 from study.cells import ratio_cell, spread
-from study.compared import Line, compared_runs, frontier_of
+from study.compared import Line, beside, compared_runs, frontier_of
 from study.grids import AXES, changed_methods
 from study.methods import METHODS
 from study.regimes import REGIMES
@@ -19,19 +19,19 @@ def changed(lines: Sequence[Line]) -> str:
     for name, (base, _) in AXES.items():
         runs = runs_of(lines, name)
         frontier, found = frontier_of(runs, REGIMES[name].steps), compared_runs(runs)
-        usual = {line["seed"]: line["accuracy"] for line in found.get(base, {}).get(1.0, [])}
+        usual = found.get(base, {}).get(1.0, [])
+        seeds = {line["seed"] for line in usual}
         rows = [["changed", "seeds", "steps", "accuracy", "beside it", "cost to equal accuracy"]]
         for method in (base, *changed_methods(name)):
-            own = [line for line in found.get(method, {}).get(1.0, []) if line["seed"] in usual]
+            own = [line for line in found.get(method, {}).get(1.0, []) if line["seed"] in seeds]
             if not own or frontier is None:
                 continue
             accuracies = [line["accuracy"] for line in own]
-            beside = mean(line["accuracy"] - usual[line["seed"]] for line in own)
             rows.append(
                 [
                     *(METHODS[method].told.split("; ")[-1], str(len(own))),
                     *(str(own[0]["settings"]["steps"]), spread(accuracies, 4)),
-                    "" if method == base else f"{beside:+.4f}",
+                    "" if method == base else f"{mean(beside(own, usual)):+.4f}",
                     ratio_cell(frontier, REGIMES[name].steps, accuracies),
                 ]
             )

@@ -1,12 +1,12 @@
 """Sifting beside vanilla, from data that a model cannot fit to data that it learns by heart, for
 `time_to_accuracy.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean
 
 from sift_trainer.tables import markdown
 from study.cells import spread
-from study.compared import Line, compared_runs
+from study.compared import Line, beside, compared_runs
 from study.regimes import REGIMES
 from study.results import runs_of
 
@@ -49,6 +49,5 @@ def capacity(lines: Sequence[Line]) -> str:
 
 def _beside(own: Sequence[Line], vanilla: Sequence[Line]) -> str:
     """Mean difference over the seeds of both, and how many these are."""
-    known: Mapping[int, float] = {line["seed"]: line["accuracy"] for line in vanilla}
-    beside = [line["accuracy"] - known[line["seed"]] for line in own if line["seed"] in known]
-    return f"{mean(beside):+.3f} ({len(beside)})" if beside else "-"
+    found = beside(own, vanilla)
+    return f"{mean(found):+.3f} ({len(found)})" if found else "-"

@@ -1,7 +1,7 @@
 """Which runs of `time_to_accuracy.py` are compared."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from study.charge import Frontier
@@ -25,3 +25,9 @@ def frontier_of(runs: Iterable[Line], steps: int) -> Frontier | None:
     if len(budgets) < 2:
         return None
     return Frontier({b * steps: [line["accuracy"] for line in own] for b, own in budgets.items()})
+
+
+def beside(own: Sequence[Line], other: Sequence[Line]) -> list[float]:
+    """Differences in accuracy to runs with the same seeds."""
+    known = {line["seed"]: line["accuracy"] for line in other}
+    return [line["accuracy"] - known[line["seed"]] for line in own if line["seed"] in known]

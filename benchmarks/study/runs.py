@@ -115,8 +115,8 @@ def train(
             "sift": dict(sift),
             "steps": steps,
             "learning_rate": args.learning_rate,
-            "rows": len(data.train),  # type: ignore[arg-type]
-            "validation_rows": len(data.validation),  # type: ignore[arg-type]
+            "rows": len(data.train),
+            "validation_rows": len(data.validation),
             "parameters": sum(each.numel() for each in trainer.model.parameters()),
         },
         share=share,
@@ -174,7 +174,7 @@ def probe_at(
     """
     step = max(1, round(begin * regime.steps))
     drawn = 2 * 2 * regime.batch_size * GRADIENT_BATCHES
-    passes = -(-drawn // len(data.train))  # type: ignore[arg-type]
+    passes = -(-drawn // len(data.train))
     several = replace(data, train=ConcatDataset([data.train] * passes))
     with tempfile.TemporaryDirectory() as folder:
         common = {"seed": 0, "max_steps": regime.steps, "use_cpu": use_cpu}

@@ -138,7 +138,7 @@ def passages(
 
 def _of_full_length(text: Corpus, pairs: Dataset[Any], wanted: int) -> Tensor:
     found: list[list[int]] = []
-    for number in range(len(pairs)):  # type: ignore[arg-type]
+    for number in range(len(pairs)):
         row = pairs[number]
         if row["next_sentence_label"] == 0 and len(row["input_ids"]) == LENGTH:
             found.append(row["input_ids"])
