@@ -20,6 +20,12 @@ def test_the_tables_are_those_of_the_runs(name):
     assert in_place(PAGE, name, tables(LINES)[name]) == PAGE
 
 
+def test_the_page_counts_the_runs():
+    tuning = [line["seed"] == TUNING_SEED for line in LINES if line["kind"] == "run"]
+    compared = len(tuning) - sum(tuning)
+    assert f"All runs of the compared seeds ({compared}) and of tuning ({sum(tuning)})" in PAGE
+
+
 def test_no_line_is_broken():
     written = FILE.read_text(encoding="utf-8").splitlines()
     assert [json.loads(text) for text in written] == LINES
