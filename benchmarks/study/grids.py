@@ -40,7 +40,6 @@ FURTHER: dict[str, tuple[float, ...]] = {
 """Regime -> rates beyond these, where the lowest or the highest was the best."""
 
 TUNED: dict[str, tuple[float, float]] = {
-    "masked_128": (2.0, 2.0),
     "causal": (0.5, 0.5),
     "causal_copies": (0.5, 0.5),
     "authors": (0.5, 2.0),
@@ -48,6 +47,7 @@ TUNED: dict[str, tuple[float, float]] = {
     "authors_pretrained": (1.0, 2.0),
     "authors_pretrained_flipped": (1.0, 2.0),
     "images": (0.5, 0.25),
+    "images_supervised": (0.5, 0.25),
     "images_in_background": (0.25, 0.5),
     "images_in_background_plain": (0.25, 0.5),
     "images_in_background_even": (0.25, 0.5),
@@ -60,7 +60,8 @@ TUNED: dict[str, tuple[float, float]] = {
 """Regime -> factors of its learning rate, of vanilla and of sifting, where they are not 1.
 
 Not the best of the tuning are those of `causal`, where sifting is .0009 better at 1 and a compared
-seed falls to .0998, and the 2 of `masked_128`, which one of two seeds does not survive.
+seed falls to .0998 at 1. `masked_128` had no tuning: 1 is the highest of 1, 1.4 and 2 at which
+every seed leaves the plateau of word frequencies.
 """
 
 USUAL: dict[str, str] = {"causal": "loss_quarter", "causal_copies": "loss_quarter"}
@@ -70,9 +71,8 @@ WIDE = ("loss", "random", "entropy", "exact", "loss_keep_25", "loss_early")
 GATED = ("loss", "loss_gate_evaluation")
 
 COMPARED: dict[str, Sequence[str]] = {
-    "masked": ("loss", "entropy", "entropy_early"),
-    "masked_128": ("entropy_quarter_early",),
-    "masked_25_passes": ("loss", "entropy", "loss_half"),
+    "masked": (),
+    "masked_128": ("entropy_quarter_early", "entropy_quarter_early_mixed"),
     **dict.fromkeys(FOR_GPU, ("loss", "entropy", "loss_half")),
     "causal": ("loss_quarter",),
     "causal_5_passes": ("loss_quarter",),
@@ -92,8 +92,6 @@ COMPARED: dict[str, Sequence[str]] = {
     "images_long": GATED,
     **dict.fromkeys(("images_few_passes", *_WIDTHS), ("loss", "exact")),
     "images_supervised": ("loss", "exact"),
-    "images_copies": ("loss", "exact"),
-    "images_copies_supervised": ("loss", "random", "entropy", "exact", "loss_half"),
     "images_in_background": ("loss", "random", "exact"),
     "images_in_background_long": ("loss_gate", *GATED),
     "images_in_background_plain": ("loss",),
@@ -135,7 +133,6 @@ _SCHEDULE = ("start_2", "start_50", "start_75", "cooldown_0", "cooldown_25", "in
 _SHARE = ("keep_75", "keep_25", "soft", "mixed")
 
 AXES: dict[str, tuple[str, Sequence[str]]] = {
-    "masked_128": ("entropy_quarter_early", ("mixed",)),
     "causal": ("loss_quarter", ("soft", "mixed", "excess", "over_exit_zero")),
     "causal_25_passes": ("loss_quarter", ("mixed",)),
     "causal_copies": (

@@ -97,7 +97,6 @@ _BERT = replace(
     batch_size=256,
     args={"bf16": True, "dataloader_num_workers": 8},
 )
-_COPIES = {"rows": 200, "copies": 0.75}
 _CAUSAL_COPIES = _changed(
     _CAUSAL, "the same, three quarters of the rows copies of 100", rows=4000, copies=0.75
 )
@@ -130,7 +129,6 @@ REGIMES: dict[str, Regime] = {
         steps=1000,
         learning_rate=1.5e-3,
     ),
-    "masked_25_passes": _changed(_TEXT, "masked word pieces, 25 passes", rows=384),
     "bert_mini_25_passes": _BERT,
     "bert_small_25_passes": replace(
         _BERT,
@@ -166,12 +164,6 @@ REGIMES: dict[str, Regime] = {
     "images_25_passes_wide": _of_width(_PASSES_25, "the same, twice as wide", 2),
     "images_supervised": _changed(
         _IMAGES, "the same, the early classifier with a loss of its own", supervised=0.5
-    ),
-    "images_copies": _changed(
-        _IMAGES, "10 classes of 200 images, three quarters of the rows copies of 10", **_COPIES
-    ),
-    "images_copies_supervised": _changed(
-        _IMAGES, "the same, the early classifier with a loss of its own", **_COPIES, supervised=0.5
     ),
     "images_in_background": _IMAGES_BACKGROUND,
     "images_in_background_long": _longer(_IMAGES_BACKGROUND, "images_in_background"),
