@@ -14,6 +14,7 @@ from study.figure import picture_of, plot
 from study.gated import gated
 from study.grids import TUNING_SEED, changed_methods
 from study.methods import METHODS
+from study.overview import PICTURE, plot_overview
 from study.probed import probed, signs
 from study.regimes import REGIMES
 from study.results import runs_of
@@ -34,6 +35,8 @@ def write_page(lines: Sequence[Line], page: Path) -> str:
     for name, regime in REGIMES.items():
         if f"({picture_of(name)})" in text:
             plot(name, runs_of(lines, name), regime.steps, page.parent)
+    if f"({PICTURE})" in text:
+        plot_overview(lines, page.parent)
     page.write_text(text, encoding="utf-8")
     return text
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from study.grids import GRIDS, TUNING_SEED, rate_of
+from study.overview import gains
 from study.page import BEGIN, END, in_place, tables
 from study.regimes import REGIMES
 from study.results import Results, read_lines
@@ -119,3 +120,21 @@ def test_capacity_is_held_to_vanilla_with_the_same_seeds():
     (row,) = cells(tables(lines)["capacity"])
     assert row[:4] == ["images", "12.8", "0.67M", "0.500 (0.500 to 0.500)"]
     assert row[4:] == ["0.4200 (0.4000 to 0.4400)", "-0.030 (2)", "-0.140 (1)", "-"]
+
+
+def test_gains_are_percent_of_the_mean_of_vanilla():
+    """.30 and .50 have the mean .40: 25% below and above. A gate and a changed start are not shown,
+    nor a regime in which only vanilla was trained."""
+    name = "images_in_background"
+    lines = [run("vanilla", seed, 1.0, each) for seed, each in enumerate((0.3, 0.5))]
+    assert gains(lines) == {}
+    lines += [
+        *(run(each, 0, 1.0, 0.6) for each in ("loss", "exact", "random", "loss_mixed")),
+        *(run(each, 0, 1.0, 0.9) for each in ("loss_start_50", "loss_gate_evaluation")),
+        run("loss", 1, 0.5, 0.9),
+    ]
+    (own,) = gains(lines).values()
+    assert list(gains(lines)) == [name]
+    assert own.pop("vanilla") == pytest.approx([-25, 25])
+    assert len(own) == 4
+    assert all(values == pytest.approx([50]) for values in own.values())
