@@ -15,7 +15,10 @@ FOR_GPU = ("bert_mini_25_passes", "bert_small_25_passes")
 
 _LONG = tuple(
     f"{name}_long"
-    for name in ("images_in_background", "images", "authors", "authors_flipped", "causal_copies")
+    for name in (
+        *("images_in_background", "images", "causal_copies"),
+        *("authors", "authors_flipped", "authors_pretrained"),
+    )
 )
 _WIDTHS = ("images_25_passes_narrow", "images_25_passes", "images_25_passes_wide")
 _PASSES = ("causal_5_passes", "causal_25_passes", "images_few_passes", *_WIDTHS)
@@ -45,6 +48,7 @@ TUNED: dict[str, tuple[float, float]] = {
     "authors": (0.5, 2.0),
     "authors_in_background": (0.5, 1.0),
     "authors_pretrained": (1.0, 2.0),
+    "authors_pretrained_long": (1.0, 2.0),
     "authors_pretrained_flipped": (1.0, 2.0),
     "images": (0.5, 0.25),
     "images_supervised": (0.5, 0.25),
@@ -84,6 +88,7 @@ COMPARED: dict[str, Sequence[str]] = {
     "authors_flipped": ("loss", "entropy", "loss_skip"),
     "authors_flipped_long": GATED,
     "authors_pretrained": ("loss", "random", "exact"),
+    "authors_pretrained_long": GATED,
     "authors_pretrained_flipped": ("loss", "entropy", "loss_skip"),
     "authors_long_tail_few": ("loss", "random", "loss_mixed"),
     "authors_in_background": ("loss", "random", "entropy", "loss_keep_25", "loss_mixed"),

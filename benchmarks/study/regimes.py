@@ -146,6 +146,7 @@ REGIMES: dict[str, Regime] = {
     "authors_flipped": _FLIPPED,
     "authors_flipped_long": _longer(_FLIPPED, "authors_flipped"),
     "authors_pretrained": _PRETRAINED,
+    "authors_pretrained_long": _longer(_PRETRAINED, "authors_pretrained"),
     "authors_pretrained_flipped": _changed(
         _PRETRAINED, "the same, a fifth of the labels wrong", flips=0.2
     ),

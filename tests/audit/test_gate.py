@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Trainer, TrainingArguments
 
 from sift_trainer.audit import Auditor
 from sift_trainer.gate import LEAST, WINDOW, DescentGate
 from tests.audit.test_audited_runs import same_weights, train
-from tests.training import RecordingTrainer, Rows, arguments, bert
+from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 
 GAIN = {"kept": 3.0, "random": 2.0, "dropped": 1.0}
 
@@ -153,6 +154,23 @@ def test_a_resumed_run_decides_as_the_whole_one(
     assert all(scores is not None for scores in whole.scores[LEAST:])
     assert resumed.kept == whole.kept[5:]
     assert same_weights(whole, resumed)
+
+
+def test_a_shut_gate_is_a_run_without_sifting(tmp_path: Path) -> None:
+    """Audited at every step, and before there are audits enough to open it: to the bit what the
+    stock Trainer makes of the first four rows of every eight."""
+    changes: dict[str, Any] = {"sift_gate": "descent", "sift_audit_steps": 1}
+    changes |= {"max_steps": LEAST - 1, "sift_masked_only_head": False}
+    gated = train(tmp_path / "gated", bert(), **changes)
+    assert isinstance(gated, RecordingTrainer)
+    assert len(gated.sift_callback.gate.audits) == LEAST - 1
+    rows = Rows(400)
+    kept = [rows[number] for eight in gated.candidates for number in eight[:4]]
+    settings = quick(tmp_path / "plain", max_steps=LEAST - 1, train_sampling_strategy="sequential")
+    plain = Trainer(bert(), TrainingArguments(**settings), train_dataset=kept)
+    plain.train()
+    assert same_weights(gated, plain)
+    assert not same_weights(gated, Trainer(bert(), TrainingArguments(**settings)))
 
 
 def test_measured_audits_feed_it(tmp_path: Path) -> None:
