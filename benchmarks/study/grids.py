@@ -48,7 +48,6 @@ TUNED: dict[str, tuple[float, float]] = {
     "authors": (0.5, 2.0),
     "authors_in_background": (0.5, 1.0),
     "authors_pretrained": (1.0, 2.0),
-    "authors_pretrained_long": (1.0, 2.0),
     "authors_pretrained_flipped": (1.0, 2.0),
     "images": (0.5, 0.25),
     "images_supervised": (0.5, 0.25),
