@@ -15,19 +15,28 @@ def picture_of(name: str) -> str:
     return f"time_to_accuracy_{name}.png"
 
 
+def blank(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes, with a grid behind what will be drawn."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
 def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | None:
     """Accuracy over cost, a point for every run's end; vanilla's means are joined. Of the axes only
     rows at random are shown."""
     frontier = frontier_of(runs, steps)
     if frontier is None:
         return None
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = blank(7.5, 4.4)
     axes.plot(
         [cost / steps for cost in frontier.costs],
         [100 * value for value in frontier.means],
@@ -52,10 +61,6 @@ def plot(name: str, runs: Sequence[Line], steps: int, folder: Path) -> Path | No
             alpha=0.8,
             label=method,
         )
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     axes.set_xlabel("cost, scoring included (1: the budget in steps without sifting)")
     axes.set_ylabel("validation accuracy at the end (%)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

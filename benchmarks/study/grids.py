@@ -22,10 +22,10 @@ _LONG = tuple(
 )
 _WIDTHS = ("images_25_passes_narrow", "images_25_passes", "images_25_passes_wide")
 _PASSES = ("causal_5_passes", "causal_25_passes", "images_few_passes", *_WIDTHS)
-_TEXT = ("causal", "causal_copies", "masked")
 
 DEAR: dict[str, tuple[float, ...]] = {
-    **dict.fromkeys((*_TEXT, "images_in_background_plain", "images_supervised"), (1.0, 1.5)),
+    **dict.fromkeys(("causal", "causal_copies"), (1.0, 1.5)),
+    **dict.fromkeys(("images_in_background_plain", "images_supervised"), (1.0, 1.5)),
     "masked_128": (1.0, 1.25),
     **dict.fromkeys((*_LONG, *_PASSES, *FOR_GPU), (0.75, 1.0)),
     **dict.fromkeys(("images_in_background_long", "causal_copies_long"), (0.75, 1.0, 1.5)),

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sift_trainer.data.images import ImageArguments, load_images
 from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
-from study.data import SEEN, StudyData, long_tail, repeated, spaced, with_copies
+from study.data import SEEN, StudyData, long_tail, repeated, spaced
 
 
 def images(
@@ -19,13 +19,10 @@ def images(
     rows: int,
     validation_rows: int,
     classes: Sequence[int],
-    label: str = "fine_label",
     tail: float = 1.0,
     background: Sequence[int] = (),
     background_rows: int = 0,
     even: bool = False,
-    copies: float = 0.0,
-    distinct: int = 10,
     augmented: bool = True,
 ) -> StudyData:
     """Some classes of CIFAR-100 at 16 x 16 pixels, the means of four each.
@@ -34,32 +31,30 @@ def images(
         rows: images of a class to train on.
         validation_rows: of each class, from the test images.
         classes: their numbers.
-        label: ``fine_label``, or ``coarse_label`` for the 20 groups of classes.
         tail: as in `passages`.
         background: numbers of classes that together are one more.
         background_rows: its images to train on, again and again if there are fewer.
         even: repeat the rows of rarer classes until all have as many.
-        copies: share of the rows to train on that are copies of ``distinct`` of each class.
         augmented: whether images are cropped and flipped anew each time.
     """
     arguments = ImageArguments(
-        files=str(data / "cifar-100"), label_column=label, image_cache_dir=str(cache / "images")
+        files=str(data / "cifar-100"),
+        label_column="fine_label",
+        image_cache_dir=str(cache / "images"),
     )
     usual = arguments.defaults
-    file = cache / f"images_16_{label}.pt"
+    file = cache / "images_16_fine_label.pt"
     if not file.is_file():
         whole = load_images(arguments, progress=False)
         torch.save([_halved(part) for part in (whole.train, whole.test.dataset)], file)
     train, test = (PixelDataset(*part) for part in torch.load(file))
-    counts = [count + distinct * (copies > 0) for count in long_tail(len(classes), rows, tail)]
+    counts = long_tail(len(classes), rows, tail)
     groups = [[each] for each in classes]
     if background:
         groups.append(list(background))
         counts.append(background_rows)
     train = _some(train, groups, counts)
     own = [np.flatnonzero(train.labels.numpy() == label) for label in range(len(groups))]
-    if copies:
-        own = [with_copies(rows, distinct, copies) for rows in own]
     chosen = np.concatenate(repeated(own) if even else own)
     train = PixelDataset(train.pixels[chosen], train.labels[chosen])
     validation = _some(test, groups, [validation_rows] * len(groups))

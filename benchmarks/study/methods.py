@@ -56,20 +56,12 @@ METHODS: dict[str, Method] = {
     "loss": Method("loss at exit 1, from 25% to 90% of the run", LATE),
     "entropy": Method("entropy at exit 1", {**LATE, "sift_criterion": "entropy"}),
     "exact": Method("loss of the whole model", {**LATE, "sift_exit_layer": -1}),
-    "exact_interval_2": Method(
-        "loss of the whole model, every second step",
-        {**LATE, "sift_exit_layer": -1, "sift_interval": 2},
-    ),
     "loss_early": Method(
         "loss at exit 1, from 2.5% to the end (the paper's)",
         EARLY,
     ),
-    "entropy_early": Method(
-        "entropy at exit 1, from 2.5% to the end (the paper's)",
-        {**EARLY, "sift_criterion": "entropy"},
-    ),
     "entropy_quarter_early": Method(
-        "the same, by a quarter of the labelled word pieces",
+        "entropy at exit 1 of a quarter of the word pieces, from 2.5% to the end",
         {
             **EARLY,
             "sift_criterion": "entropy",
@@ -82,10 +74,6 @@ METHODS: dict[str, Method] = {
     ),
     "loss_quarter": Method(
         "loss at exit 1 of a quarter of the word pieces", {**LATE, "sift_token_fraction": 0.25}
-    ),
-    "loss_quarter_early": Method(
-        "the same from 2.5% to the end",
-        {**EARLY, "sift_token_fraction": 0.25},
     ),
     "loss_over_last_seen": Method("loss less its value when last seen", LATE, OverLastSeen),
     "loss_quarter_over_exit_zero": Method(

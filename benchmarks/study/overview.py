@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from sift_trainer.plots import COLOURS, require_matplotlib
+from sift_trainer.plots import COLOURS
 from study.compared import Line, compared_runs
+from study.figure import blank
 from study.grids import changed_methods
 from study.methods import METHODS
 from study.regimes import REGIMES
@@ -47,13 +48,7 @@ def plot_overview(lines: Sequence[Line], folder: Path) -> Path | None:
     found = gains(lines)
     if not found:
         return None
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 1.4 + 0.28 * len(found)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = blank(8.5, 1.4 + 0.28 * len(found))
     names = list(found)
     for index, (way, colour) in enumerate(WAYS.items()):
         shift = 0.12 * (index - 2)  # so that the points of two ways do not hide each other
@@ -71,10 +66,6 @@ def plot_overview(lines: Sequence[Line], folder: Path) -> Path | None:
     axes.axvline(0, color="0.4", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     axes.set_xlabel("validation accuracy at equal cost, beside vanilla's mean (%)")
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
     path = folder / PICTURE
@@ -83,10 +74,15 @@ def plot_overview(lines: Sequence[Line], folder: Path) -> Path | None:
 
 
 def _way(regime: str, method: str) -> str | None:
-    if method in ("vanilla", "random"):
-        return {"vanilla": "vanilla", "random": "rows at random"}[method]
-    if method.endswith("_mixed"):
+    """By the method's fields; None for what is not shown."""
+    sift = METHODS[method].sift
+    if sift["sift_keep_ratio"] == 1:
+        return "vanilla"
+    if sift.get("sift_criterion") == "random":
+        return "rows at random"
+    if "sift_random_share" in sift:
         return "half of them, half at random"
-    if method in changed_methods(regime) or "sift_gate" in METHODS[method].sift:
+    if method in changed_methods(regime) or "sift_gate" in sift:
         return None
-    return "largest exact losses" if "exact" in method else "largest at an early exit"
+    exact = sift.get("sift_exit_layer") == -1
+    return "largest exact losses" if exact else "largest at an early exit"

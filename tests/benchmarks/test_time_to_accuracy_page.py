@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from study.grids import GRIDS, TUNING_SEED, rate_of
 from study.overview import gains
-from study.page import BEGIN, END, in_place, tables
+from study.page import BEGIN, END, in_place, tables, write_page
 from study.regimes import REGIMES
 from study.results import Results, read_lines
 
@@ -49,7 +49,7 @@ def test_what_is_compared_was_asked_for(name):
 def run(method, seed, budget, accuracy, **more):
     rate = rate_of("images_in_background", method)
     settings = {"steps": round(budget * 400)}
-    more = {"trained_loss": 0.5, **more}
+    more = {"trained_loss": 0.5, "cost": budget * 400, **more}
     line = {"kind": "run", "regime": "images_in_background", "method": method, "seed": seed}
     return {
         **line,
@@ -138,3 +138,18 @@ def test_gains_are_percent_of_the_mean_of_vanilla():
     assert own.pop("vanilla") == pytest.approx([-25, 25])
     assert len(own) == 4
     assert all(values == pytest.approx([50]) for values in own.values())
+
+
+def test_a_page_gets_the_tables_and_the_figures_that_it_shows(tmp_path):
+    lines = [*VANILLA, run("loss", 0, 1.0, 0.3)]
+    shown = ["time_to_accuracy.png", "time_to_accuracy_images_in_background.png"]
+    page = tmp_path / "page.md"
+    places = "\n".join(f"{BEGIN.format(name)}\n{END}" for name in tables([]))
+    page.write_text(places)
+    write_page(lines, page)
+    assert list(tmp_path.iterdir()) == [page]
+    page.write_text("\n".join([places, *(f"![]({name})" for name in shown)]))
+    written = write_page(lines, page)
+    assert written == page.read_text()
+    assert all(table.strip() in written for table in tables(lines).values())
+    assert sorted(file.name for file in tmp_path.glob("*.png")) == shown
