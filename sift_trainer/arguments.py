@@ -51,10 +51,13 @@ class SiftArguments(ArgumentsMixin):
         default=0.0,
         metadata={"help": "Share of the candidates left out for scores that are too high."},
     )
+    # The paper keeps the largest scores alone (0). In fine-tuning that never trains on the same
+    # samples again and again, and costs 15 to 18 points; half at random costs none.
     sift_random_share: float = field(
-        default=0.0,
+        default=0.5,
         metadata={
-            "help": "Share of the kept rows drawn at random from all others; the rest by score."
+            "help": "Share of the kept rows drawn at random from all others; the rest by score. "
+            "0 is the paper's rule."
         },
     )
     # Later than the paper's 20K of 800K steps, and with a cool-down: the reasons were measured, and

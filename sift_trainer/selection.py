@@ -53,9 +53,17 @@ def num_skipped(candidates: int, kept: int, skip_top: float) -> int:
     return min(round(candidates * skip_top), candidates - kept)
 
 
-def num_random(kept: int, random_share: float) -> int:
-    """How many of the ``kept`` rows are drawn at random: their share, rounded, but never all."""
-    return min(round(kept * random_share), kept - 1)
+def num_random(kept: int, random_share: float, generator: torch.Generator) -> int:
+    """How many of the ``kept`` rows are drawn at random: ``kept * random_share`` in the mean.
+
+    A share that is no whole number of rows is rounded up or down at random. So a batch of one row
+    takes it by score in half of the steps at a share of 0.5.
+    """
+    exact = round(kept * random_share, 6)
+    whole = math.floor(exact)
+    if exact == whole:
+        return whole
+    return whole + int(torch.rand((), generator=generator) < exact - whole)
 
 
 def is_nonfinite(scores: Tensor) -> Tensor:

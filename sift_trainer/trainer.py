@@ -171,8 +171,10 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         sift, rows = self.sift, len(scores)
         kept = num_kept(rows, sift.sift_keep_ratio)
         skip = num_skipped(rows, kept, sift.sift_skip_top)
-        by_score = kept - num_random(kept, sift.sift_random_share)
-        if sift.sift_selector == "percentile":
+        by_score = kept - num_random(kept, sift.sift_random_share, generator)
+        if by_score == 0:
+            chosen = torch.empty(0, dtype=torch.long, device=scores.device)
+        elif sift.sift_selector == "percentile":
             chosen = select_percentile(scores, by_score, sift.sift_beta, generator, skip)
         else:
             chosen = select_top_k(scores, by_score, skip)

@@ -15,7 +15,6 @@ from sift_trainer.early_exit import exit_at
 from sift_trainer.selection import (
     num_candidates,
     num_kept,
-    num_random,
     num_skipped,
     steps_of,
 )
@@ -194,11 +193,6 @@ def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
         raise ValueError(
             f"sift_skip_top={sift.sift_skip_top} with per_device_train_batch_size={batch_size} is "
             f"none of the {drawn} candidates; use a larger batch or a larger share, or 0"
-        )
-    if sift.sift_random_share > 0 and not num_random(batch_size, sift.sift_random_share):
-        raise ValueError(
-            f"sift_random_share={sift.sift_random_share} is none of the per_device_train_batch_size"
-            f"={batch_size} rows that are kept; use a larger batch or a larger share, or 0"
         )
 
 

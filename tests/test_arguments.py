@@ -22,7 +22,7 @@ DEFAULTS = {  # section 7.1 but for the schedule: loss at the first exit, half o
     "sift_selector": "top_k",
     "sift_beta": 1.0,
     "sift_skip_top": 0.0,
-    "sift_random_share": 0.0,
+    "sift_random_share": 0.5,
     "sift_warmup_steps": 0.25,  # the paper's: 20,000 of 800,000 steps, and to the end
     "sift_cooldown_steps": 0.1,
     "sift_interval": 1,

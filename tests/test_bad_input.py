@@ -58,8 +58,6 @@ def test_batch_of_which_the_share_to_leave_out_is_nothing(tmp_path: Path) -> Non
     message = refusal(tmp_path, per_device_train_batch_size=4, sift_skip_top=0.06)
     assert "sift_skip_top=0.06 with per_device_train_batch_size=4 is none of the 8" in message
     SiftTrainer(bert(), arguments(tmp_path, sift_skip_top=0.07), train_dataset=Rows(48))
-    message = refusal(tmp_path, per_device_train_batch_size=1, sift_random_share=0.9)
-    assert "sift_random_share=0.9 is none of the per_device_train_batch_size=1 rows" in message
     SiftTrainer(bert(), arguments(tmp_path, sift_skip_top=0.06, sift_keep_ratio=1.0))
 
 

@@ -55,12 +55,37 @@ def test_what_is_left_out_at_the_top_is_not_drawn_either() -> None:
     assert drawn == {(2, 3), (2, 4), (2, 5)}
 
 
-@pytest.mark.parametrize(
-    ("kept", "share", "expected"),
-    [(8, 0.5, 4), (8, 0.0, 0), (8, 0.99, 7), (3, 0.5, 2), (1, 0.9, 0), (4, 0.1, 0)],
-)
-def test_how_many_are_random(kept: int, share: float, expected: int) -> None:
-    assert num_random(kept, share) == expected
+@pytest.mark.parametrize(("kept", "share", "expected"), [(8, 0.5, 4), (8, 0.0, 0), (10, 0.3, 3)])
+def test_a_whole_number_of_rows_takes_no_draw(kept: int, share: float, expected: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert num_random(kept, share, generator) == expected
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(("kept", "share"), [(1, 0.5), (3, 0.5), (8, 0.99), (4, 0.1)])
+def test_a_share_is_kept_in_the_mean(kept: int, share: float) -> None:
+    """Of a Bernoulli draw the mean of 3000 is within four standard errors."""
+    generator = torch.Generator().manual_seed(0)
+    found = [num_random(kept, share, generator) for _ in range(DRAWS)]
+    assert set(found) == {int(kept * share), int(kept * share) + 1}
+    error = (0.25 / DRAWS) ** 0.5
+    assert abs(sum(found) / DRAWS - kept * share) < 4 * error
+
+
+def test_a_batch_of_one_row_sifts_by_default(tmp_path: Path) -> None:
+    """One row of two: the one with the larger score, or either of them."""
+    args = arguments(tmp_path, sift_random_share=0.5, per_device_train_batch_size=1, max_steps=24)
+    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
+    trainer.train()
+    best = 0
+    for scores, candidates, kept in zip(
+        trainer.scores, trainer.candidates, trainer.kept, strict=True
+    ):
+        assert scores is not None
+        assert len(scores) == 2
+        best += candidates.index(kept[0]) == scores.index(max(scores))
+    assert 12 < best < 24
 
 
 def test_a_step_keeps_the_best_by_score_and_as_many_others(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ def quick(folder: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def arguments(folder: str | Path, **changes: Any) -> SiftTrainingArguments:
-    """`quick` arguments that sift from the first step to the last."""
-    throughout = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    """`quick` arguments that sift from the first step to the last, by score alone."""
+    throughout = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0, "sift_random_share": 0}
     return SiftTrainingArguments(**{**throughout, **quick(folder, **changes)})
 
 
