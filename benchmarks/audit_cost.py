@@ -14,7 +14,7 @@ from measured_steps import describe_machine, spread, table, write_result
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.arguments import HELD_OUT
-from sift_trainer.timing import PHASES
+from sift_trainer.measuring.timing import PHASES
 
 COLUMNS = ("audit_seconds", "step_seconds", "audit_steps", "scoring_share", "overhead")
 EVERY = 2

@@ -11,8 +11,8 @@ import time
 
 import torch
 
-from sift_trainer.logit_pass import criterion_values
-from sift_trainer.scoring import cross_entropy, entropy
+from sift_trainer.scoring.criteria import cross_entropy, entropy
+from sift_trainer.scoring.logit_pass import criterion_values
 
 
 def entropy_by_entr(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

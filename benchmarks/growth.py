@@ -26,7 +26,7 @@ from measured_steps import (
     write_result,
 )
 
-from sift_trainer.selection import num_candidates
+from sift_trainer.selection.schedule import num_candidates
 
 STOCK = "stock"
 COLUMNS = ("step_seconds", "ratio_to_stock", "counted_ratio_to_stock", "overhead")

@@ -41,9 +41,9 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
-from sift_trainer.batch import take_rows
 from sift_trainer.run_log import machine
-from sift_trainer.sifter import Sifter
+from sift_trainer.selection.rows import take_rows
+from sift_trainer.sifted_model.model import Sifter
 
 PROCESSES = 2
 ARMS = ("scored first", "in the backward", "in the wait", "not scored")

@@ -39,13 +39,13 @@ from torch.nn.functional import cross_entropy
 from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
-from sift_trainer.batch import take_rows
 from sift_trainer.early_exit import exit_at
 from sift_trainer.flops import BertShape, block, sifted_step
-from sift_trainer.positions import scored_positions
 from sift_trainer.run_log import machine
-from sift_trainer.scoring import CRITERIA, score_positions
-from sift_trainer.sifter import Sifter
+from sift_trainer.scoring.criteria import CRITERIA, score_positions
+from sift_trainer.scoring.positions import scored_positions
+from sift_trainer.selection.rows import take_rows
+from sift_trainer.sifted_model.model import Sifter
 
 Batch = dict[str, Tensor]
 

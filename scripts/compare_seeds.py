@@ -7,7 +7,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from sift_trainer.atomic_write import write_json, write_text
+from sift_trainer.checkpoints.whole_files import write_json, write_text
 from sift_trainer.plots import plot_accuracy
 from sift_trainer.run_log import machine
 from sift_trainer.seeds import mean_run, read_seeds, spread_table

@@ -7,7 +7,7 @@ scripts/reproduce_theory.py --fast --output runs/theory  # seconds, for a look
 import argparse
 from pathlib import Path
 
-from sift_trainer.atomic_write import write_json, write_text
+from sift_trainer.checkpoints.whole_files import write_json, write_text
 from sift_trainer.greedy_sgd.figures import draw
 from sift_trainer.greedy_sgd.study import FAST, Size, study
 from sift_trainer.greedy_sgd.tables import BEGIN, END, tables, with_tables

@@ -2,13 +2,18 @@
 
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
-from sift_trainer.checkpoints import last_whole_checkpoint
+from sift_trainer.checkpoints.manifest import last_whole_checkpoint
+from sift_trainer.checkpoints.stop_on_signal import StopOnSignal
 from sift_trainer.early_exit import early_exit, register_exit
 from sift_trainer.one_cycle import OneCycleMixin
-from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
-from sift_trainer.selection import select_percentile, select_top_k
-from sift_trainer.tasks import register_task
-from sift_trainer.termination import StopOnSignal
+from sift_trainer.scoring.criteria import (
+    StatefulCriterion,
+    per_sample_entropy,
+    per_sample_loss,
+    register_criterion,
+)
+from sift_trainer.scoring.tasks import register_task
+from sift_trainer.selection.choosing import register_selector, select_percentile, select_top_k
 from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
@@ -19,6 +24,7 @@ __all__ = [
     "SiftMixin",
     "SiftTrainer",
     "SiftTrainingArguments",
+    "StatefulCriterion",
     "StopOnSignal",
     "TimeBudget",
     "early_exit",
@@ -27,6 +33,7 @@ __all__ = [
     "per_sample_loss",
     "register_criterion",
     "register_exit",
+    "register_selector",
     "register_task",
     "select_percentile",
     "select_top_k",

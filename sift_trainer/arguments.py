@@ -1,109 +1,120 @@
 """The ``sift_*`` fields and their validation."""
 
 import math
-from dataclasses import dataclass, field, fields
+import re
+from dataclasses import Field, dataclass, fields
+from inspect import cleandoc
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 from transformers import TrainingArguments
 
-from sift_trainer.composition import ArgumentsMixin
-from sift_trainer.gate import GATES
-from sift_trainer.scoring import CRITERIA
-from sift_trainer.selection import MAX_BETA, SELECTORS
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.selection.choosing import MAX_BETA, SELECTORS
 
 HELD_OUT = ("candidates", "evaluation")
-"""Rows towards whose loss audits look."""
+"""Samples towards whose loss audits look."""
+
+GATES = ("descent",)
+"""What may decide whether a run sifts, beside its schedule."""
+
+
+def described(cls: type) -> dict[str, str]:
+    """The descriptions of a class's attributes, by name, from the docstring of the class."""
+    section = cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in entries}
+
+
+def _with_help(cls: type) -> type:
+    """A dataclass whose ``--help`` texts are the descriptions in its docstring."""
+    texts = described(cls)
+    own: dict[str, Field[Any]] = vars(cls)["__dataclass_fields__"]
+    for name in cls.__annotations__:
+        own[name].metadata = MappingProxyType({"help": texts[name]})
+    return cls
 
 
 @dataclass
-class SiftArguments(ArgumentsMixin):
+class SiftArguments:
     """What to sift by, how much, and when. A plain dataclass, to be mixed into any arguments:
 
     ``@dataclass class MyArguments(SiftArguments, Seq2SeqTrainingArguments): ...``
 
+    Attributes:
+        sift_criterion: loss, entropy, random (a control), or the name of a registered one.
+        sift_exit_layer: Block after which the head is applied, 1..L; -1 = L, exact scores.
+        sift_keep_ratio: Share of the candidates that is trained on; 1.0 = the stock Trainer.
+        sift_selector: top_k, percentile (a draw with weights (percentile of score)^beta), or the
+            name of a registered one.
+        sift_beta: Exponent of the percentile selector: 0 draws uniformly.
+        sift_skip_top: Share of the candidates left out for scores that are too high.
+        sift_random_share: Share of the kept samples drawn at random from all others; the rest by
+            score. 0 is the paper's rule.
+        sift_warmup_steps: Steps before sifting begins; below 1, a share of all steps.
+        sift_cooldown_steps: Last steps without sifting; below 1, a share of all steps.
+        sift_interval: Sift every n-th step.
+        sift_token_fraction: Share of a sample's labelled positions that the score uses.
+        sift_audit_steps: Every n steps, log how the choice agrees with exact losses and what
+            updates by the kept samples bring, beside random ones; 0 = never. Changes nothing in the
+            run.
+        sift_held_out: Whose loss audits and probe look towards: 'evaluation', samples of
+            eval_dataset, or 'candidates', half of the step's own. By default evaluation where there
+            is such a set: what helps training samples need not help it.
+        sift_gate: descent: sift only while audits say that it pays; needs sift_audit_steps.
+        sift_masked_only_head: Only labelled positions pass the vocabulary head, in training and in
+            scoring, and the exit block: the same results for less. By default on where the model
+            allows it, except at sift_keep_ratio=1.0, which is the stock Trainer.
+
     Raises:
         ValueError: at construction, naming the field, its value and what it accepts.
-        TypeError: for a class of arguments that was put together wrongly, see `ArgumentsMixin`.
+        TypeError: when a class is made in which `TrainingArguments` come first, whose checks would
+            replace these; when one is called that lacks ``@dataclass`` and so has the fields of its
+            first base only.
     """
 
-    sift_criterion: str = field(
-        default="loss",
-        metadata={"help": "loss, entropy, random (a control), or the name of a registered one."},
-    )
-    sift_exit_layer: int = field(
-        default=1,
-        metadata={"help": "Block after which the head is applied, 1..L; -1 = L, exact scores."},
-    )
-    sift_keep_ratio: float = field(
-        default=0.5,
-        metadata={"help": "Share of the candidates that is trained on; 1.0 = plain Trainer."},
-    )
-    sift_selector: str = field(
-        default="top_k",
-        metadata={"help": "top_k, or percentile: a draw with weights (percentile of score)^beta."},
-    )
-    sift_beta: float = field(
-        default=1.0,
-        metadata={"help": "Exponent of the percentile selector: 0 draws uniformly."},
-    )
-    sift_skip_top: float = field(
-        default=0.0,
-        metadata={"help": "Share of the candidates left out for scores that are too high."},
-    )
+    sift_criterion: str = "loss"
+    sift_exit_layer: int = 1
+    sift_keep_ratio: float = 0.5
+    sift_selector: str = "top_k"
+    sift_beta: float = 1.0
+    sift_skip_top: float = 0.0
     # The paper keeps the largest scores alone (0). In fine-tuning that never trains on the same
     # samples again and again, and costs 15 to 18 points; half at random costs none.
-    sift_random_share: float = field(
-        default=0.5,
-        metadata={
-            "help": "Share of the kept rows drawn at random from all others; the rest by score. "
-            "0 is the paper's rule."
-        },
-    )
-    # Later than the paper's 20K of 800K steps, and with a cool-down: the reasons were measured, and
-    # stand in docs/method.md beside those of the other defaults.
-    sift_warmup_steps: float = field(
-        default=0.25,
-        metadata={"help": "Steps before sifting begins; below 1, a share of all steps."},
-    )
-    sift_cooldown_steps: float = field(
-        default=0.1,
-        metadata={"help": "Last steps without sifting; below 1, a share of all steps."},
-    )
-    sift_interval: int = field(default=1, metadata={"help": "Sift every n-th step."})
-    sift_token_fraction: float = field(
-        default=1.0,
-        metadata={"help": "Share of a sample's labelled positions that the score uses."},
-    )
-    sift_audit_steps: int = field(
-        default=0,
-        metadata={
-            "help": "Every n steps, log how the choice goes with exact losses and what updates by "
-            "the kept rows bring, beside random ones; 0 = never. Changes nothing in the run."
-        },
-    )
-    sift_held_out: str | None = field(
-        default=None,
-        metadata={
-            "help": "Whose loss audits and probe look towards: 'evaluation', rows of eval_dataset, "
-            "or 'candidates', half of the step's own. By default evaluation where there is such a "
-            "set: what helps training rows need not help it."
-        },
-    )
-    sift_gate: str | None = field(
-        default=None,
-        metadata={
-            "help": "descent: sift only while audits say that it pays; needs sift_audit_steps."
-        },
-    )
-    sift_masked_only_head: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Only labelled positions pass the vocabulary head, in training and in scoring, "
-            "and the exit block: the same results for less. By default on where the model allows "
-            "it, except at sift_keep_ratio=1.0, which is the plain Trainer to the last bit."
-        },
-    )
+    sift_random_share: float = 0.5
+    # Later than the paper's 20K of 800K steps, and with a cool-down: docs/method.md has the
+    # measurements behind these and the other defaults.
+    sift_warmup_steps: float = 0.25
+    sift_cooldown_steps: float = 0.1
+    sift_interval: int = 1
+    sift_token_fraction: float = 1.0
+    sift_audit_steps: int = 0
+    sift_held_out: str | None = None
+    sift_gate: str | None = None
+    sift_masked_only_head: bool | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        mro = cls.__mro__
+        if TrainingArguments in mro and mro.index(TrainingArguments) < mro.index(SiftArguments):
+            first = next(base for base in cls.__bases__ if issubclass(base, SiftArguments))
+            raise TypeError(
+                f"{cls.__name__}: {first.__name__} must come before the arguments it extends, "
+                f"or its checks are left out; write @dataclass {_line_of(cls)}"
+            )
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "SiftArguments":
+        own = getattr(cls, "__dataclass_fields__", {})
+        for base in cls.__mro__:
+            theirs = vars(base).get("__dataclass_fields__", {})
+            missing = [name for name in theirs if name not in own]
+            if missing:
+                raise TypeError(
+                    f"{cls.__name__} lacks @dataclass, and so {missing[0]!r} and the other fields "
+                    f"of {base.__name__}; write @dataclass {_line_of(cls)}"
+                )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         # A cooperative chain: mixed into TrainingArguments the next class has a __post_init__ of
@@ -136,7 +147,7 @@ class SiftArguments(ArgumentsMixin):
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise ValueError(f"{name}={value!r} must be a number, such as 0.5")
             # A hyperparameter search makes its values of the type that it finds: 0.25 of a 0 is 0.
-            # What NumPy computed would not go into a checkpoint's JSON.
+            # And NumPy's numbers do not go into a checkpoint's JSON.
             setattr(self, name, float(value))
         if self.sift_masked_only_head not in (None, True, False):
             raise ValueError(
@@ -159,7 +170,8 @@ class SiftArguments(ArgumentsMixin):
     def _check_selector(self) -> None:
         if self.sift_selector not in SELECTORS:
             raise ValueError(
-                f"sift_selector={self.sift_selector!r} is unknown; choose one of {list(SELECTORS)}"
+                f"sift_selector={self.sift_selector!r} is unknown; choose one of "
+                f"{sorted(SELECTORS)} or register it with register_selector"
             )
         if not 0 <= self.sift_beta <= MAX_BETA:
             raise ValueError(
@@ -174,8 +186,8 @@ class SiftArguments(ArgumentsMixin):
                 raise ValueError(f"{name}={value} must be in (0, 1], such as 0.5")
         if not 0 <= self.sift_random_share < 1:
             raise ValueError(
-                f"sift_random_share={self.sift_random_share} must be in [0, 1), such as 0.5; all "
-                "rows at random is sift_criterion='random', which scores none"
+                f"sift_random_share={self.sift_random_share} must be in [0, 1), such as 0.5; "
+                "sift_criterion='random' keeps all samples at random, and scores none"
             )
         # Nothing is selected at keep ratio 1, whose run may share its settings with others.
         largest = 1 - self.sift_keep_ratio if self.sift_keep_ratio < 1 else 1.0
@@ -227,10 +239,24 @@ class SiftArguments(ArgumentsMixin):
                 f"{self.sift_cooldown_steps} leave no step to sift; their sum must be below 1"
             )
 
+    @property
+    def trains_as_stock(self) -> bool:
+        """Whether a run is the stock Trainer's: nothing is selected, and no position left out."""
+        return self.sift_keep_ratio == 1 and not self.sift_masked_only_head
+
+
+_with_help(SiftArguments)
+
+
+def _line_of(cls: type) -> str:
+    """The line that makes a class of arguments, with the sift fields in front."""
+    bases = sorted(cls.__bases__, key=lambda base: not issubclass(base, SiftArguments))
+    return f"class {cls.__name__}({', '.join(base.__name__ for base in bases)})"
+
 
 @dataclass
 class SiftTrainingArguments(SiftArguments, TrainingArguments):
-    """`transformers.TrainingArguments` with the ``sift_*`` fields."""
+    """`transformers.TrainingArguments` with the ``sift_*`` fields, see `SiftArguments`."""
 
 
 def sift_arguments(args: TrainingArguments) -> SiftArguments:
@@ -249,7 +275,7 @@ def check_fields(args: TrainingArguments) -> None:
 
 def scores_with_model(sift: SiftArguments) -> bool:
     """Whether there is a scoring pass at all: not at keep ratio 1, nor for the random control."""
-    return sift.sift_keep_ratio < 1 and CRITERIA[sift.sift_criterion] is not None
+    return sift.sift_keep_ratio < 1 and CRITERIA[sift.sift_criterion].values is not None
 
 
 def wants_masked_only_head(sift: SiftArguments) -> bool:

@@ -1,84 +1,22 @@
 """What the steps measured becomes log lines, checkpoint state and a closing table."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from sift_trainer.arguments import sift_arguments, sift_settings
-from sift_trainer.gate import DescentGate
-from sift_trainer.scoring import UNLABELLED
-from sift_trainer.selection import is_nonfinite, num_candidates
-from sift_trainer.timing import PHASES, StepTimer
+from sift_trainer.arguments import sift_settings
+from sift_trainer.checkpoints.same_launch import check_same_launch, launch_settings
+from sift_trainer.measuring.gate import DescentGate
+from sift_trainer.measuring.timing import PHASES, StepTimer
+from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import is_nonfinite
+from sift_trainer.selection.window import Selection
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What one micro-batch was narrowed to.
-
-    Attributes:
-        rows: ``(k,)`` indices of the kept rows, ascending.
-        candidates: number of rows that were drawn, B.
-        scores: ``(B,)`` scores by which they were chosen; None where nothing was sifted.
-    """
-
-    rows: Tensor
-    candidates: int
-    scores: Tensor | None = None
-
-
-def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
-    """What a run's place in the data and the choice from it depend on, as a checkpoint records it.
-
-    Args:
-        loader: of the training data; its number of rows is None if it has no length.
-    """
-    data = getattr(loader, "dataset", None)
-    return {
-        "world_size": args.world_size,
-        "candidates per process": num_candidates(
-            args.train_batch_size, sift_arguments(args).sift_keep_ratio
-        ),
-        "gradient_accumulation_steps": args.gradient_accumulation_steps,
-        "split_batches": bool(args.accelerator_config.split_batches),
-        "dataloader_drop_last": args.dataloader_drop_last,
-        "seed": args.seed,
-        "data_seed": args.data_seed,
-        "rows of training data": len(data) if data is not None and has_length(data) else None,
-    }
-
-
-def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bool) -> None:
-    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
-
-    Args:
-        new_order: whether the user has given up the order of the data, by ``ignore_data_skip``.
-
-    Raises:
-        ValueError: for a difference that would change the run without a word.
-    """
-    changed = [name for name in now if before.get(name, now[name]) != now[name]]
-    if not changed:
-        return
-    was = ", ".join(f"{name}={before[name]!r}" for name in changed)
-    found = f"the checkpoint was written with {was}; this run has " + ", ".join(
-        f"{name}={now[name]!r}" for name in changed
-    )
-    if new_order:
-        logger.warning(f"{found}. It goes on from the weights, with the data in a new order")
-        return
-    raise ValueError(
-        f"cannot resume: {found}. Candidates are drawn and chosen in each process, so other rows "
-        f"would be seen from here on. Resume with {was}; or set ignore_data_skip=True to go on "
-        "with the data in a new order; or start a new run from the weights in the checkpoint"
-    )
 
 
 class SiftCallback(TrainerCallback, ExportableState):
@@ -208,7 +146,8 @@ class SiftCallback(TrainerCallback, ExportableState):
         }
 
     def _restore(self, saved: dict[str, Any], new_order: bool) -> None:
-        check_same_launch(saved.get("launch", {}), self._launch, new_order)
+        if self._settings["sift_keep_ratio"] < 1:
+            check_same_launch(saved.get("launch", {}), self._launch, new_order)
         self.timer.totals.update(saved["seconds"])
         self.candidates = saved["candidates"]
         self.backprop_samples = saved["backprop_samples"]
@@ -252,12 +191,12 @@ class SiftCallback(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        if not self._recorded:
+        if not self._recorded and self._settings["sift_keep_ratio"] < 1:
             raise ValueError(
-                "the candidates of this step were trained on unsifted, all of them: a class in "
-                "front of SiftMixin overrides training_step and does not call "
+                "all candidates of this step were trained on, without a selection: a class before "
+                "SiftMixin overrides training_step and does not call "
                 "super().training_step(model, inputs, num_items_in_batch); call it there, or "
-                "override it in a class behind SiftMixin: class Mine(SiftMixin, ThatClass)"
+                "override it in a class after SiftMixin: class Mine(SiftMixin, ThatClass)"
             )
         self._recorded = False
         self.timer.start("optimizer")

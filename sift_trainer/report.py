@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sift_trainer.measuring.timing import PHASES
 from sift_trainer.run_log import FILE, read_run_log
-from sift_trainer.timing import PHASES
 
 History = Sequence[Mapping[str, Any]]
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.atomic_write import write_json, write_text
+from sift_trainer.checkpoints.whole_files import write_json, write_text
 from sift_trainer.report import Run
 from sift_trainer.run_log import machine
 

@@ -9,9 +9,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from sift_trainer.arguments import sift_arguments
-from sift_trainer.host_group import HostGroup
+from sift_trainer.measuring.timing import PHASES
+from sift_trainer.processes.host_group import HostGroup
 from sift_trainer.run_log import machine, read_machines, read_run_log
-from sift_trainer.timing import PHASES
 from sift_trainer.trainer import SiftMixin
 
 logger = logging.get_logger(__name__)

@@ -1,53 +1,71 @@
-"""The one training step: draw candidates, score them, keep the hard ones, train on those."""
+"""The training step: draw candidates, score them, select the hard ones, train on those, log.
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+`SiftMixin` reads in this order. Scoring is in `sift_trainer.sifted_model.model`, selection in
+`sift_trainer.selection.choosing`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from functools import wraps
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import scores_with_model
-from sift_trainer.audit import Auditor, audit_metrics
-from sift_trainer.batch import Batch, first_length, num_rows, take_rows
-from sift_trainer.callback import Selection, SiftCallback
-from sift_trainer.collation import check_own_loss, check_packing
-from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases
-from sift_trainer.first_batch import FirstBatchMixin
-from sift_trainer.launch import LaunchArguments, check_launch
-from sift_trainer.saving import SavingMixin
-from sift_trainer.selection import (
-    add_random,
-    num_kept,
-    num_random,
-    num_skipped,
-    select_percentile,
-    select_top_k,
-    should_sift,
-)
-from sift_trainer.sharding import tied_in_one_group
-from sift_trainer.validation import (
-    check_gate,
-    check_held_out,
-    check_parallelism,
-    check_setup,
-    check_steps,
+from sift_trainer.arguments import SiftArguments, check_fields, scores_with_model, sift_arguments
+from sift_trainer.callback import SiftCallback
+from sift_trainer.checks.batches import (
+    check_first_batch,
+    check_mapping,
+    check_rows_of_samples,
     check_window,
 )
+from sift_trainer.checks.classes import (
+    check_arguments_kept,
+    check_is_trainer,
+    check_trainer_bases,
+)
+from sift_trainer.checks.setup import check_batch_size, check_run, check_steps
+from sift_trainer.measuring.audit_numbers import audit_metrics
+from sift_trainer.measuring.auditor import Auditor
+from sift_trainer.measuring.held_out import held_out_of
+from sift_trainer.processes.launch import check_wrapped
+from sift_trainer.processes.sharding import (
+    buffers_of_first,
+    compiled_forward_of,
+    forward_of,
+    tied_in_one_group,
+    unanimous,
+)
+from sift_trainer.scoring.task import Task
+from sift_trainer.scoring.tasks import task_of
+from sift_trainer.selection.choosing import choose_rows
+from sift_trainer.selection.rows import Batch, first_length, has_rows, num_rows, take_rows
+from sift_trainer.selection.schedule import num_candidates, num_kept, should_sift
+from sift_trainer.selection.window import Selection, Window
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.fields import labels_per_row
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.trained_loss import trained_loss_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
 
 
-class SiftMixin(FirstBatchMixin, SavingMixin):
+class SiftMixin(_Base):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
-    with the model's own first layers and head, and trains on the ``per_device_train_batch_size``
-    with the largest scores (section 7.1 of the paper), or on what ``sift_selector`` and
-    ``sift_skip_top`` make of them.
-
-    Attributes:
-        selections: what the micro-batches of the current step were narrowed to.
+    with the model's own first layers and head, and trains on ``per_device_train_batch_size`` of
+    them: those with the largest scores (section 7.1 of the paper) and, by ``sift_random_share``,
+    others at random. With ``sift_keep_ratio=1.0`` it is the stock Trainer.
 
     Raises:
         ValueError: at construction, for settings that do not fit the model, data or launch; at the
@@ -61,41 +79,99 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         check_trainer_bases(cls, SiftMixin)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        check_trainer(self, SiftMixin)
-        self.selections: list[Selection] = []
-        self._window: list[Batch] = []
-        self._narrowed = self._window
-        self._sifter = None
-        self._sifted_model = None
+        check_is_trainer(self, SiftMixin)
+        self._window = Window()
+        self._sifted: SiftedModel | None = None
         self._auditor: Auditor | None = None
-        self._num_items: Tensor | int | None = None
-        self._in_training_step = False
-        self._detached_callback = SiftCallback()
-        with arguments_kept(self, (*args, *kwargs.values())):
-            super().__init__(*args, **kwargs)
-        check_launch(LaunchArguments(), self.args, self.accelerator.state)
-        check_parallelism(self.sift, self.accelerator.parallelism_config)
-        if self.sift_callback is self._detached_callback:
+        self._unused_callback = SiftCallback()
+        super().__init__(*args, **kwargs)
+        check_arguments_kept(self, (*args, *kwargs.values()))
+        if self.sift_callback is self._unused_callback:
             self.add_callback(SiftCallback())
-        bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        check_packing(self.sift, self.args, self.data_collator)
-        check_own_loss(self.sift, type(self), bare, self.train_dataset, self.data_collator)
-        callbacks = self.callback_handler.callbacks
-        check_setup(self.sift, self.args, bare, self._train_batch_size, callbacks)
-        check_held_out(self.sift, self.eval_dataset)
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        check_gate(self.sift, self.held_out, self._train_batch_size, sharded)
-        if (steps := self._planned_steps()) is not None:
-            check_steps(self.sift, steps)
+        if self.sift.sift_keep_ratio < 1:
+            check_run(self, self._train_batch_size, SiftMixin)
+            if (steps := self._planned_steps()) is not None:
+                check_steps(self.sift, steps)
+
+    @property
+    def sift(self) -> SiftArguments:
+        """The sift fields of the arguments, or their defaults."""
+        return sift_arguments(self.args)
 
     @property
     def sift_callback(self) -> SiftCallback:
-        """The callback that measures. Looked up anew, as a restored checkpoint replaces it; one
-        that nobody reads if the user has removed it."""
-        for callback in self.callback_handler.callbacks:
+        """The callback that measures; one that nobody reads if the user has removed it."""
+        for callback in self.callback_handler.callbacks:  # a restored checkpoint replaces it
             if isinstance(callback, SiftCallback):
                 return callback
-        return self._detached_callback
+        return self._unused_callback
+
+    @property
+    def held_out(self) -> str:
+        """Towards whose loss audits and probe look: ``candidates`` or ``evaluation``."""
+        return held_out_of(self.sift, self.eval_dataset)
+
+    @property
+    def selections(self) -> list[Selection]:
+        """What the micro-batches of the current update were narrowed to."""
+        return self._window.selections or []
+
+    # ---- draw ----
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Training batches are of candidates. Private in Transformers: the public
+        `get_train_dataloader` reads its batch size from the number of samples trained on."""
+        if kwargs.get("is_training"):
+            check_fields(self.args)  # a hyperparameter search sets them after construction
+        if kwargs.get("is_training") and self.sift.sift_keep_ratio < 1:
+            kept = kwargs["batch_size"]
+            check_batch_size(self.sift, kept)  # auto_find_batch_size may shrink it
+            kwargs["batch_size"] = drawn = num_candidates(kept, self.sift.sift_keep_ratio)
+            if (sampler_of := kwargs.get("sampler_fn")) is not None:
+                kwargs["sampler_fn"] = lambda data: _grouped(sampler_of(data), kept, drawn)
+        return super()._get_dataloader(*args, **kwargs)
+
+    def _num_candidates(self) -> int:
+        """How many samples one process draws for a micro-batch."""
+        drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
+        shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
+        return drawn // self.args.world_size if shared else drawn
+
+    def _planned_steps(self) -> int | None:
+        """Updates of the run; None if that is not known before the data is read."""
+        args, data = self.args, self.train_dataset
+        if args.max_steps > 0:
+            return int(args.max_steps)
+        if not has_length(data):
+            return None
+        drawn = self._num_candidates() * args.world_size
+        loader = DataLoader(data, drawn, drop_last=args.dataloader_drop_last)
+        return int(self.set_initial_training_values(args, loader)[-1])
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """Only the kept share of an epoch's samples is trained on, and counts for the speed."""
+        *values, samples, total, in_epoch, steps = super().set_initial_training_values(
+            args, dataloader
+        )
+        if args.max_steps <= 0:
+            samples *= self.sift.sift_keep_ratio
+        return (*values, samples, total, in_epoch, steps)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor | int | None]:
+        """The batches of an accumulation window, kept until they are scored together.
+
+        None, if nothing is left to train: resumed at its end, a run would take one step more.
+        """
+        stopped = self.control.should_training_stop
+        ended = stopped or 0 < self.state.max_steps <= self.state.global_step
+        if ended and not self.sift.trains_as_stock:
+            return [], None
+        with self.sift_callback.timer.span("data"):
+            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._window = Window(batches)
+        return batches, num_items
 
     # ---- the step ----
 
@@ -105,82 +181,88 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         inputs: Batch,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Narrow the window's batches, in place, to the rows to train on; train on this one."""
-        if not any(inputs is batch for batch in self._window):
-            if num_items_in_batch is not None:
-                check_window(getattr(self, "current_gradient_accumulation_steps", 1))
-            self._window = [inputs]  # a caller with batches of its own
-        if self._window is not self._narrowed:
-            # The weights do not change until the last micro-batch of the window, so all are scored
-            # here and their labels counted beforehand; once, though a batch may take two steps.
-            self._sift_window(model, num_items_in_batch)
-            self._narrowed = self._window
-        assert self._sifter is not None
-        if num_items_in_batch is not None:
-            num_items_in_batch = self._num_items
-        self._in_training_step = True
-        try:
-            with self._sifter.labelled_only(inputs) as labelled:
-                loss: Tensor = super().training_step(model, labelled, num_items_in_batch)
+        """Narrow the window's batches, in place, to the kept samples; train on this one."""
+        timer = self.sift_callback.timer
+        if self.sift.trains_as_stock:
+            self.sift_callback.record(Selection.of_all(first_length(inputs)), self.args.world_size)
+            with timer.training_step():
+                loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
                 return loss
-        finally:
-            self._in_training_step = False
-            self.sift_callback.timer.stop("backward")
+        window = self._window_of(inputs, num_items_in_batch)
+        sifted = self._sifted_model(model, window)
+        if window.selections is None:
+            self._select(window, sifted, num_items_in_batch)
+        if num_items_in_batch is not None:
+            num_items_in_batch = window.num_items
+        with timer.training_step(), sifted.labelled_only(inputs) as labelled:
+            loss = super().training_step(model, labelled, num_items_in_batch)
+            return loss
 
-    def _sift_window(self, model: nn.Module, num_items: Tensor | int | None) -> None:
-        if model is not self._sifted_model:
-            self._meet(model, self._window[0])
-            assert self._sifter is not None
-            self._auditor = Auditor.of_run(self, self._sifter, model, self._window[0], self._choose)
-        assert self._sifter is not None
+    def _window_of(self, batch: Batch, num_items: Tensor | int | None) -> Window:
+        if self._window.index_of(batch) is None:  # a caller with batches of its own
+            if num_items is not None:
+                check_window(getattr(self, "current_gradient_accumulation_steps", 1))
+            self._window = Window([batch])
+        return self._window
+
+    def _sifted_model(self, model: nn.Module, window: Window) -> SiftedModel:
+        """The model as the first batch shows it; probed again if the run wraps another one, or if
+        the first batch had no label."""
+        sifted = self._sifted
+        if sifted is not None and (
+            window.selections is not None or (sifted.facts.known and sifted.passes.trained is model)
+        ):
+            return sifted
+        check_wrapped(model, self.args)
+        if self.sift.sift_keep_ratio < 1:
+            check_steps(self.sift, self.state.max_steps)
+        self._sifted = sifted = self.sifted_model_of(model, window.batches[0])
+        self._share_buffers = buffers_of_first(self.accelerator, sifted.module)
+        if not sifted.facts.divides_by_count:
+            self.model_accepts_loss_kwargs = False
+        self._auditor = Auditor.of_run(self, sifted, model, window.batches[0])
+        return sifted
+
+    def _select(self, window: Window, sifted: SiftedModel, num_items: Tensor | int | None) -> None:
+        """Score and narrow all batches of a window, and count their labels anew."""
+        sifts = self._sifts()
         if self._auditor is not None and self.state.global_step % self.sift.sift_audit_steps == 0:
             generators = self._generator(0), self._generator(-1)
-            self.sift_callback.record_audit(self._auditor.audit(self._window[0], *generators))
-        if scores_with_model(self.sift) and self._sifts():
+            self.sift_callback.record_audit(self._auditor.audit(window.batches[0], *generators))
+            sifts = self._sifts()  # the audit may open or shut the gate
+        if scores_with_model(self.sift) and sifts:
             with self.sift_callback.timer.span("sampling"):
-                self._share_buffers()  # decided without a look at the rows, as all have to call it
-        for batch in self._window:
-            self._sifter.note_lost(batch)
-        self.selections = [self._select(batch, index) for index, batch in enumerate(self._window)]
-        for batch, selection in zip(self._window, self.selections, strict=True):
+                self._share_buffers()  # all processes call it, whatever their batches are
+        for batch in window.batches:
+            sifted.count_dropped_labels(batch)
+        window.selections = [
+            self._selection(batch, self._generator(index), sifted, sifts)
+            for index, batch in enumerate(window.batches)
+        ]
+        for batch, selection in zip(window.batches, window.selections, strict=True):
             if len(selection.rows) < selection.candidates:
                 for name, rows in take_rows(batch, selection.rows).items():
                     batch[name] = rows  # a ModelOutput cannot be updated at once
             self.sift_callback.record(selection, self.args.world_size)
-        self._num_items = None
-        if num_items is not None and self._sifter.divides_by_count:
-            counted = [self._sifter.countable(batch) for batch in self._window]
+        if num_items is not None and sifted.facts.divides_by_count:
+            counted = [sifted.countable_labels(batch) for batch in window.batches]
             # The Trainer's own count (private in Transformers), for its gathering over processes.
-            self._num_items = self._get_num_items_in_batch(counted, self.args.device)
+            window.num_items = self._get_num_items_in_batch(counted, self.args.device)
 
-    def _select(self, batch: Batch, index: int) -> Selection:
-        """Which rows of the window's batch number ``index`` to train on."""
-        assert self._sifter is not None
-        sift = self.sift
-        rows = num_rows(batch) if sift.sift_keep_ratio < 1 else first_length(batch)
-        kept = num_kept(rows, sift.sift_keep_ratio)
-        if kept == rows or not self._sifts():
-            return Selection(torch.arange(kept, device=self.args.device), rows)
+    def _selection(
+        self, batch: Batch, generator: torch.Generator, sifted: SiftedModel, sifts: bool
+    ) -> Selection:
+        """Which samples of a batch to train on."""
+        if self.sift.sift_keep_ratio == 1:
+            return Selection.of_all(first_length(batch))
+        candidates = num_rows(batch)
+        kept = num_kept(candidates, self.sift.sift_keep_ratio)
+        if kept == candidates or not sifts:
+            return Selection(torch.arange(kept, device=self.args.device), candidates)
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
-            inputs, generator = self._prepare_inputs(batch), self._generator(index)
-            scores = self._sifter.score(inputs, generator)
-            return Selection(self._choose(scores, generator), rows, scores)
-
-    def _choose(self, scores: Tensor, generator: torch.Generator) -> Tensor:
-        """Which of the rows with these scores (B,) to train on."""
-        sift, rows = self.sift, len(scores)
-        kept = num_kept(rows, sift.sift_keep_ratio)
-        skip = num_skipped(rows, kept, sift.sift_skip_top)
-        by_score = kept - num_random(kept, sift.sift_random_share, generator)
-        if by_score == 0:
-            chosen = torch.empty(0, dtype=torch.long, device=scores.device)
-        elif sift.sift_selector == "percentile":
-            chosen = select_percentile(scores, by_score, sift.sift_beta, generator, skip)
-        else:
-            chosen = select_top_k(scores, by_score, skip)
-        if by_score == kept:
-            return chosen
-        return add_random(scores, chosen, kept, generator, skip)
+            scores = sifted.score(self._prepare_inputs(batch), generator)
+            choice = choose_rows(scores, self.sift, generator)
+        return Selection(choice.rows, candidates, scores, choice.weights)
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""
@@ -193,59 +275,88 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         return self.sift_callback.gate.is_open(self.held_out == "evaluation")
 
     def _generator(self, index: int) -> torch.Generator:
-        """A generator of the step's own: nothing to save, and the same after a resume."""
+        """A generator for one batch of this step: nothing to save, and the same after a resume."""
         place = (self.args.seed, self.state.global_step, index, self.args.process_index)
         seed = int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest(), "big") >> 1
         return torch.Generator().manual_seed(seed)
 
-    # ---- around the step ----
+    # ---- the model ----
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; what was learned of the model in an earlier run is asked again."""
-        self._sifted_model = None
-        self._detached_callback.reset()
-        return super().train(*args, **kwargs)
+    def sifted_model_of(
+        self, model: nn.Module, batch: Batch, sift: SiftArguments | None = None
+    ) -> SiftedModel:
+        """What a first batch of candidates shows of the model; the trainer stays as it is.
+
+        Args:
+            model: as it is trained.
+            batch: as the training dataloader yields it.
+            sift: settings to sift by; None for the trainer's own.
+
+        Raises:
+            ValueError: for a batch, or a model, that cannot be sifted so.
+        """
+        sift = self.sift if sift is None else sift
+        check_mapping(batch)
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        task = self._task(bare, batch, sift)
+        if sift.sift_keep_ratio < 1:
+            self._check_first_batch(batch, sift, task)
+        labelled = task.labelled(batch) and has_rows(batch)
+        forward = forward_of(self.accelerator, model)
+        called = model if self.is_fsdp_enabled else bare
+        with self.accelerator.autocast():
+            return SiftedModel.probed(
+                ModelPasses(bare, forward, compiled_forward_of(self.accelerator, model), model),
+                self._prepare_inputs(batch) if labelled else None,
+                sift,
+                trained_loss_of(self, called, forward, SiftMixin),
+                task=task,
+                label_names=self.label_names,
+                labels_per_row=labels_per_row(self.data_collator, batch),
+                all_agree=unanimous(self.accelerator),
+            )
+
+    def _task(self, model: nn.Module, batch: Batch, sift: SiftArguments) -> Task:
+        """What the model predicts, and what the loss compares the predictions with."""
+        labels = batch.get("labels")
+        task = task_of(model, labels if isinstance(labels, Tensor) else None)
+        if self.label_smoother is None or not scores_with_model(sift):
+            return task
+        return task.smoothed(self.args.label_smoothing_factor)
+
+    def _check_first_batch(self, batch: Batch, sift: SiftArguments, task: Task) -> None:
+        rows = num_rows(batch)
+        # A run that resumes at the last batch of an epoch starts with one that may be short.
+        resumed = self.state.global_step > 0 and self.accelerator.gradient_state.end_of_dataloader
+        expected = rows if resumed else self._num_candidates()
+        data, processes = self.train_dataset, self.args.world_size
+        data_rows = -(-len(data) // processes) if has_length(data) else None
+        check_rows_of_samples(type(self), rows, expected, SiftMixin)
+        check_first_batch(batch, rows, expected, sift, task, data_rows)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """Wrapped for distribution here. Private in Transformers: there is no public method that
-        wraps the model."""
+        """The model is wrapped for distribution here, and known anew. Private in Transformers:
+        there is no public method that wraps the model."""
+        self._sifted = None
+        self._unused_callback.reset()
         with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Tensor | int | None]:
-        """The batches of an accumulation window, remembered until they are scored together.
-
-        None, if nothing is left to train: resumed at its end, a run would take one step more.
-        """
-        if self.control.should_training_stop or 0 < self.state.max_steps <= self.state.global_step:
-            return [], None
-        with self.sift_callback.timer.span("data"):
-            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._window = batches
-        return batches, num_items
+    # ---- log ----
 
     def compute_loss_context_manager(self) -> ExitStack:
         """Time the forward; what follows it in a training step is the backward."""
         stack: ExitStack = super().compute_loss_context_manager()
-        if self._in_training_step:
-            stack.enter_context(self._forward_then_backward())
+        stack.enter_context(self.sift_callback.timer.forward())
         return stack
 
-    @contextmanager
-    def _forward_then_backward(self) -> Iterator[None]:
-        timer = self.sift_callback.timer
-        with timer.span("forward"):
-            yield
-        timer.start("backward")
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Merged here: what a callback adds in `on_log` reaches neither history nor reporters."""
-        if self._sifter is not None:
-            self._sifter.check_none_lost()
+        """Measurements are merged here: what a callback adds in `on_log` reaches neither the
+        history nor the reporters."""
+        if self._sifted is not None:
+            self._sifted.check_no_dropped_labels()
         callback = self.sift_callback
-        measured = callback is not self._detached_callback
+        measured = callback is not self._unused_callback
         if measured and "loss" in logs:
             logs.update(callback.metrics())
         elif measured and "train_runtime" in logs:
@@ -258,5 +369,29 @@ class SiftMixin(FirstBatchMixin, SavingMixin):
         super().log(logs, *args, **kwargs)
 
 
+def _grouped(sampler: Any, kept: int, drawn: int) -> Any:
+    """A sampler whose groups of like length are as large as what is drawn.
+
+    A batch across two groups would have the longest samples of one and the shortest of the other:
+    padding, and candidates that differ in little but their length.
+    """
+    if isinstance(sampler, LengthGroupedSampler):
+        sampler.batch_size = sampler.batch_size * drawn // kept
+    return sampler
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _with_signature_of(method: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:
+    """Give a method the signature of another, for readers, editors and type checkers."""
+    return wraps(method)
+
+
 class SiftTrainer(SiftMixin, Trainer):
     """`transformers.Trainer` that sifts; takes everything that `Trainer` takes."""
+
+    @_with_signature_of(Trainer.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sift_trainer.saving
 from transformers import TrainerCallback
 
-import sift_trainer.saving
 from sift_trainer import StopOnSignal
 from tests.forked import import_all
 from tests.training import RecordingTrainer, Rows, arguments, bert
@@ -41,8 +41,8 @@ class Faulty(RecordingTrainer):
     def intercept(self) -> None:
         """The two steps that follow the Trainer's own."""
         for point, name in (("before the manifest", "write_manifest"), ("rotating", "rotate")):
-            real = getattr(sift_trainer.saving, name)
-            setattr(sift_trainer.saving, name, self._reaching(point, real))
+            real = getattr(sift_trainer.checkpoints.saving, name)
+            setattr(sift_trainer.checkpoints.saving, name, self._reaching(point, real))
 
     def _reaching(self, point: str, real: Callable[..., None]) -> Callable[..., None]:
         def reach(*args: Any) -> None:

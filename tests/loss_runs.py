@@ -13,8 +13,8 @@ from sift_trainer import (
     SiftTrainer,
 )
 from sift_trainer.early_exit import _REGISTERED as EXITS
-from sift_trainer.scoring import CRITERIA
-from sift_trainer.tasks import _REGISTERED as TASKS
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.tasks import _REGISTERED as TASKS
 from tests.test_matrix import rows_of
 from tests.training import arguments
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.atomic_write import write_json, write_text
+from sift_trainer.checkpoints.whole_files import write_json, write_text
 
 
 def test_content_and_folders_are_made(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import BatchEncoding, DefaultDataCollator
 from transformers.data.data_collator import DataCollatorWithFlattening
 
-from sift_trainer.batch import has_rows, num_rows, take_rows
+from sift_trainer.selection.rows import has_rows, num_rows, take_rows
 
 
 def batch(**fields: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from sift_trainer import SiftCallback
-from sift_trainer.callback import Selection
-from sift_trainer.scoring import UNLABELLED
-from sift_trainer.timing import PHASES
+from sift_trainer.measuring.timing import PHASES
+from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import Selection
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 SECONDS = {f"sift/{phase}_seconds" for phase in PHASES}

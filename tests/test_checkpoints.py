@@ -10,7 +10,7 @@ import pytest
 from transformers import Trainer, TrainingArguments
 
 from sift_trainer import SiftTrainer, last_whole_checkpoint
-from sift_trainer.checkpoints import MANIFEST, check_whole, rotate, write_manifest
+from sift_trainer.checkpoints.manifest import MANIFEST, check_whole, rotate, write_manifest
 from tests.training import Rows, arguments, bert, quick
 
 SAVING = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}

@@ -18,8 +18,8 @@ from sift_trainer.flops import (
     sifted_step,
     vocabulary_head,
 )
-from sift_trainer.scorer import inference
-from sift_trainer.sifter import Sifter
+from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.no_trace import inference
 
 MEGA = 1e6
 BASE = BertShape(768, 3072, 12, 30522, length=512, label_share=0.15)

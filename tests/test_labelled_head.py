@@ -8,8 +8,12 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from sift_trainer.labelled_head import LabelledHead, gathered_labels, output_embeddings_of
-from sift_trainer.positions import ScoredPositions, scored_positions
+from sift_trainer.early_exit.labelled_head import (
+    LabelledHead,
+    gathered_labels,
+    output_embeddings_of,
+)
+from sift_trainer.scoring.positions import ScoredPositions, scored_positions
 from tests.tiny import FAMILIES, LENGTH, VOCABULARY, WIDTH, PlainNet, token_labels
 
 MASKED = (

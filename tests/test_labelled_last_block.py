@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import labelled_last_block
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.sifter import Sifter
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.sifted_model.model import Sifter
 from tests.tiny import BATCH, FAMILIES, text, token_labels
 
 NAMES = ("bert-pretraining", "bert-mlm", "roberta", "electra")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sift_trainer import logit_pass
-from sift_trainer.logit_pass import CHUNK, criterion_values
-from sift_trainer.scoring import cross_entropy, entropy
+from sift_trainer.scoring import logit_pass
+from sift_trainer.scoring.criteria import cross_entropy, entropy
+from sift_trainer.scoring.logit_pass import CHUNK, criterion_values
 
 CLASSES = 30_000
 

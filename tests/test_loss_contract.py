@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import MaskedLMOutput
 
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.loss_contract import divides_by_count, finite_probe, loss_of, why_not_gathered
-from sift_trainer.positions import label_counts
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.positions import label_counts
+from sift_trainer.sifted_model.questions import (
+    divides_by_count,
+    finite_probe,
+    loss_of,
+    why_not_gathered,
+)
 from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import exit_adapter
+from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.early_exit.masked_lm import MaskedLMExit
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.positions import scored_positions
-from sift_trainer.scorer import Scorer, inference
+from sift_trainer.scoring.positions import scored_positions
+from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.scorer import Scorer
 from tests.tiny import BATCH, FAMILIES, LAYERS, LENGTH, WIDTH, text, token_labels
 
 ENCODERS = ("bert-pretraining", "bert-mlm", "roberta", "electra")

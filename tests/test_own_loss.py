@@ -14,7 +14,7 @@ from sift_trainer import (
     SiftTrainer,
     register_criterion,
 )
-from sift_trainer.sifter import Sifter
+from sift_trainer.sifted_model.model import Sifter
 from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import MATRIX, ROWS, Entry, causal, large_image, next_tokens, text
 from tests.test_matrix import hardest, scored, trainer_of

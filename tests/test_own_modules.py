@@ -13,8 +13,8 @@ from sift_trainer import (
     register_exit,
     register_task,
 )
-from sift_trainer.sifter import Sifter
-from sift_trainer.tasks import Regression
+from sift_trainer.scoring.tasks import Regression
+from sift_trainer.sifted_model.model import Sifter
 from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import ROWS, causal
 from tests.test_matrix import hardest, scored

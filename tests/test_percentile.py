@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import TrainingArguments
 
 from sift_trainer import SiftTrainer, select_percentile, select_top_k
-from sift_trainer.scoring import UNLABELLED
+from sift_trainer.scoring.criteria import UNLABELLED
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 NAN, INF = float("nan"), float("inf")

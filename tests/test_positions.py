@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sift_trainer.positions import label_counts, next_token_labels, scored_positions
+from sift_trainer.scoring.positions import label_counts, next_token_labels, scored_positions
 from tests.tiny import BATCH, LENGTH, token_labels
 
 

@@ -24,7 +24,7 @@ from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import rotate_checkpoints
 
-from sift_trainer.checkpoints import IN_PROGRESS
+from sift_trainer.checkpoints.manifest import IN_PROGRESS
 from tests.tiny_configs import wav2vec2
 from tests.training import Rows, bert, quick
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sift_trainer.scoring import UNLABELLED
-from sift_trainer.selection import add_random, num_random, select_percentile
+from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import add_random, select_percentile
+from sift_trainer.selection.schedule import num_random
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 NAN = float("nan")

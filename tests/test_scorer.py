@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.scorer import Scorer, inference, labels_are_inputs
-from sift_trainer.scoring import CRITERIA, UNLABELLED, register_criterion
-from sift_trainer.tasks import ClassIds
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
+from sift_trainer.scoring.tasks import ClassIds
+from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.scorer import Scorer, labels_are_inputs
 from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, class_labels, text, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sift_trainer import per_sample_entropy, per_sample_loss
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.positions import scored_positions
-from sift_trainer.scoring import CRITERIA, UNLABELLED, mean_per_row, register_criterion
+from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, mean_per_row, register_criterion
+from sift_trainer.scoring.positions import scored_positions
 
 
 @pytest.fixture

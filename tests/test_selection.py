@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sift_trainer import select_top_k
-from sift_trainer.scoring import UNLABELLED
-from sift_trainer.selection import (
-    is_nonfinite,
+from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import is_nonfinite
+from sift_trainer.selection.schedule import (
     num_candidates,
     num_kept,
     num_skipped,

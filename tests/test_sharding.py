@@ -7,12 +7,12 @@ import torch
 from accelerate import Accelerator, ParallelismConfig
 
 from sift_trainer import SiftArguments
+from sift_trainer.checks.setup import check_parallelism
 from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.early_exit.blocks import find_blocks
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.positions import scored_positions
-from sift_trainer.sharding import tied_in_one_group, unanimous
-from sift_trainer.validation import check_parallelism
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.processes.sharding import tied_in_one_group, unanimous
+from sift_trainer.scoring.positions import scored_positions
 from tests.tiny import FAMILIES, PlainNet, token_labels
 
 # Read off the classes: a bias that is the head's own parameter too; in T5 and BART the embeddings

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from sift_trainer.loss_contract import shifts_labels
+from sift_trainer.sifted_model.questions import shifts_labels
 from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, text, token_labels
 
 CAUSAL = {"gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba"}

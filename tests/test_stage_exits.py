@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sift_trainer import SiftTrainer, early_exit, register_exit
 from sift_trainer.early_exit import _REGISTERED, ResNetStages, SwinStages
-from sift_trainer.scorer import inference
+from sift_trainer.sifted_model.no_trace import inference
 from tests import tiny_configs
 from tests.matrix import MATRIX, ROWS, large_image, sound, text
 from tests.test_matrix import hardest, rows_of, scored, trainer_of

@@ -11,8 +11,8 @@ import transformers as hf
 from torch import Tensor
 
 from sift_trainer import register_task
-from sift_trainer.scoring import CRITERIA, UNLABELLED, register_criterion
-from sift_trainer.tasks import (
+from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
+from sift_trainer.scoring.tasks import (
     _REGISTERED,
     AnswerSpan,
     ClassIds,

@@ -11,8 +11,8 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sift_trainer import OneCycleMixin, TimeBudget
+from sift_trainer.measuring.timing import PHASES
 from sift_trainer.run_log import RunLog
-from sift_trainer.timing import PHASES
 from tests.test_one_cycle import Rates, plain_loop
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 

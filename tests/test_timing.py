@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from sift_trainer.timing import PHASES, StepTimer
+from sift_trainer.measuring.timing import PHASES, StepTimer
 
 NONE = dict.fromkeys(PHASES, 0.0)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.positions import IGNORE_INDEX
+from sift_trainer.scoring.positions import IGNORE_INDEX
 from tests.training import (
     RecordingTrainer,
     Rows,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sift_trainer import SiftTrainer
-from sift_trainer.checkpoints import write_manifest
+from sift_trainer.checkpoints.manifest import write_manifest
 from sift_trainer.config import ConfigError, load_yaml
 from tests.training import Rows, arguments, bert
 

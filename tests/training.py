@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import BertConfig, BertForMaskedLM
 
 from sift_trainer import SiftMixin, SiftTrainer, SiftTrainingArguments
-from sift_trainer.positions import IGNORE_INDEX
+from sift_trainer.scoring.positions import IGNORE_INDEX
 
 # At width 32 a second thread only waits for the first, and on shared cores it waits long.
 torch.set_num_threads(1)

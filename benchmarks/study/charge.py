@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.selection import should_sift
+from sift_trainer.selection.schedule import should_sift
 
 _DEFAULTS = SiftArguments()
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from measured_steps import Arm, Stepper
 
-from sift_trainer.timing import StepTimer
+from sift_trainer.measuring.timing import StepTimer
 from study.data import StudyData
 from study.kinds import KINDS, Regime
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sift_trainer import register_criterion
-from sift_trainer.callback import Selection
-from sift_trainer.scorer import inference
-from sift_trainer.scoring import CRITERIA, cross_entropy
+from sift_trainer.scoring.criteria import CRITERIA, cross_entropy
+from sift_trainer.selection.choosing import Selection
+from sift_trainer.sifted_model.no_trace import inference
 
 
 class ExcessOverUnigram:

@@ -9,9 +9,9 @@ from transformers.trainer_utils import unwrap_peft_model
 from sift_trainer.early_exit.adapter import ExitAdapter, WholeModel
 from sift_trainer.early_exit.albert import AlbertExit
 from sift_trainer.early_exit.blocks import BlockStackExit, find_blocks
+from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.early_exit.masked_lm import LabelledLastBlock, MaskedLMExit
 from sift_trainer.early_exit.stages import ResNetStages, StageExit, SwinStages
-from sift_trainer.labelled_head import LabelledHead
 
 __all__ = [
     "ExitAdapter",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.scoring.positions import ScoredPositions
 
 
 class ExitAdapter(ABC):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.scoring.positions import ScoredPositions
 
 
 class AlbertExit(ExitAdapter):

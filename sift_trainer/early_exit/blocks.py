@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.scoring.positions import ScoredPositions
 
 
 class TruncatableModuleList(nn.ModuleList):

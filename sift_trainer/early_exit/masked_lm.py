@@ -16,8 +16,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 
 from sift_trainer.early_exit.blocks import BlockStackExit
-from sift_trainer.labelled_head import LabelledHead, output_embeddings_of
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.early_exit.labelled_head import LabelledHead, output_embeddings_of
+from sift_trainer.scoring.positions import ScoredPositions
 
 _BERT_BLOCKS = {"BertLayer", "RobertaLayer", "ElectraLayer", "XLMRobertaLayer", "CamembertLayer"}
 _DENSE_MASKS = {"sdpa", "eager"}  # other implementations do not hand a mask tensor to the block

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
 from sift_trainer.early_exit.blocks import forward_of, truncatable
-from sift_trainer.positions import ScoredPositions
+from sift_trainer.scoring.positions import ScoredPositions
 
 
 class StageExit(ExitAdapter):

@@ -21,15 +21,15 @@ from sift_trainer import (
     last_whole_checkpoint,
 )
 from sift_trainer.arguments import sift_settings
-from sift_trainer.atomic_write import write_json
+from sift_trainer.checkpoints.whole_files import write_json
+from sift_trainer.checks.setup import check_steps
 from sift_trainer.config import Config, ConfigError
 from sift_trainer.experiments.progress import SiftProgress
-from sift_trainer.launch import LaunchArguments, check_launch
 from sift_trainer.plots import plot_accuracy, require_matplotlib
+from sift_trainer.processes.launch import LaunchArguments, check_launch
 from sift_trainer.report import Run, earlier_runs, read_run, summarize
 from sift_trainer.run_log import RunLog
 from sift_trainer.tables import cell_of, write_report
-from sift_trainer.validation import check_steps
 
 logger = logging.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from sift_trainer.config import Config, ConfigError
 from sift_trainer.data.images import ImageArguments
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.experiments.training import check_runs, is_finished
-from sift_trainer.launch import LaunchArguments
 from sift_trainer.models import EarlyExitResNetConfig
 from sift_trainer.one_cycle import check_one_cycle
+from sift_trainer.processes.launch import LaunchArguments
 from sift_trainer.time_budget import check_cooldown
 
 

@@ -21,8 +21,8 @@ from sift_trainer.experiments.training import Experiment, train_runs
 from sift_trainer.image_classification.arguments import KINDS, Settings, check, waits_for
 from sift_trainer.metrics import classification_metrics
 from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.processes.sharding import buffers_of_first
 from sift_trainer.report import Run
-from sift_trainer.sharding import buffers_of_first
 
 
 class ImageClassificationTrainer(OneCycleMixin, SiftTrainer):

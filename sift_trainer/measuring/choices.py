@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sift_trainer.scoring import UNLABELLED
+from sift_trainer.scoring.criteria import UNLABELLED
 
 
 def overlap(kept: Tensor, exact: Tensor) -> float:

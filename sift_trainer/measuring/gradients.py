@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from sift_trainer.batch import take_rows
-from sift_trainer.measuring.kept_state import Buffers
-from sift_trainer.positions import label_counts
-from sift_trainer.sifter import Sifter
+from sift_trainer.scoring.positions import label_counts
+from sift_trainer.selection.rows import take_rows
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.no_trace import Buffers
 
 Gradient = list[Tensor | None]
 """One tensor for each parameter that is trained; None for one that the loss does not reach."""
@@ -21,11 +21,11 @@ class Gradients:
 
     Args:
         trainer: whose loss, and mixed precision, it is.
-        sifter: of its model.
+        sifted: of its model.
     """
 
-    def __init__(self, trainer: Trainer, sifter: Sifter) -> None:
-        self.trainer, self.sifter, self.model = trainer, sifter, sifter.model
+    def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
+        self.trainer, self.sifted, self.model = trainer, sifted, sifted.module
         self.trained = [each for each in self.model.parameters() if each.requires_grad]
         self._buffers = Buffers(self.model)
 
@@ -61,7 +61,7 @@ class Gradients:
     def _loss(self, batch: Mapping[str, Any]) -> Tensor:
         trainer = self.trainer
         with (
-            self.sifter.labelled_only(batch) as labelled,
+            self.sifted.labelled_only(batch) as labelled,
             trainer.compute_loss_context_manager(),
             trainer.accelerator.autocast(),
         ):
@@ -74,10 +74,10 @@ class Gradients:
     def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
         """How many labels the loss is divided by, for losses that are: as if those of all processes
         were as many, by whose number the Trainer multiplies."""
-        if not self.sifter.divides_by_count or not isinstance(batch.get("labels"), Tensor):
+        if not self.sifted.facts.divides_by_count or not isinstance(batch.get("labels"), Tensor):
             return None
         args = self.trainer.args
-        counted = label_counts(self.sifter.countable(batch)["labels"]).sum().clamp(min=1)
+        counted = label_counts(self.sifted.countable_labels(batch)["labels"]).sum().clamp(min=1)
         return counted * (args.world_size if args.average_tokens_across_devices else 1)
 
 

@@ -45,7 +45,7 @@ from sift_trainer.model_and_dataset.loading import (
     most_tokens,
 )
 from sift_trainer.model_and_dataset.opening import check_dataset, open_dataset, require_datasets
-from sift_trainer.selection import num_candidates
+from sift_trainer.selection.schedule import num_candidates
 
 _LONGEST_BLOCK = 1024
 _LONGEST_TEXT = 512

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.early_exit.labelled_head import LabelledHead
 
 
 def activation_bytes(

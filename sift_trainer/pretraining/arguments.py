@@ -10,7 +10,7 @@ from sift_trainer.config import Config
 from sift_trainer.data.text.corpus import CorpusArguments
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.experiments.training import check_runs
-from sift_trainer.launch import LaunchArguments
+from sift_trainer.processes.launch import LaunchArguments
 
 
 @dataclass

@@ -4,7 +4,7 @@ import math
 
 from sift_trainer.arguments import scores_with_model
 from sift_trainer.pretraining.plan import Plan
-from sift_trainer.selection import num_skipped
+from sift_trainer.selection.schedule import num_skipped
 
 
 def plan_in_words(plan: Plan) -> str:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sift_trainer.labelled_head import LabelledHead
-from sift_trainer.positions import IGNORE_INDEX, scored_positions
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.positions import IGNORE_INDEX, scored_positions
 
 
 class Evaluated(NamedTuple):

@@ -32,8 +32,8 @@ from sift_trainer.data.text.corpus import (
 )
 from sift_trainer.data.text.masking import FixedMasks, PairCollator
 from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus, prepared
+from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.experiments.training import Experiment, train_runs
-from sift_trainer.labelled_head import LabelledHead
 from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.pretraining.arguments import KINDS, ModelArguments, Settings, check
 from sift_trainer.pretraining.dry_run import plan_in_words

@@ -15,7 +15,7 @@ from sift_trainer.arguments import (
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.flops import BertShape, Computed, forward_backward, scoring
 from sift_trainer.pretraining.activation_memory import activation_bytes
-from sift_trainer.selection import num_candidates, steps_of
+from sift_trainer.selection.schedule import num_candidates, steps_of
 
 # Table 6 of the paper: hours of scoring by criterion and exit, beside 3.8 of forward and 7.9 of
 # backward.

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments, sift_settings
-from sift_trainer.batch import Batch
 from sift_trainer.early_exit import exit_at
 from sift_trainer.probe.figures import Notes
 from sift_trainer.probe.results import Choice
-from sift_trainer.scorer import inference
-from sift_trainer.scoring import CRITERIA
-from sift_trainer.tasks import ClassIds
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.tasks import ClassIds
+from sift_trainer.selection.rows import Batch
+from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.trainer import SiftMixin
 
 DEFAULT_CRITERIA = ("loss", "entropy")
@@ -23,7 +23,7 @@ class Scorers:
     """A scorer for each choice.
 
     Attributes:
-        sifter: what the first batch said of the model.
+        sifted: what the first batch said of the model.
         choices: in the order of criterion, exit and token fraction.
         exact: the choice whose scores are exact per-sample losses; None if there are none.
 
@@ -57,14 +57,14 @@ class Scorers:
         exact = Choice("loss", last)
         rows = trainer._prepare_inputs(batch)
         try:
-            self.sifter = trainer.sifter_of(trainer.model, batch, self._sift(exact))
-            self._scorers = {exact: self.sifter.scorer_for(self._sift(exact))}
+            self.sifted = trainer.sifted_model_of(trainer.model, batch, self._sift(exact))
+            self._scorers = {exact: self.sifted.scorer_for(self._sift(exact))}
             self.score(exact, rows, 0)
             self.exact: Choice | None = exact
         except ValueError as error:
             if "loss" in (criteria or ()):
                 raise
-            self.sifter = trainer.sifter_of(
+            self.sifted = trainer.sifted_model_of(
                 trainer.model, batch, self._sift(Choice("entropy", last))
             )
             self._scorers, self.exact = {}, None
@@ -76,7 +76,7 @@ class Scorers:
             fractions = (1.0,)
         self.choices: list[Choice] = []
         for criterion in dict.fromkeys(criteria or DEFAULT_CRITERIA):
-            if CRITERIA[criterion] is None:
+            if CRITERIA[criterion].values is None:
                 self._add(Choice(criterion, None))
                 continue
             try:
@@ -102,24 +102,24 @@ class Scorers:
             number: seed of the token subset and of the random control.
         """
         generator = torch.Generator().manual_seed(number)
-        with inference(self.sifter.model), self.trainer.accelerator.autocast():
+        with inference(self.sifted.module), self.trainer.accelerator.autocast():
             # Never compiled: the steps that scoring is held against are not either.
-            return self._scorers[choice](self.sifter.forward, rows, generator)
+            return self._scorers[choice](self.sifted.passes.forward, rows, generator)
 
     def has_margins(self, rows: Mapping[str, Any]) -> bool:
         """Whether a sample's loss is that of one class id by a linear head (Theorem 6.2)."""
-        task = self.sifter.task
+        task = self.sifted.facts.task
         return (
             self.exact is not None
             and isinstance(task, ClassIds)
             and task.smoothing == 0
             and task.labels(rows).dim() == 1
-            and _ends_linearly(self.sifter.model)
+            and _ends_linearly(self.sifted.module)
         )
 
     def _add(self, choice: Choice) -> None:
         if choice not in self._scorers:
-            self._scorers[choice] = self.sifter.scorer_for(self._sift(choice))
+            self._scorers[choice] = self.sifted.scorer_for(self._sift(choice))
         self.choices.append(choice)
 
     def _sift(self, choice: Choice) -> SiftArguments:
@@ -131,7 +131,7 @@ class Scorers:
         return SiftArguments(**{**self._settings, **changes})
 
     def _one_prediction(self, rows: Mapping[str, Any]) -> bool:
-        task = self.sifter.task
+        task = self.sifted.facts.task
         if not task.labelled(rows):
             return False
         return bool((task.counts(task.labels(rows)) <= 1).all())

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from sift_trainer import theory
-from sift_trainer.batch import Batch, num_rows, take_rows
 from sift_trainer.measuring.choices import comparable
 from sift_trainer.measuring.gradients import Gradients, inner, length
 from sift_trainer.probe.choices import Scorers
 from sift_trainer.probe.figures import Collected, Notes, attempt, figures_of
 from sift_trainer.probe.results import Choice, Figures
 from sift_trainer.probe.turns import Spread, take_turns
-from sift_trainer.selection import num_kept, num_skipped, select_top_k
+from sift_trainer.selection.choosing import choose_rows, select_top_k, without_top
+from sift_trainer.selection.rows import Batch, num_rows, take_rows
+from sift_trainer.selection.schedule import num_kept, num_skipped
 from sift_trainer.trainer import SiftMixin
 
 _STEP = Choice("forward and backward", None)
@@ -41,7 +42,7 @@ class Collector:
         self, trainer: SiftMixin, scorers: Scorers, scales: list[Tensor] | None, notes: Notes
     ) -> None:
         self.trainer, self.scorers, self.scales, self.notes = trainer, scorers, scales, notes
-        self.gradients = Gradients(trainer, scorers.sifter)
+        self.gradients = Gradients(trainer, scorers.sifted)
         self.batches = self.gradient_batches = self.norm_batches = self.rounds = 0
         self.step_seconds = Spread(0.0, 0.0, 0.0)
         self._shares: dict[Choice, Spread] = {}
@@ -143,7 +144,7 @@ class Collector:
         kept = num_kept(len(scores), self.trainer.sift.sift_keep_ratio)
         skip = num_skipped(len(scores), kept, self.trainer.sift.sift_skip_top)
         found.scores.append(scores)
-        found.kept.append(select_top_k(scores, kept, skip))
+        found.kept.append(select_top_k(without_top(scores, kept, skip), kept))
 
     def _descend(self, rows: Mapping[str, Any], held_out: Mapping[str, Any]) -> None:
         """Inner products of a held-out gradient with those of the rows that training would choose
@@ -156,7 +157,9 @@ class Collector:
         by_rows[tuple(at_random.sort().values.tolist())] = [self._random]
         for found in self._found.values():
             # A draw of its own: of the same numbers, rows at random would be those of the control.
-            chosen = self.trainer._choose(found.scores[-1], self.trainer._generator(self.batches))
+            chosen = choose_rows(
+                found.scores[-1], self.trainer.sift, self.trainer._generator(self.batches)
+            ).rows
             by_rows.setdefault(tuple(chosen.tolist()), []).append(found)
         for kept, choosing in by_rows.items():
             gradient = self.gradients.of(rows, torch.tensor(kept))

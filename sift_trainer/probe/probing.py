@@ -11,9 +11,7 @@ from transformers import TrainingArguments, set_seed
 
 from sift_trainer import theory
 from sift_trainer.arguments import SiftArguments, sift_arguments
-from sift_trainer.audit.held_out import evaluation_batches
-from sift_trainer.batch import Batch, num_rows
-from sift_trainer.measuring.kept_state import untouched
+from sift_trainer.measuring.held_out import evaluation_batches
 from sift_trainer.probe.checkpoint import adam_scales, weights_file, weights_of
 from sift_trainer.probe.choices import Scorers
 from sift_trainer.probe.collecting import Collector
@@ -21,7 +19,9 @@ from sift_trainer.probe.figures import Notes, attempt
 from sift_trainer.probe.recommend import recommend
 from sift_trainer.probe.results import ProbeResult
 from sift_trainer.run_log import machine
-from sift_trainer.selection import num_kept
+from sift_trainer.selection.rows import Batch, num_rows
+from sift_trainer.selection.schedule import num_kept
+from sift_trainer.sifted_model.no_trace import untouched
 from sift_trainer.trainer import SiftMixin
 
 _FOR_TIMING = 0.25
@@ -118,7 +118,7 @@ def probe(
         raise _too_little_data(collector.batches)
     ratio = collector.loss_ratio()
     return ProbeResult(
-        model=type(scorers.sifter.model).__name__,
+        model=type(scorers.sifted.module).__name__,
         checkpoint=None if checkpoint is None else str(checkpoint),
         candidates=candidates,
         kept=num_kept(candidates, trainer.sift.sift_keep_ratio),

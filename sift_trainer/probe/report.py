@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.atomic_write import write_json, write_text
+from sift_trainer.checkpoints.whole_files import write_json, write_text
 from sift_trainer.probe.measurements import Estimate
 from sift_trainer.probe.results import Choice, Descent, Figures, ProbeResult
 from sift_trainer.tables import markdown

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sift_trainer import paper
-from sift_trainer.atomic_write import write_text
+from sift_trainer.checkpoints.whole_files import write_text
 from sift_trainer.plots import require_matplotlib
 from sift_trainer.reporting.caveats import caveats, shared_caveats
 from sift_trainer.reporting.figures import figures

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from sift_trainer.audit import audit_metrics
-from sift_trainer.audit.figures import ADAM, NAMES, PLAIN, choice_figures, update_figures
-from sift_trainer.scoring import UNLABELLED
+from sift_trainer.measuring import audit_metrics
+from sift_trainer.measuring.audit_numbers import ADAM, NAMES, PLAIN, choice_figures, update_figures
+from sift_trainer.scoring.criteria import UNLABELLED
 
 
 def test_choices_of_four_rows_by_hand() -> None:

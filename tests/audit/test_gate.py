@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from transformers import Trainer, TrainingArguments
 
-from sift_trainer.audit import Auditor
-from sift_trainer.gate import LEAST, WINDOW, DescentGate
+from sift_trainer.measuring import Auditor
+from sift_trainer.measuring.gate import LEAST, WINDOW, DescentGate
 from tests.audit.test_audited_runs import same_weights, train
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sift_trainer import SiftTrainer
-from sift_trainer.audit.held_out import BATCHES, evaluation_batches
+from sift_trainer.measuring.held_out import BATCHES, evaluation_batches
 from tests.audit.test_audited_runs import NO_DROPOUT, audited, same_weights
 from tests.probe.probed import rough
 from tests.training import RecordingTrainer, Rows, Stream, arguments, bert, row_numbers

@@ -14,8 +14,7 @@ from study.runs import share_of
 from study.variants import ExcessOverUnigram, OverExitZero, OverLastSeen
 from transformers import default_data_collator
 
-from sift_trainer.callback import Selection
-from sift_trainer.selection import select_top_k
+from sift_trainer.selection.choosing import Selection, select_top_k
 
 
 def test_excess_is_the_loss_less_the_surprisal_of_a_guess_by_frequency():

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 import sift_trainer.callback
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.timing import StepTimer
+from sift_trainer.measuring.timing import StepTimer
 from tests.distributed.launch import leave
 from tests.invariants import scale_runs
 from tests.models.small_resnet import Images, resnet

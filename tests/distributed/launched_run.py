@@ -14,7 +14,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.processes.launch import LaunchArguments, check_launch, check_wrapped
 from tests.training import Rows, bert
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sift_trainer.gate import LEAST
+from sift_trainer.measuring.gate import LEAST
 from tests.distributed.audited_run import KEPT, NO_DROPOUT, SAVED, STEPS, TURN
 from tests.distributed.launch import together
 from tests.training import Rows, bert

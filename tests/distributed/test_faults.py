@@ -10,7 +10,7 @@ import transformers
 from packaging.version import Version
 
 from sift_trainer import SiftTrainer
-from sift_trainer.checkpoints import check_whole
+from sift_trainer.checkpoints.manifest import check_whole
 from tests.distributed.faulty_run import SAVING, STEPS
 from tests.distributed.launch import finish, start, together
 from tests.training import RecordingTrainer, Rows, arguments, bert

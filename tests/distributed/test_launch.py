@@ -9,7 +9,7 @@ import yaml
 from transformers import TrainingArguments
 
 from sift_trainer import SiftTrainer
-from sift_trainer.launch import LaunchArguments, check_launch
+from sift_trainer.processes.launch import LaunchArguments, check_launch
 from tests.distributed.launch import ROOT, accelerate
 from tests.training import Rows, arguments, bert, quick, trained
 

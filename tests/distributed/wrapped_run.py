@@ -15,7 +15,7 @@ import torch
 from torch.optim import SGD
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.launch import LaunchArguments, check_launch
+from sift_trainer.processes.launch import LaunchArguments, check_launch
 from tests.distributed import budgeted_run, deepspeed_as_it_trains, fsdp2_on_cpu
 from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows

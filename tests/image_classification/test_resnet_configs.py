@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from sift_trainer.config import parse_config
 from sift_trainer.image_classification.arguments import KINDS, Settings, check
 from sift_trainer.models import EarlyExitResNetForImageClassification
-from sift_trainer.selection import num_candidates, should_sift
+from sift_trainer.selection.schedule import num_candidates, should_sift
 from tests.image_classification.toy import RESNET50
 
 RATES = [5e-2, 1e-2, 5e-3, 1e-3]  # the rows of each table

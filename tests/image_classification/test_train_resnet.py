@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sift_trainer.batch import take_rows
 from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.images import load_images
 from sift_trainer.image_classification import main
 from sift_trainer.image_classification.arguments import KINDS, ImageArguments, Settings
 from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION, build_trainer, load_data
 from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.selection.rows import take_rows
 from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
 from tests.pretraining.toy import flags
 

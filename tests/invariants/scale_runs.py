@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments, register_criterion
-from sift_trainer.scoring import CRITERIA
+from sift_trainer.scoring.criteria import CRITERIA
 from tests.distributed.launch import leave
 
 VOCABULARY, LENGTH = 64, 16

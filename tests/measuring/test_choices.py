@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sift_trainer.measuring.choices import comparable, overlap, ranks, spearman
-from sift_trainer.scoring import UNLABELLED
+from sift_trainer.scoring.criteria import UNLABELLED
 
 
 def test_overlap_is_the_share_of_the_exact_rows() -> None:

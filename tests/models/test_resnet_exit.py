@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments, early_exit
 from sift_trainer.early_exit import exit_adapter
-from sift_trainer.scorer import Scorer, inference
+from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.scorer import Scorer
 from tests.models.small_resnet import CLASSES, Images, early_logits, images, resnet, statistics
 
 LABELS = torch.arange(8) % CLASSES

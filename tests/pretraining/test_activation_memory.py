@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForPreTraining
 
 from sift_trainer import SiftArguments
 from sift_trainer.pretraining.activation_memory import SavedTensors, activation_bytes
-from sift_trainer.sifter import Sifter
+from sift_trainer.sifted_model.model import Sifter
 
 ROWS, LENGTH, LABELS = 4, 64, 9
 CELLS = ROWS * LENGTH

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForPreTraining, get_scheduler
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.config import load_yaml, parse_config
 from sift_trainer.pretraining.arguments import ModelArguments
-from sift_trainer.selection import num_candidates, should_sift
+from sift_trainer.selection.schedule import num_candidates, should_sift
 
 FOLDER = Path(__file__).parents[2] / "configs" / "bert_base"
 

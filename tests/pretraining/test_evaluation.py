@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.labelled_head import LabelledHead
+from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.metrics import pretraining_metrics
 from sift_trainer.pretraining.evaluation import evaluate_pretraining
 from sift_trainer.pretraining.job import PretrainingTrainer

@@ -7,9 +7,9 @@ import torch
 
 from sift_trainer import SiftTrainer
 from sift_trainer.measuring.gradients import inner, length
-from sift_trainer.measuring.kept_state import untouched
 from sift_trainer.probe import probe
 from sift_trainer.probe.checkpoint import adam_scales, weights_of
+from sift_trainer.sifted_model.no_trace import untouched
 from tests.training import Rows, arguments, bert
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
-from sift_trainer.audit.held_out import evaluation_batches
+from sift_trainer.measuring.held_out import evaluation_batches
 from sift_trainer.probe import probe
 from tests.probe.probed import FAST, rough
 from tests.training import Rows, arguments, bert

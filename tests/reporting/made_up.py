@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerControl, TrainerState
 
-from sift_trainer.atomic_write import write_json
+from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.report import summarize
 from sift_trainer.run_log import FILE, RunLog, read_run_log
 

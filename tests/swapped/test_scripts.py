@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from sift_trainer.checkpoints import last_whole_checkpoint
+from sift_trainer.checkpoints.manifest import last_whole_checkpoint
 from tests.swapped.calls import (
     ALL,
     DRAWN,

@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from sift_trainer.batch import missing_field, with_known_fields
-from sift_trainer.collation import rows_of_a_sample, tried_batch
+from sift_trainer.checks.batches import rows_of_a_sample, tried_batch
+from sift_trainer.sifted_model.fields import missing_field, with_known_fields
 from tests.training import Rows, Stream
 
 

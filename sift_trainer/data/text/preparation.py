@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from tqdm import tqdm
 
-from sift_trainer.atomic_write import write_json
+from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.data.text.corpus import (
     TRAIN,
     VOCAB_SIZE,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch.utils.data
 
-from sift_trainer.atomic_write import write_json
+from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.data.text.sentence_pairs import Pair
 
 if TYPE_CHECKING:

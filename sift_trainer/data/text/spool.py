@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from sift_trainer.atomic_write import write_json
+from sift_trainer.checkpoints.whole_files import write_json
 
 _ROUND_BYTES = 32_000_000  # text that a process holds before it writes
 _HEAD = struct.Struct(">16sHI")  # digest, number of the source, bytes of text

@@ -1,0 +1,1 @@
+"""Checkpoints that are whole or not taken, and resuming the same run."""

@@ -1,0 +1,59 @@
+"""Resuming a run with the launch that it was interrupted in."""
+
+from typing import Any
+
+from transformers import TrainingArguments
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from sift_trainer.arguments import sift_arguments
+from sift_trainer.selection.schedule import num_candidates
+
+logger = logging.get_logger(__name__)
+
+
+def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
+    """What the order of the data and the selection depend on, as a checkpoint records it.
+
+    Args:
+        loader: of the training data; its number of rows is None if it has no length.
+    """
+    data = getattr(loader, "dataset", None)
+    return {
+        "world_size": args.world_size,
+        "candidates per process": num_candidates(
+            args.train_batch_size, sift_arguments(args).sift_keep_ratio
+        ),
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "split_batches": bool(args.accelerator_config.split_batches),
+        "dataloader_drop_last": args.dataloader_drop_last,
+        "seed": args.seed,
+        "data_seed": args.data_seed,
+        "rows of training data": len(data) if data is not None and has_length(data) else None,
+    }
+
+
+def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bool) -> None:
+    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
+
+    Args:
+        new_order: whether the user has given up the order of the data, by ``ignore_data_skip``.
+
+    Raises:
+        ValueError: for a difference that would silently change the run.
+    """
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if not changed:
+        return
+    was = ", ".join(f"{name}={before[name]!r}" for name in changed)
+    found = f"the checkpoint was written with {was}; this run has " + ", ".join(
+        f"{name}={now[name]!r}" for name in changed
+    )
+    if new_order:
+        logger.warning(f"{found}. It goes on from the weights, with the data in a new order")
+        return
+    raise ValueError(
+        f"cannot resume: {found}. Candidates are drawn and chosen in each process, so other rows "
+        f"would be seen from here on. Resume with {was}; or set ignore_data_skip=True to go on "
+        "with the data in a new order; or start a new run from the weights in the checkpoint"
+    )

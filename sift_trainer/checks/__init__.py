@@ -1,0 +1,1 @@
+"""What cannot work is refused: classes, settings and batches."""

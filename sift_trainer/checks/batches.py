@@ -1,0 +1,190 @@
+"""Batches from which no samples can be selected are refused before the first update.
+
+A trainer with a loss of its own lays out its batches in its own way: a reward model's are the
+chosen answers and below them the rejected ones, an embedding model's have the texts of every
+column. Only a batch shows that, so the collator is tried on two samples at construction.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.task import Task
+from sift_trainer.scoring.tasks import task_of
+from sift_trainer.selection.schedule import num_kept
+from sift_trainer.sifted_model.fields import missing_field
+from sift_trainer.sifted_model.no_trace import random_state_kept
+from sift_trainer.sifted_model.trained_loss import owner_of
+
+logger = logging.get_logger(__name__)
+
+TRIED = 2
+"""Samples that a collator is tried on."""
+
+
+def tried_batch(data: Any, collator: Callable[[list[Any]], Any]) -> Any:
+    """The batch of the first `TRIED` samples; None for a stream, or where the collator fails.
+
+    Samples that were read from a stream may be lost. A collator may fail here because the Trainer
+    removes columns before it; what fails in training too is reported at the first batch.
+
+    Args:
+        data: the training data, or a mapping of several, whose first is tried.
+    """
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()), None)
+    if not has_length(data) or not hasattr(data, "__getitem__") or len(data) < TRIED:
+        return None
+    try:
+        with random_state_kept():
+            return collator([data[index] for index in range(TRIED)])
+    except Exception:  # of a collator of the user's own
+        return None
+
+
+def rows_of_a_sample(batch: Mapping[str, Any], samples: int) -> int:
+    """How many rows the collator makes of one sample, where it makes several; else 1."""
+    sizes = [len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()]
+    return max([size // samples for size in sizes if size % samples == 0], default=1)
+
+
+def check_packing(args: TrainingArguments, collator: Any) -> None:
+    """Refuse a collator that flattens a batch into one row, and name the argument that sets it."""
+    flattens = getattr(collator, "padding_free", False)
+    if not flattens and not isinstance(collator, DataCollatorWithFlattening):
+        return
+    setting, instead = f"data_collator={type(collator).__name__}(...)", "one that pads"
+    if getattr(args, "padding_free", False):
+        setting, instead = "padding_free=True", "padding_free=False"
+    elif getattr(args, "packing", False):
+        strategy = getattr(args, "packing_strategy", None)
+        setting = f"packing=True with packing_strategy={strategy!r}"
+        instead = "packing_strategy='wrapped', whose rows are blocks, or packing=False"
+    raise ValueError(
+        f"{setting} flattens a batch into one row, and sifting selects rows; use {instead}"
+    )
+
+
+def check_collated_samples(
+    sift: SiftArguments,
+    trainer: type,
+    model: nn.Module,
+    data: Any,
+    collator: Any,
+    mixin: type,
+) -> None:
+    """Refuse a trainer with a loss of its own whose batches have no rows to select, or none that
+    the model itself could score.
+
+    Args:
+        trainer: the class of the trainer.
+        model: the bare module.
+        data: the training data, of which two samples are collated.
+        mixin: the class that makes the trainer sift.
+    """
+    owner = owner_of(trainer, "compute_loss", mixin)
+    if owner is Trainer or (batch := tried_batch(data, collator)) is None:
+        return
+    check_mapping(batch)
+    made_by = f"{trainer.__name__} cannot sift: the collator, {_name_of(collator)}, makes"
+    instead = f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
+    if (rows := rows_of_a_sample(batch, TRIED)) > 1:
+        raise ValueError(
+            f"{made_by} {rows} rows of a sample, which belong together in {owner.__name__}."
+            f"compute_loss, and sifting, which keeps single rows, would separate them; {instead}"
+        )
+    if (field := missing_field(model, batch)) is not None:
+        raise ValueError(
+            f"{made_by} the fields {sorted(batch)}, and sifting scores them by {_name_of(model)}"
+            f"(**batch), which has no {field!r} then: {owner.__name__}.compute_loss gives the "
+            f"model something else; {instead}"
+        )
+    labels = batch.get("labels")
+    task = task_of(model, labels if isinstance(labels, Tensor) else None)
+    check_first_batch(batch, TRIED, TRIED, sift, task)
+
+
+def check_rows_of_samples(trainer: type, rows: int, expected: int, mixin: type) -> None:
+    """Refuse, at the first batch, several rows of a sample: a stream could not be tried before."""
+    owner = owner_of(trainer, "compute_loss", mixin)
+    if owner is not Trainer and rows > expected and rows % expected == 0:
+        raise ValueError(
+            f"the first batch has {rows} rows where {expected} candidates were drawn: the collator "
+            f"makes several rows of a sample, which belong together in {owner.__name__}."
+            "compute_loss, and sifting, which keeps single rows, would separate them; set "
+            "sift_keep_ratio=1.0"
+        )
+
+
+def _name_of(thing: Any) -> str:
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
+def check_window(micro_batches: int) -> None:
+    """Refuse a batch of an accumulation window whose other batches are unknown."""
+    if micro_batches > 1:
+        raise ValueError(
+            f"an update has {micro_batches} micro-batches, and this batch is none that SiftMixin "
+            "has drawn, so that it cannot count the labels of the others. An overridden "
+            "get_batch_samples has to return what super().get_batch_samples(...) returns; an "
+            "overridden training_step has to pass the batch itself to super().training_step(...), "
+            "not a copy; or use gradient_accumulation_steps=1"
+        )
+
+
+def check_mapping(batch: Any) -> None:
+    """Refuse a batch that is no mapping of fields."""
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}, not a mapping of fields with a row for each "
+            "sample, so that nothing can be selected; train without SiftMixin"
+        )
+
+
+def check_first_batch(
+    batch: Mapping[str, Any],
+    rows: int,
+    expected: int,
+    sift: SiftArguments,
+    task: Task,
+    data_rows: int | None = None,
+) -> None:
+    """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
+    of one with another number of rows than were drawn.
+
+    Args:
+        rows: how many it has.
+        expected: how many should be drawn.
+        data_rows: how many samples of training data a process has; None where that is not known.
+    """
+    if rows == 1 and expected > 1 and data_rows is not None and data_rows <= 1:
+        raise ValueError(
+            f"the training data has {data_rows} row for a process, and {expected} candidates "
+            "should be drawn: there is nothing to select from; give more data, or use "
+            "sift_keep_ratio=1.0"
+        )
+    if rows == 1 and expected > 1:
+        raise ValueError(
+            f"the first batch has 1 row where {expected} candidates were drawn: the collator packs "
+            "or flattens samples into one row, and sifting selects rows; use one sample per row"
+        )
+    if rows != expected:
+        logger.warning(
+            f"the first batch has {rows} rows where {expected} candidates were to be drawn, so "
+            f"{num_kept(rows, sift.sift_keep_ratio)} are trained on: the data is that small, or "
+            "get_train_dataloader is overridden and has to yield round(per_device_train_batch_size "
+            "/ sift_keep_ratio) rows"
+        )
+    missing = [name for name in task.fields if name not in batch]
+    if CRITERIA[sift.sift_criterion].needs_labels and missing:
+        raise ValueError(
+            f"sift_criterion={sift.sift_criterion!r} needs {' and '.join(map(repr, missing))} in "
+            f"the batch, which has {sorted(batch)}; add them in the collator, or use "
+            "sift_criterion='entropy'"
+        )

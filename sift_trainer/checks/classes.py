@@ -1,0 +1,73 @@
+"""Classes that are put together wrongly are a TypeError where they are made.
+
+Python accepts bases in the wrong order and a forgotten ``@dataclass``: methods are skipped and
+fields keep their defaults, without an error. The messages give the line that works.
+"""
+
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Any
+
+from transformers import Trainer
+
+from sift_trainer.arguments import SiftArguments
+
+
+def check_trainer_bases(cls: type, mixin: type) -> None:
+    """Refuse a trainer class in which another trainer comes before ``mixin``.
+
+    Raises:
+        TypeError: for such a class, and for one that names ``mixin`` beside a class that has it.
+    """
+    bases = [base for base in cls.__bases__ if base is not mixin]
+    having = [base.__name__ for base in bases if issubclass(base, mixin)]
+    if mixin in cls.__bases__ and having:
+        raise TypeError(
+            f"{cls.__name__}: {having[0]} already contains {mixin.__name__}; write "
+            f"{_line(cls, bases)}"
+        )
+    before = takewhile(lambda base: base is not mixin, cls.__mro__)
+    trainers = [base for base in before if _is_other_trainer(base, mixin)]
+    if trainers:
+        order = sorted(cls.__bases__, key=lambda base: _is_other_trainer(base, mixin))
+        raise TypeError(
+            f"{cls.__name__}: {mixin.__name__} must come before the trainer that it extends, and "
+            f"{trainers[0].__name__} comes before it; write {_line(cls, order)}"
+        )
+
+
+def check_is_trainer(trainer: object, mixin: type) -> None:
+    """Refuse an object of ``mixin`` that is no trainer.
+
+    Raises:
+        TypeError: for such an object.
+    """
+    if not isinstance(trainer, Trainer):
+        name = type(trainer).__name__
+        made = "MyTrainer" if type(trainer) is mixin else name
+        raise TypeError(
+            f"{name} has no trainer to extend; write class {made}({mixin.__name__}, Trainer)"
+        )
+
+
+def check_arguments_kept(trainer: Any, given: Iterable[Any]) -> None:
+    """Refuse a trainer that made arguments of its own out of those given, without the sift fields.
+
+    Raises:
+        TypeError: for such a trainer.
+    """
+    sifting = next((each for each in given if isinstance(each, SiftArguments)), None)
+    if sifting is not None and not isinstance(trainer.args, SiftArguments):
+        name, theirs = type(trainer).__name__, type(trainer.args).__name__
+        raise TypeError(
+            f"{name} makes {theirs} of {type(sifting).__name__}, which loses the sift fields; "
+            f"write @dataclass class {name}Arguments(SiftArguments, {theirs}) and pass those"
+        )
+
+
+def _is_other_trainer(base: type, mixin: type) -> bool:
+    return issubclass(base, Trainer) and not issubclass(base, mixin)
+
+
+def _line(cls: type, bases: list[type]) -> str:
+    return f"class {cls.__name__}({', '.join(base.__name__ for base in bases)})"

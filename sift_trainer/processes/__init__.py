@@ -1,0 +1,1 @@
+"""Several processes: started as requested, agreeing, and with sharded parameters."""

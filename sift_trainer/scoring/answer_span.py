@@ -1,0 +1,50 @@
+"""Extractive question answering: where the answer starts, and where it ends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sift_trainer.scoring.class_ids import ClassIds
+from sift_trainer.scoring.positions import IGNORE_INDEX
+from sift_trainer.scoring.task import Task
+
+_INPUTS = ("input_ids", "inputs_embeds")
+
+
+@dataclass(frozen=True)
+class AnswerSpan(ClassIds):
+    """Two predictions per sample, over the tokens of the input: logits (B, 2, T), labels (B, 2).
+
+    A sample's loss is the mean of its start's and its end's. A position beyond the input is
+    ignored, as models do; with ``start_positions`` and ``end_positions`` ignored in different
+    numbers of rows, models weight starts and ends apart, and the mean over samples is only near
+    their loss.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
+
+    def logits(
+        self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
+    ) -> Tensor:
+        if isinstance(outputs, tuple):  # config.return_dict=False, with or without a loss in front
+            ends = [value for value in outputs if isinstance(value, Tensor) and value.dim()][:2]
+        elif {"start_logits", "end_logits"} <= set(outputs):
+            ends = [outputs["start_logits"], outputs["end_logits"]]
+        else:
+            raise ValueError(
+                f"a model for answers returned {sorted(outputs)}, and the score needs "
+                "'start_logits' and 'end_logits'; use sift_criterion='random'"
+            )
+        return torch.stack(ends, dim=1)
+
+    def labels(self, batch: Mapping[str, Any]) -> Tensor:
+        length = next(batch[name].shape[1] for name in _INPUTS if name in batch)
+        positions = torch.stack([batch[name].flatten() for name in self.fields], dim=1)
+        # Models clamp: a negative position is the first token, one too large the ignored class.
+        return positions.clamp(min=0).masked_fill(positions >= length, IGNORE_INDEX)
+
+    def smoothed(self, factor: float) -> Task:
+        return self  # the Trainer smooths what is called ``labels``

@@ -1,0 +1,186 @@
+"""How hard is a sample? Per-sample scores from logits and labels.
+
+A criterion turns the logits of single predictions into values; a sample's score is the mean of the
+values at its scored positions (sections 6 and 7.1 of the paper: loss-based and entropy-based SIFT).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sift_trainer.scoring.logit_pass import Values, values_of
+from sift_trainer.scoring.positions import IGNORE_INDEX, ScoredPositions, scored_positions
+
+UNLABELLED = torch.finfo(torch.float32).min
+"""Score of a sample without a scored position: below every finite score, above a non-finite one."""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each prediction, in nats: logits (N, C), class ids (N,) -> (N,)."""
+    return functional.cross_entropy(
+        logits.float(), targets, reduction="none", label_smoothing=label_smoothing
+    )
+
+
+def entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Shannon entropy of each predicted distribution, in nats: logits (N, C) -> (N,)."""
+    # Not log-partition minus mean logit, which cancels. Clamped, as 0 * -inf is NaN where a class
+    # has the logit -inf.
+    log_probabilities = torch.log_softmax(logits.float(), dim=-1).clamp(min=-1e4)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some samples of a batch, for a criterion with a state.
+
+    Attributes:
+        fields: the batch, on the model's device, with the columns of the criterion.
+        values: ``(B,)`` fp32: before the selection the scores of the scoring pass, after the
+            update's forward the losses that were trained on. `UNLABELLED` without a label.
+    """
+
+    fields: Mapping[str, Any]
+    values: Tensor
+
+
+class StatefulCriterion:
+    """A criterion with a state of its own, such as losses that it has seen, or parameters.
+
+    A run makes one object of it. The state is saved and restored with the checkpoint, for each
+    process.
+
+    Attributes:
+        scored_by: the criterion of the scoring pass, whose scores `scores` gets. ``"random"``: no
+            pass through the model.
+        columns: batch fields that it reads. They stay in the batch though the model does not take
+            them, and the model does not get them.
+    """
+
+    scored_by: ClassVar[str] = "loss"
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: nn.Module) -> None:
+        """For a run that trains ``model``, the bare module."""
+
+    def scores(self, candidates: Samples) -> Tensor:
+        """The scores (B,) to select by."""
+        return candidates.values
+
+    def learn(self, trained: Samples) -> None:
+        """Update the state after the forward of the kept samples, whose losses are known now."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state: tensors, numbers, strings, lists and dictionaries."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How hard a sample is.
+
+    Attributes:
+        values: of single predictions; None: no pass through the model, and random scores.
+        needs_labels: whether the values depend on the labels.
+        is_loss: whether a sample's score is the loss that training takes of it. A task may have
+            another loss than `values`, and the first batch is checked for it.
+        is_entropy: whether it needs a predicted distribution. A task may have another one.
+        state: makes scores out of those of the pass; None: these are the scores.
+    """
+
+    values: Values | None
+    needs_labels: bool = True
+    is_loss: bool = False
+    is_entropy: bool = False
+    state: type[StatefulCriterion] | None = None
+
+
+LOSS = Criterion(cross_entropy, is_loss=True)
+CRITERIA: dict[str, Criterion] = {
+    "loss": LOSS,
+    "entropy": Criterion(entropy, needs_labels=False, is_entropy=True),
+    "random": Criterion(None, needs_labels=False),  # the control
+}
+
+
+def register_criterion(
+    name: str, criterion: "type[StatefulCriterion] | Values", needs_labels: bool = True
+) -> None:
+    """Make ``criterion`` available as ``sift_criterion=name``.
+
+    Args:
+        criterion: ``(logits (N, C), targets (N,)) -> (N,)``, or a subclass of `StatefulCriterion`.
+        needs_labels: whether the batch must have labels; of a `StatefulCriterion`, as the criterion
+            that it is scored by.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in CRITERIA:
+        raise ValueError(f"criterion name {name!r} is taken; choose one not in {sorted(CRITERIA)}")
+    if isinstance(criterion, type):
+        CRITERIA[name] = replace(CRITERIA[criterion.scored_by], state=criterion)
+        return
+    CRITERIA[name] = Criterion(criterion, needs_labels)
+
+
+def mean_per_row(values: Tensor, positions: ScoredPositions) -> Tensor:
+    """Mean of ``values`` (N,) over the labelled positions of each row -> (B,) fp32.
+
+    Rows without a labelled position get ``UNLABELLED``.
+    """
+    labelled = positions.targets != IGNORE_INDEX
+    total = positions.laid_out(values.float().where(labelled, 0.0)).sum(dim=1)
+    count = positions.laid_out(labelled.float()).sum(dim=1)
+    return torch.where(count > 0, total / count.clamp(min=1), UNLABELLED)
+
+
+def score_positions(
+    values: Values, logits: Tensor, positions: ScoredPositions, gathered: bool = True
+) -> Tensor:
+    """Per-sample scores (B,) of the logits at ``positions``: of those (N, C) that were gathered
+    there, or of all (B * T, C)."""
+    rows = None if gathered else positions.flat
+    targets = positions.targets.clamp(min=0)  # a place without a label has some class's value
+    return mean_per_row(values_of(values, logits, targets, rows), positions)
+
+
+def _per_sample(values: Values, logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} need labels of shape "
+            f"{tuple(logits.shape[:-1])}, got {tuple(labels.shape)}"
+        )
+    positions = scored_positions(labels)
+    return score_positions(values, logits.flatten(0, -2), positions, gathered=False)
+
+
+def per_sample_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over each sample's labelled positions (section 7.1, loss-based SIFT).
+
+    Args:
+        logits: ``(B, C)`` or ``(B, T, C)``, aligned with the labels (shift a causal model's).
+        labels: ``(B,)`` or ``(B, T)`` class ids; -100 marks positions that are not labelled.
+
+    Returns:
+        ``(B,)`` in nats, fp32; ``UNLABELLED`` for a sample without a labelled position.
+
+    Raises:
+        ValueError: if the shapes disagree.
+    """
+    return _per_sample(cross_entropy, logits, labels)
+
+
+def per_sample_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean predictive entropy over each sample's labelled positions (section 7.1).
+
+    Shapes, units and errors as in `per_sample_loss`; of the labels only -100 or not matters.
+    """
+    return _per_sample(entropy, logits, labels)

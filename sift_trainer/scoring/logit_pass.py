@@ -1,0 +1,74 @@
+"""One pass over the logits, with no second tensor of their size.
+
+Logits over a vocabulary are the largest tensor of a scoring pass. A criterion written in plain
+tensor operations makes two or three more of that size, each read and written through memory. So on
+a CPU it is given a few rows at a time, which stay in the cache; on a GPU it is compiled into one
+kernel.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+Values = Callable[[Tensor, Tensor], Tensor]
+"""``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder. Each value depends on its own
+row and target alone, so that it can be computed for some of the rows at a time. Some rows may be of
+predictions without a label: their target is 0, and their values are not used."""
+
+CHUNK = 2**17
+"""Logits that a criterion gets at a time on a CPU: half a megabyte in fp32, which fits a cache."""
+
+UNCOMPILED_CHUNK = 2**24
+"""The same on an accelerator without a compiler: large enough to fill it."""
+
+
+def values_of(
+    values: Values, logits: Tensor, targets: Tensor, rows: Tensor | None = None
+) -> Tensor:
+    """``values`` of each prediction -> (N,).
+
+    Args:
+        logits: (N, C), or (M, C) with ``rows``.
+        targets: (N,) class ids.
+        rows: (N,) the row of the logits that each target belongs to; None: the n-th.
+    """
+    if logits.device.type == "cuda" and _has_triton() and values not in _UNCOMPILED:
+        try:
+            return _compiled(values)(logits, targets, rows)
+        except Exception as error:  # of compilers, of which a missing C compiler is one
+            logger.warning(f"a criterion is not compiled: {type(error).__name__}: {error}")
+            _UNCOMPILED.add(values)
+    at_once = CHUNK if logits.device.type == "cpu" else UNCOMPILED_CHUNK
+    size = max(1, at_once // logits.shape[-1])
+    parts = torch.split(logits if rows is None else rows, size)
+    return torch.cat(
+        [
+            values(part if rows is None else logits[part], some)
+            for part, some in zip(parts, torch.split(targets, size), strict=True)
+        ]
+    )
+
+
+_UNCOMPILED: set[Values] = set()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+@cache
+def _compiled(values: Values) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The same as one kernel. Its shapes are static until they are seen to change."""
+
+    def of_rows(logits: Tensor, targets: Tensor, rows: Tensor | None) -> Tensor:
+        return values(logits if rows is None else logits[rows], targets)
+
+    compiled: Callable[[Tensor, Tensor, Tensor | None], Tensor] = torch.compile(of_rows)
+    return compiled

@@ -1,0 +1,55 @@
+"""Classification into any number of classes at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sift_trainer.scoring.criteria import Criterion
+from sift_trainer.scoring.logit_pass import Values
+from sift_trainer.scoring.task import Task, no_fit
+
+
+@dataclass(frozen=True)
+class MultiLabel(Task):
+    """Logits (B, C) and labels (B, C) in 0..1 (``problem_type="multi_label_classification"``).
+
+    Each class is a yes or no of its own; loss and entropy are means over the classes.
+    """
+
+    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        return torch.zeros_like(logits)
+
+    def scores(
+        self,
+        criterion: Criterion,
+        logits: Tensor,
+        labels: Tensor,
+        fraction: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        if logits.dim() != 2 or logits.shape != labels.shape:
+            raise no_fit(logits, labels, "a number in 0..1 for each class")
+        return self.values(criterion)(logits, labels.float()).float()
+
+    def values(self, criterion: Criterion) -> Values:
+        if criterion.is_loss:
+            return binary_cross_entropy
+        return binary_entropy if criterion.is_entropy else super().values(criterion)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the classes, in nats: (B, C), (B, C) -> (B,)."""
+    values = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return values.mean(dim=-1)
+
+
+def binary_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the classes of the entropy of yes and no, in nats: (B, C) -> (B,)."""
+    logits = logits.float()
+    yes, no = torch.sigmoid(logits), torch.sigmoid(-logits)  # 1 - yes would lose a small no
+    summed: Tensor = torch.special.entr(yes) + torch.special.entr(no)
+    return summed.mean(dim=-1)

@@ -1,0 +1,50 @@
+"""Predicting numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sift_trainer.scoring.criteria import Criterion
+from sift_trainer.scoring.logit_pass import Values
+from sift_trainer.scoring.task import Task, no_fit
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Predictions (B, D) and targets (B, D), or (B,) of one (``problem_type="regression"``).
+
+    A sample's loss is its squared error, the mean over the D numbers. A number has no predictive
+    entropy: that criterion is refused.
+    """
+
+    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        return torch.zeros_like(logits)
+
+    def scores(
+        self,
+        criterion: Criterion,
+        logits: Tensor,
+        labels: Tensor,
+        fraction: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        if logits.dim() > 2 or logits.numel() != labels.numel() or len(logits) != len(labels):
+            raise no_fit(logits, labels, "one number per prediction")
+        logits = logits.reshape(len(logits), -1)
+        return self.values(criterion)(logits, labels.reshape(logits.shape).float()).float()
+
+    def values(self, criterion: Criterion) -> Values:
+        if criterion.is_entropy:
+            raise ValueError(
+                "sift_criterion='entropy' needs a predicted distribution, and a regression "
+                "predicts numbers; use sift_criterion='loss'"
+            )
+        return squared_error if criterion.is_loss else super().values(criterion)
+
+
+def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over a sample's numbers: (B, D), (B, D) -> (B,)."""
+    return (predictions.float() - targets).square().mean(dim=-1)

@@ -1,0 +1,109 @@
+"""What a task says: where predictions and labels are, and how losses of samples make a loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sift_trainer.scoring.criteria import Criterion
+from sift_trainer.scoring.logit_pass import Values
+
+
+class Task(ABC):
+    """What a model predicts, and what its loss compares the predictions with.
+
+    Pure functions, whose few settings come from the model's configuration once
+    (`sift_trainer.scoring.tasks.task_of`). B samples, of one or more predictions each.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("labels",)
+    """Batch fields that hold the labels."""
+
+    def labelled(self, batch: Mapping[str, Any]) -> bool:
+        """Whether a batch has the labels."""
+        return all(isinstance(batch.get(name), Tensor) for name in self.fields)
+
+    def logits(
+        self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
+    ) -> Tensor:
+        """The predictions in what the model returned; ``find`` looks where models have them."""
+        return find(outputs)
+
+    def labels(self, batch: Mapping[str, Any]) -> Tensor:
+        """What the loss compares the logits with.
+
+        Raises:
+            ValueError: for labels of another kind.
+        """
+        labels: Tensor = batch["labels"]
+        return labels
+
+    @abstractmethod
+    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Labels for a criterion that reads none: every prediction that is not padding has one."""
+
+    @abstractmethod
+    def scores(
+        self,
+        criterion: Criterion,
+        logits: Tensor,
+        labels: Tensor,
+        fraction: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Per-sample scores (B,) in fp32; by `LOSS`, per-sample losses.
+
+        Args:
+            criterion: one that `values` accepts.
+            logits: as `logits` gives them.
+            labels: as `labels` or `unlabelled` gives them.
+            fraction: share of a sample's labelled positions to score, if it has many.
+            generator: draws that share.
+
+        Raises:
+            ValueError: if logits and labels do not fit each other.
+        """
+
+    def values(self, criterion: Criterion) -> Values:
+        """The values of single predictions by ``criterion``, as it reads this task's.
+
+        Raises:
+            ValueError: if it has no meaning here; says why.
+        """
+        assert criterion.values is not None, "this criterion makes no pass through the model"
+        return criterion.values
+
+    def counts(self, labels: Tensor) -> Tensor:
+        """How many predictions of each sample are labelled: (B,). The model's own loss is the mean
+        over all of them, so this is a sample's weight in it."""
+        return torch.ones(len(labels), device=labels.device)
+
+    def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """The model's own loss from per-sample losses (B,) and `counts` (B,)."""
+        return (losses * counts).sum() / counts.sum()
+
+    def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
+        """What the model's own loss has besides, which samples are deliberately not scored by."""
+        return 0.0
+
+    def smoothed(self, factor: float) -> "Task":
+        """This task under the Trainer's ``label_smoothing_factor``.
+
+        Raises:
+            ValueError: where labels are not class ids.
+        """
+        raise ValueError(
+            f"label_smoothing_factor={factor} smooths class ids, which the labels of a "
+            f"{type(self).__name__} task are not; use 0"
+        )
+
+
+def no_fit(logits: Tensor, labels: Tensor, wanted: str) -> ValueError:
+    """The error for labels of another shape than the predictions."""
+    return ValueError(
+        f"labels of shape {tuple(labels.shape)} do not fit logits of shape "
+        f"{tuple(logits.shape)}; the score needs {wanted}: name the model's task with "
+        "register_task, or use sift_criterion='random'"
+    )

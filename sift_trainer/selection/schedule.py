@@ -1,0 +1,56 @@
+"""When to sift, and how many samples to draw and to keep."""
+
+import math
+
+import torch
+
+
+def steps_of(value: float, total_steps: int) -> int:
+    """A number of steps; a value below 1 is a share of all steps, rounded down."""
+    # 0.29 * 100 is 28.999999999999996 in floating point, and must not become 28.
+    return math.floor(round(value * total_steps, 6)) if value < 1 else int(value)
+
+
+def should_sift(
+    step: int, total_steps: int, warmup_steps: float, cooldown_steps: float, interval: int
+) -> bool:
+    """Whether optimisation step ``step`` (from 0) of ``total_steps`` sifts.
+
+    Warm-up: the paper does not sift in the first 20K of 800K steps (section 7.1). Cool-down: greedy
+    selection may stall above the minimum (Remark 5.9), so the last steps do not sift.
+    """
+    begin = steps_of(warmup_steps, total_steps)
+    end = total_steps - steps_of(cooldown_steps, total_steps)
+    return begin <= step < end and (step - begin) % interval == 0
+
+
+def num_candidates(batch_size: int, keep_ratio: float) -> int:
+    """How many samples to draw so that ``batch_size`` of them are kept."""
+    return round(batch_size / keep_ratio)
+
+
+def num_kept(candidates: int, keep_ratio: float) -> int:
+    """How many of ``candidates`` samples are trained on, at least one.
+
+    The inverse of `num_candidates` for full batches, the same share for a short last one.
+    """
+    return max(1, round(candidates * keep_ratio))
+
+
+def num_skipped(candidates: int, kept: int, skip_top: float) -> int:
+    """How many of the highest-scored ``candidates`` are left out: their share ``skip_top``,
+    rounded, and at most those that are not ``kept``."""
+    return min(round(candidates * skip_top), candidates - kept)
+
+
+def num_random(kept: int, random_share: float, generator: torch.Generator) -> int:
+    """How many of the ``kept`` samples are drawn at random: ``kept * random_share`` in the mean.
+
+    A share that is no whole number of samples is rounded up or down at random. So a batch of one
+    sample takes it by score in half of the steps at a share of 0.5.
+    """
+    exact = round(kept * random_share, 6)
+    whole = math.floor(exact)
+    if exact == whole:
+        return whole
+    return whole + int(torch.rand((), generator=generator) < exact - whole)

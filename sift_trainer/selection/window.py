@@ -1,0 +1,51 @@
+"""The micro-batches of one update, and what was selected from them."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sift_trainer.selection.rows import Batch
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The kept samples of one micro-batch.
+
+    Attributes:
+        rows: ``(k,)`` indices of the kept samples, ascending.
+        candidates: number of samples that were drawn, B.
+        scores: ``(B,)`` scores by which they were chosen; None where nothing was sifted.
+        weights: ``(k,)`` weights in the loss; None for equal weights.
+    """
+
+    rows: Tensor
+    candidates: int
+    scores: Tensor | None = None
+    weights: Tensor | None = None
+
+    @classmethod
+    def of_all(cls, candidates: int, device: torch.device | str = "cpu") -> "Selection":
+        """All of the candidates."""
+        return cls(torch.arange(candidates, device=device), candidates)
+
+
+@dataclass
+class Window:
+    """The micro-batches between two updates (a gradient accumulation window).
+
+    The weights do not change until the last micro-batch, so all are scored at the first one.
+
+    Attributes:
+        batches: candidates before the selection, the kept samples after it.
+        selections: one for each batch; None before the selection.
+        num_items: labelled predictions of the kept samples, as the model's loss divides by them.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    selections: list[Selection] | None = None
+    num_items: Tensor | int | None = None
+
+    def index_of(self, batch: Batch) -> int | None:
+        """The place of this batch object; None if it is not of this window."""
+        return next((i for i, each in enumerate(self.batches) if each is batch), None)

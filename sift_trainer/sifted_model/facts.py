@@ -1,0 +1,79 @@
+"""What is known of the model of a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.class_ids import ClassIds
+from sift_trainer.scoring.task import Task
+from sift_trainer.sifted_model.fields import with_known_fields
+from sift_trainer.sifted_model.questions import Gather
+
+CLASS_IDS = ClassIds()
+
+
+@dataclass(frozen=True)
+class ModelPasses:
+    """A model, and how to call it for a pass without gradient.
+
+    Attributes:
+        module: the bare module.
+        forward: the module, or the forward of its wrapper.
+        compiled: to score with, where training calls a compiled model and shapes are static. A
+            graph for every number of labels is slower than none.
+        trained: the module as it is trained, in its wrapper; None without one.
+    """
+
+    module: nn.Module
+    forward: Callable[..., Any]
+    compiled: Callable[..., Any] | None = None
+    trained: nn.Module | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "ModelPasses":
+        """Of a model that is in no wrapper."""
+        return cls(model, model)
+
+    def with_known_fields(self) -> "ModelPasses":
+        """The same passes, without the batch fields that the module does not take."""
+        compiled = self.compiled
+        return ModelPasses(
+            self.module,
+            with_known_fields(self.module, self.forward),
+            None if compiled is None else with_known_fields(self.module, compiled),
+            self.trained,
+        )
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the first batch tells of a model.
+
+    Attributes:
+        task: what it predicts, and what its loss compares the predictions with.
+        label_names: batch fields that hold labels.
+        labels_per_row: the most labels of a sample; None where that is not known.
+        known: False if no row of the batch had a finite loss: probe the next batch.
+        divides_by_count: whether its loss divides by ``num_items_in_batch``.
+        needs_labels: whether the scoring pass has to give it the labels, though its signature does
+            not say so.
+        head: the vocabulary head on labelled positions; None: on all positions.
+        gather: what training passes its labelled positions to; None: it trains on all positions.
+    """
+
+    task: Task = CLASS_IDS
+    label_names: tuple[str, ...] = ("labels",)
+    labels_per_row: int | None = None
+    known: bool = True
+    divides_by_count: bool = True
+    needs_labels: bool = False
+    head: LabelledHead | None = None
+    gather: Gather | None = None
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the loss compares a prediction with the next label."""
+        return isinstance(self.task, ClassIds) and self.task.shifted

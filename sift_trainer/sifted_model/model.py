@@ -1,0 +1,150 @@
+"""The model of one run: scoring its batches, and training on labelled positions only."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.early_exit.adapter import logits_of
+from sift_trainer.early_exit.labelled_head import gathered_labels
+from sift_trainer.scoring.criteria import LOSS, score_positions
+from sift_trainer.scoring.positions import (
+    IGNORE_INDEX,
+    ScoredPositions,
+    aligned_labels,
+    label_counts,
+    scored_positions,
+)
+from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
+from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.probe_model import probe_model
+from sift_trainer.sifted_model.scorer import Scorer
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
+
+
+class SiftedModel:
+    """The model of one run.
+
+    Args:
+        passes: how to call it.
+        facts: what `probe_model` found.
+        sift: what the run sifts by.
+    """
+
+    def __init__(self, passes: ModelPasses, facts: ModelFacts, sift: SiftArguments) -> None:
+        self.passes, self.facts, self.sift = passes, facts, sift
+        self.module = passes.module
+        self.scorer = self.scorer_for(sift) if sift.sift_keep_ratio < 1 else None
+        self._positions: ScoredPositions | None = None  # of the batch that is trained on
+        self._dropped_labels: Tensor | None = None
+
+    @classmethod
+    def probed(
+        cls,
+        passes: ModelPasses,
+        batch: Mapping[str, Any] | None,
+        sift: SiftArguments,
+        trained_loss: TrainedLoss | None = None,
+        **details: Any,
+    ) -> "SiftedModel":
+        """The model with the facts that `probe_model` finds; its arguments and errors."""
+        if trained_loss is not None and trained_loss.replaced_by is not None:
+            passes = passes.with_known_fields()  # the loss may read fields of its own
+        facts = probe_model(passes, batch, sift, trained_loss=trained_loss, **details)
+        return cls(passes, facts, sift)
+
+    def scorer_for(self, sift: SiftArguments) -> Scorer:
+        """A scorer by other settings."""
+        return Scorer(self.module, self.facts, sift)
+
+    def score(
+        self, batch: Mapping[str, Any], generator: torch.Generator, scorer: Scorer | None = None
+    ) -> Tensor:
+        """Scores (B,) in fp32 of a batch on the model's device; see `Scorer`.
+
+        Args:
+            scorer: one of `scorer_for`; None: by the settings of the run.
+        """
+        scorer = scorer or self.scorer or self.scorer_for(self.sift)
+        static = self.facts.head is None or self.facts.labels_per_row is not None
+        compiled = self.passes.compiled if static else None
+        with inference(self.module):
+            return scorer(compiled or self.passes.forward, batch, generator)
+
+    @contextmanager
+    def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The batch to train on, with its labels gathered as the head gathers its positions."""
+        facts = self.facts
+        if facts.gather is None:
+            yield batch
+            return
+        aligned = aligned_labels(batch["labels"], facts.shifted)
+        positions = scored_positions(aligned, per_row=facts.labels_per_row)
+        self._positions = positions
+        try:
+            with facts.gather(positions, facts.shifted):
+                yield {**batch, "labels": gathered_labels(positions, facts.shifted)}
+        finally:
+            self._positions = None
+
+    def losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
+        """Losses (B,) of the samples of a batch, from what the model returned in training.
+
+        Args:
+            batch: on the model's device, with its labels as the collator made them.
+        """
+        task = self.facts.task
+        find = self.scorer.adapter.logits if self.scorer and self.scorer.adapter else _find_logits
+        if self._positions is not None:
+            logits = find(outputs).flatten(0, -2)[: len(self._positions.flat)]
+            return score_positions(task.values(LOSS), logits, self._positions)
+        return task.scores(LOSS, task.logits(outputs, batch, find), task.labels(batch))
+
+    def loss_shares(self, batch: Mapping[str, Any]) -> Tensor:
+        """How much the loss of each sample (B,) counts in the loss of the batch."""
+        return self.facts.task.counts(self.facts.task.labels(batch))
+
+    # ---- labels ----
+
+    def count_dropped_labels(self, batch: Mapping[str, Any]) -> None:
+        """Count, on the device, the labels of samples that have more than ``labels_per_row``."""
+        labels, most = batch.get("labels"), self.facts.labels_per_row
+        if self.facts.head is not None and most is not None and labels is not None:
+            beyond = (label_counts(labels) - most).clamp(min=0).sum()
+            self._dropped_labels = beyond + (
+                0 if self._dropped_labels is None else self._dropped_labels
+            )
+
+    def check_no_dropped_labels(self) -> None:
+        """Wait for the device, and check that all labels were scored and trained on.
+
+        Raises:
+            ValueError: if a sample had more than ``labels_per_row``.
+        """
+        dropped = 0 if self._dropped_labels is None else int(self._dropped_labels)
+        if dropped:
+            raise ValueError(
+                f"labels_per_row={self.facts.labels_per_row} of the collator, but {dropped} labels "
+                "of samples with more were neither scored nor trained on since the last log line; "
+                "set the most that a sample can have, or None to have them counted"
+            )
+
+    def countable_labels(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The labels that the loss sums over, as the Trainer counts them.
+
+        The Trainer does not know of every causal model (GPT-2) that the first label is no target.
+        """
+        if "shift_labels" in batch:
+            return {name: batch[name] for name in ("labels", "shift_labels")}
+        labels = batch["labels"]
+        if self.facts.shifted and labels.dim() > 1:
+            labels = labels.clone()
+            labels[..., 0] = IGNORE_INDEX
+        return {"labels": labels}
+
+
+def _find_logits(outputs: Any) -> Tensor:
+    return logits_of(outputs, "the model")

@@ -1,0 +1,88 @@
+"""Passes that train nothing leave no trace: random states, modes, buffers and gradients stay."""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Restore the random states on leaving, also after an exception.
+
+    These are the states of Python's ``random``, of NumPy's global generator, and of torch on the
+    CPU and on the accelerators among ``devices``, which are all of one kind. They are read and
+    written on the host: nothing waits for a device.
+    """
+    accelerators = [device for device in set(devices) if device.type != "cpu"]
+    kind = accelerators[0].type if accelerators else "cuda"
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(accelerators, device_type=kind):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Evaluate without gradient, and restore on leaving, also after an exception.
+
+    Restored are the mode of every submodule and the global random states (Python's, NumPy's,
+    torch's). BatchNorm's running statistics do not move.
+    """
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad(), random_state_kept(each.device for each in model.parameters()):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Buffers:
+    """A copy of the buffers of a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._saved = [
+            (module, name, buffer, buffer.clone())
+            for module in model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+    def restore(self) -> None:
+        """Give every module the same tensor again, with the same values."""
+        with torch.no_grad():
+            for module, name, buffer, values in self._saved:
+                module._buffers[name] = buffer
+                buffer.copy_(values)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Allow forward and backward passes, and restore modes, gradients, buffers and the global
+    random states on leaving, also after an exception.
+
+    It begins without gradients. Parameters are not restored.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    gradients: list[tuple[nn.Parameter, Tensor | None]] = []
+    for parameter in model.parameters():
+        gradients.append((parameter, parameter.grad))
+        parameter.grad = None
+    buffers = Buffers(model)
+    try:
+        with random_state_kept(parameter.device for parameter, _ in gradients):
+            yield
+    finally:
+        buffers.restore()
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for module, training in modes:
+            module.training = training

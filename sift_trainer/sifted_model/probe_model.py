@@ -1,0 +1,214 @@
+"""What the first batch tells of a model, found out once for a run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging
+
+from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
+from sift_trainer.early_exit import exit_at, labelled_last_block
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.class_ids import ClassIds
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts
+from sift_trainer.scoring.task import Task
+from sift_trainer.selection.choosing import SELECTORS
+from sift_trainer.sifted_model.facts import CLASS_IDS, ModelFacts, ModelPasses
+from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.questions import (
+    Gather,
+    divides_by_count,
+    loss_of,
+    rows_with_finite_loss,
+    runs_with,
+    shifts_labels,
+    why_not_gathered,
+    why_other_loss,
+)
+from sift_trainer.sifted_model.scorer import Scorer, labels_are_inputs
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
+
+logger = logging.get_logger(__name__)
+
+
+def probe_model(
+    passes: ModelPasses,
+    batch: Mapping[str, Any] | None,
+    sift: SiftArguments,
+    *,
+    task: Task = CLASS_IDS,
+    trained_loss: TrainedLoss | None = None,
+    label_names: Sequence[str] = ("labels",),
+    labels_per_row: int | None = None,
+    all_agree: Callable[[bool], bool] = bool,
+) -> ModelFacts:
+    """Call a model on a few rows of its first batch, without a trace, and note what it does.
+
+    Args:
+        batch: on the model's device; None if it has no labels.
+        sift: what the run sifts by.
+        task: what the model predicts.
+        trained_loss: the loss that is trained on; None: the model's own.
+        label_names: batch fields that hold labels.
+        labels_per_row: the most labels of a sample, where that is known. Then nothing waits for the
+            device to count them.
+        all_agree: whether the answer is yes on all processes, which call it together.
+
+    Raises:
+        ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
+            the loss that is trained on.
+    """
+    facts = ModelFacts(
+        task,
+        tuple(label_names),
+        labels_per_row,
+        known=batch is None,
+        head=LabelledHead.of(passes.module) if wants_masked_only_head(sift) else None,
+    )
+    probe = _Probe(passes, sift, trained_loss or TrainedLoss(), all_agree)
+    if batch is not None:
+        facts = probe.with_answers(facts, batch)
+    probe.warn_of_replaced_loss(facts, labelled=batch is not None)
+    return facts
+
+
+class _Probe:
+    """The calls of `probe_model`."""
+
+    def __init__(
+        self,
+        passes: ModelPasses,
+        sift: SiftArguments,
+        trained_loss: TrainedLoss,
+        all_agree: Callable[[bool], bool],
+    ) -> None:
+        self.passes, self.model, self.forward = passes, passes.module, passes.forward
+        self.sift, self.trained_loss, self.all_agree = sift, trained_loss, all_agree
+        self.scores = scores_with_model(sift)
+
+    def with_answers(self, facts: ModelFacts, batch: Mapping[str, Any]) -> ModelFacts:
+        """The facts that calls on rows of this batch show."""
+        adapter, k = exit_at(self.model, self.sift.sift_exit_layer) if self.scores else (None, 0)
+        # At the exit, which is cheap: the answers are those of the whole model.
+        with inference(self.model), adapter.at(k) if adapter else nullcontext():
+            rows = self._rows(facts.task, batch)
+            if rows is None:
+                return facts
+            facts = self._of_labels(replace(facts, known=True), rows)
+        if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
+            facts = replace(facts, needs_labels=True)
+        if self.scores and self._needs_trained_loss():
+            with inference(self.model):
+                self._check_trained_loss(facts, rows)
+        return facts
+
+    def _rows(self, task: Task, batch: Mapping[str, Any]) -> dict[str, Any] | None:
+        labels = task.labels(batch) if self.scores else batch[task.fields[0]]
+        counts = task.counts(labels) if self.scores else label_counts(labels)
+        return rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
+
+    def _of_labels(self, facts: ModelFacts, rows: dict[str, Any]) -> ModelFacts:
+        """Whether it shifts its labels, divides by their count, and can leave out positions."""
+        class_ids = isinstance(facts.task, ClassIds) and "labels" in facts.task.fields
+        if class_ids and not labels_are_inputs(self.model):
+            shifted = self.all_agree(shifts_labels(self.forward, rows))
+            facts = replace(facts, task=replace(facts.task, shifted=shifted))  # type: ignore[type-var]
+        own_loss = self.trained_loss.replaced_by is None
+        if own_loss and self.trained_loss.takes_count and "labels" in rows:
+            divides = self.all_agree(divides_by_count(self.forward, rows))
+            facts = replace(facts, divides_by_count=divides)
+        if facts.head is None or not class_ids or rows["labels"].dim() < 2:
+            return replace(facts, head=None)  # one prediction per sample: nothing to leave out
+        reason = self._why_not(facts, facts.head.gather, rows)
+        if reason is not None:
+            logger.warning(
+                f"{type(self.model).__name__} {'trains' if own_loss else 'scores'} with its head "
+                f"on all positions, not only on the labelled ones: {reason}"
+            )
+            return replace(facts, head=None)
+        return replace(facts, gather=self._gather(facts, rows)) if own_loss else facts
+
+    def _why_not(self, facts: ModelFacts, gather: Gather, rows: Mapping[str, Any]) -> str | None:
+        """Why no process trains with ``gather``. One process alone would make other passes."""
+        labels = aligned_labels(rows["labels"], facts.shifted)
+        if not self.all_agree(bool((labels != IGNORE_INDEX).any())):
+            return "the first batch has no labelled position to compare at"
+        reason = why_not_gathered(self.forward, rows, gather, labels, facts.shifted)
+        if self.all_agree(reason is None):
+            return None
+        return reason or "it differs on another process"
+
+    def _gather(self, facts: ModelFacts, rows: Mapping[str, Any]) -> Gather:
+        """Last block and head on labelled positions, or the head alone."""
+        assert facts.head is not None
+        varying = self.passes.compiled is not None and facts.labels_per_row is None
+        last_block = None if varying else labelled_last_block(self.model, facts.head)
+        if last_block is None:
+            return facts.head.gather
+        with last_block.whole():
+            refused = self._why_not(facts, last_block.gather, rows)
+        return facts.head.gather if refused else last_block.gather
+
+    def _fails_without_labels(self, facts: ModelFacts, rows: Mapping[str, Any]) -> bool:
+        """Whether the model does not run without the labels that the scoring pass leaves out."""
+        scorer = Scorer(self.model, facts, self.sift)
+        if scorer.adapter is None or not scorer.withheld & set(rows):
+            return False
+        with inference(self.model), scorer.adapter.at(scorer.exit_layer):
+            return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
+
+    def _needs_trained_loss(self) -> bool:
+        """Whether per-sample losses are used: to score by, to learn from, or to be weighted."""
+        criterion = CRITERIA[self.sift.sift_criterion]
+        weighted = SELECTORS[self.sift.sift_selector].weighted
+        return criterion.is_loss or criterion.state is not None or weighted
+
+    def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
+        """Refuse per-sample losses that do not make the loss which is trained on."""
+        replaced_by, of_rows = self.trained_loss.replaced_by, self.trained_loss.of_rows
+        if replaced_by is not None and of_rows is None:
+            return  # only training can compute it; `warn_of_replaced_loss` says so
+        exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
+        scorer = Scorer(self.model, facts, exact)
+        losses = scorer(self.forward, rows, torch.Generator())
+        task = facts.task
+        counts = task.counts(task.labels(rows))
+        trained, outputs = (of_rows or self._own_loss)(
+            {**rows, **scorer.router_settings}, counts.sum()
+        )
+        scored = task.reduce(losses, counts) + task.unscored(outputs, rows)
+        reason = None if trained is None else why_other_loss(scored, trained, outputs)
+        if not self.all_agree(reason is None):
+            raise ValueError(
+                f"{type(self.model).__name__}: per-sample losses do not make the loss that is "
+                f"trained on{f' ({replaced_by})' if replaced_by else ''}: "
+                f"{reason or 'they differ on another process'}. Use sift_criterion='entropy', or "
+                "register_criterion a measure of your own, which is compared with nothing"
+            )
+
+    def _own_loss(self, rows: dict[str, Any], count: Tensor) -> tuple[Tensor | None, Any]:
+        outputs = self.forward(**rows)
+        return loss_of(outputs), outputs
+
+    def warn_of_replaced_loss(self, facts: ModelFacts, labelled: bool) -> None:
+        """Say what the scores are, where another loss is trained on: that is one number for a
+        batch, and does not tell samples apart."""
+        if self.trained_loss.replaced_by is None or not facts.known:
+            return
+        said = []
+        if facts.head is not None:
+            said.append("it gets the kept samples with all their positions")
+        if self.scores and self.trained_loss.of_rows is None:
+            label = "the next label" if facts.shifted else "their label"
+            said.append(
+                f"samples are chosen by sift_criterion={self.sift.sift_criterion!r} of the model's "
+                f"own logits for {label if labelled else 'any token'}, at exit layer "
+                f"{self.sift.sift_exit_layer}, which is not compared with the loss that is trained "
+                "on"
+            )
+        if said:
+            logger.warning(f"{self.trained_loss.replaced_by}: {'; '.join(said)}")

@@ -1,0 +1,130 @@
+"""One model's scoring pass: batch in, per-sample scores out."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.early_exit import ExitAdapter, exit_at
+from sift_trainer.scoring.criteria import CRITERIA, score_positions
+from sift_trainer.scoring.positions import ScoredPositions, scored_positions
+from sift_trainer.sifted_model.facts import ModelFacts
+from sift_trainer.sifted_model.fields import needed_fields
+
+
+def labels_are_inputs(model: nn.Module) -> bool:
+    """Whether the model makes its decoder's inputs from the labels, as encoder-decoders do."""
+    config = getattr(model, "config", None)
+    return isinstance(config, PreTrainedConfig) and bool(config.is_encoder_decoder)
+
+
+def router_settings(model: nn.Module) -> dict[str, bool]:
+    """What keeps the routers' auxiliary loss out of a mixture of experts' forward: it belongs to a
+    batch, not to a sample."""
+    config = getattr(model, "config", None)
+    routed = isinstance(config, PreTrainedConfig) and getattr(config, "output_router_logits", False)
+    return {"output_router_logits": False} if routed else {}
+
+
+class Scorer:
+    """Scores batches with a model truncated to its first ``sift_exit_layer`` blocks.
+
+    Args:
+        model: the bare module.
+        facts: what `probe_model` found.
+        sift: criterion, exit layer, token fraction.
+
+    Raises:
+        ValueError: at construction, if no early exit fits the model, it is not that deep, or the
+            criterion has no meaning for the task.
+    """
+
+    def __init__(self, model: nn.Module, facts: ModelFacts, sift: SiftArguments) -> None:
+        self.task, self.labels_per_row = facts.task, facts.labels_per_row
+        self.criterion = CRITERIA[sift.sift_criterion]
+        self.token_fraction = sift.sift_token_fraction
+        names = {*facts.label_names, *self.task.fields}
+        needed = names if facts.needs_labels else names & set(needed_fields(model))
+        self.withheld = set() if labels_are_inputs(model) else names - needed
+        if self.criterion.state is not None:
+            self.withheld |= set(self.criterion.state.columns)
+        self.head = None if needed else facts.head  # it would get the labels of all positions
+        self.adapter: ExitAdapter | None = None
+        if self.criterion.values is not None:
+            self.values = self.task.values(self.criterion)
+            self.adapter, self.exit_layer = exit_at(model, sift.sift_exit_layer)
+        self.router_settings = router_settings(model)
+
+    def __call__(
+        self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
+    ) -> Tensor:
+        """Scores (B,) in fp32 on the model's device.
+
+        Args:
+            forward: the model, or its forward, in the state of `inference`.
+            batch: fields on the model's device, with the task's labels where the criterion reads
+                them.
+            generator: CPU generator for the token subset and the random control.
+
+        Raises:
+            ValueError: for a batch that the criterion cannot score.
+        """
+        if self.adapter is None:
+            rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
+            return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
+        labels = self._labels(batch)
+        if self.head is not None and labels is not None:
+            positions = scored_positions(
+                labels, self.token_fraction, generator, self.labels_per_row
+            )
+            logits = self._logits(forward, batch, labels, positions)
+            return score_positions(self.values, logits, positions)
+        with self.adapter.at(self.exit_layer):
+            outputs = forward(**self.inputs(batch))
+        logits = self.task.logits(outputs, batch, self.adapter.logits)
+        if labels is None:
+            labels = self.task.unlabelled(logits, batch)
+        return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
+
+    def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """The task's labels; None if there are none and none are needed: all predictions that are
+        not padding are scored then."""
+        if self.task.labelled(batch):
+            return self.task.labels(batch)
+        if self.criterion.needs_labels:
+            raise ValueError(
+                f"the batch has no {' and '.join(map(repr, self.task.fields))} (its fields: "
+                f"{sorted(batch)}), which this sift_criterion needs; add labels or use "
+                "sift_criterion='entropy'"
+            )
+        return None
+
+    def _logits(
+        self,
+        forward: Callable[..., Any],
+        batch: Mapping[str, Any],
+        labels: Tensor,
+        positions: ScoredPositions,
+    ) -> Tensor:
+        """Logits (N, C) at the scored positions, of the labelled-only head."""
+        assert self.adapter is not None
+        assert self.head is not None
+        # A model that cannot take the labelled-only head cannot take the pruned exit before it.
+        prune = self.adapter.gathers_positions and labels.dim() > 1
+        # Without a label one position passes, unused: all processes have to call the same modules
+        # where their parameters are sharded.
+        passing = positions if len(positions.flat) else positions.with_first()
+        head = nullcontext() if prune else self.head.at(passing.flat)
+        with self.adapter.at(self.exit_layer, passing if prune else None), head:
+            logits = self.adapter.logits(forward(**self.inputs(batch)))
+        return logits.flatten(0, -2)[: len(positions.flat)]
+
+    def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What the scoring pass gives the model: without the labels that it does not need, so that
+        it computes no loss."""
+        inputs = {name: value for name, value in batch.items() if name not in self.withheld}
+        return {**inputs, **self.router_settings}

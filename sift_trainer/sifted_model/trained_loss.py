@@ -1,0 +1,88 @@
+"""The loss that training takes of a batch: the model's own, or one that replaces it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import Trainer
+
+LossOfRows = Callable[[dict[str, Any], Tensor], tuple[Tensor | None, Any]]
+"""``(fields of some samples, number of their labelled predictions)`` -> the mean loss that training
+takes of them, and what the model returned."""
+
+
+@dataclass(frozen=True)
+class TrainedLoss:
+    """The loss that training takes of a batch.
+
+    Attributes:
+        replaced_by: what computes it in place of the model, such as "compute_loss_func is set";
+            None where it is the model's own.
+        of_rows: computes it; None where it is the model's own, or where only training can.
+        takes_count: whether the Trainer gives the model ``num_items_in_batch``.
+    """
+
+    replaced_by: str | None = None
+    of_rows: LossOfRows | None = None
+    takes_count: bool = False
+
+
+def owner_of(cls: type, method: str, ignored: type | None = None) -> type:
+    """The class whose ``method`` an object of ``cls`` has, without the class ``ignored``."""
+    return next(base for base in cls.__mro__ if method in vars(base) and base is not ignored)
+
+
+def trained_loss_of(
+    trainer: Any, model: nn.Module, forward: Callable[..., Any], mixin: type
+) -> TrainedLoss:
+    """The loss of a trainer.
+
+    Args:
+        model: to call with the labels, as the Trainer does.
+        forward: to call without them, where a function computes the loss of the outputs.
+        mixin: the class that passes ``compute_loss`` on.
+    """
+    takes_count = bool(trainer.model_accepts_loss_kwargs)
+    owner = owner_of(type(trainer), "compute_loss", mixin)
+    if owner is not Trainer:
+        return TrainedLoss(f"{owner.__name__} overrides compute_loss", None, takes_count)
+    function = trainer.compute_loss_func
+    if function is not None:
+
+        def by_function(rows: dict[str, Any], count: Tensor) -> tuple[Tensor, Any]:
+            labels = rows.pop("labels", None)
+            outputs = forward(**rows)
+            return function(outputs, labels, num_items_in_batch=count), outputs
+
+        return TrainedLoss("compute_loss_func is set", by_function, takes_count)
+    if trainer.label_smoother is not None:
+        stock: Any = Trainer
+
+        def smoothed(rows: dict[str, Any], count: Tensor) -> tuple[Tensor, Any]:
+            loss, outputs = stock.compute_loss(trainer, model, rows, return_outputs=True)
+            return loss, outputs
+
+        return TrainedLoss("label_smoothing_factor is set", smoothed, takes_count)
+    return TrainedLoss(takes_count=takes_count)
+
+
+def weighted_loss(
+    loss: Tensor, losses: Tensor, weights: Tensor, share: Tensor, unscored: Tensor | float
+) -> Tensor:
+    """``loss`` with the sample losses in it weighted.
+
+    The loss is ``f * (sum of share * losses) + unscored``, whatever the factor f is: one over the
+    number of labels in the batch, in the accumulation window or over all processes. So f follows
+    from the loss itself, and the weighted loss has the same factor.
+
+    Args:
+        loss: of the batch, as training takes it.
+        losses: ``(k,)`` of its samples, with gradient.
+        weights: ``(k,)``; with all of them 1 the result is ``loss``.
+        share: ``(k,)`` how much each sample's loss counts without weights.
+        unscored: the part of the loss that is of no sample, such as of next sentence prediction.
+    """
+    plain = (losses * share).sum()
+    factor = (loss - unscored).detach() / plain.detach().clamp(min=1e-12)
+    return loss + factor * ((losses * share * (weights - 1)).sum())
