@@ -278,6 +278,13 @@ def scores_with_model(sift: SiftArguments) -> bool:
     return sift.sift_keep_ratio < 1 and CRITERIA[sift.sift_criterion].values is not None
 
 
+def uses_sample_losses(sift: SiftArguments) -> bool:
+    """Whether training has to know the loss of each kept sample: to weight it, or because the
+    criterion learns from it."""
+    learns = CRITERIA[sift.sift_criterion].state is not None
+    return sift.sift_keep_ratio < 1 and (learns or SELECTORS[sift.sift_selector].weighted)
+
+
 def wants_masked_only_head(sift: SiftArguments) -> bool:
     """`sift_masked_only_head` with its default resolved."""
     if sift.sift_masked_only_head is None:

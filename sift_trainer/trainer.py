@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -14,22 +14,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import has_length
 
-from sift_trainer.arguments import SiftArguments, check_fields, scores_with_model, sift_arguments
-from sift_trainer.callback import SiftCallback
-from sift_trainer.checks.batches import (
-    check_first_batch,
-    check_mapping,
-    check_rows_of_samples,
-    check_window,
+from sift_trainer.arguments import (
+    SiftArguments,
+    check_fields,
+    scores_with_model,
+    sift_arguments,
+    uses_sample_losses,
 )
+from sift_trainer.callback import SiftCallback
+from sift_trainer.checkpoints.criterion_state import load_criterion, save_criterion
+from sift_trainer.checks.batches import check_window
 from sift_trainer.checks.classes import (
     check_arguments_kept,
     check_is_trainer,
     check_trainer_bases,
 )
+from sift_trainer.checks.first_batch import probe_first_batch
 from sift_trainer.checks.setup import check_batch_size, check_run, check_steps
 from sift_trainer.measuring.audit_numbers import audit_metrics
 from sift_trainer.measuring.auditor import Auditor
@@ -37,21 +39,15 @@ from sift_trainer.measuring.held_out import held_out_of
 from sift_trainer.processes.launch import check_wrapped
 from sift_trainer.processes.sharding import (
     buffers_of_first,
-    compiled_forward_of,
-    forward_of,
     tied_in_one_group,
-    unanimous,
 )
-from sift_trainer.scoring.task import Task
-from sift_trainer.scoring.tasks import task_of
+from sift_trainer.scoring.criteria import CRITERIA, Samples, StatefulCriterion
 from sift_trainer.selection.choosing import choose_rows
-from sift_trainer.selection.rows import Batch, first_length, has_rows, num_rows, take_rows
+from sift_trainer.selection.length_groups import grouped_as_drawn
+from sift_trainer.selection.rows import Batch, first_length, num_rows, take_rows
 from sift_trainer.selection.schedule import num_candidates, num_kept, should_sift
 from sift_trainer.selection.window import Selection, Window
-from sift_trainer.sifted_model.facts import ModelPasses
-from sift_trainer.sifted_model.fields import labels_per_row
 from sift_trainer.sifted_model.model import SiftedModel
-from sift_trainer.sifted_model.trained_loss import trained_loss_of
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -74,6 +70,9 @@ class SiftMixin(_Base):
             construction, if there is no trainer, or the arguments lost their sift fields.
     """
 
+    _signature_columns: list[str]
+    _share_buffers: Callable[[], None]
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_trainer_bases(cls, SiftMixin)
@@ -82,6 +81,7 @@ class SiftMixin(_Base):
         check_is_trainer(self, SiftMixin)
         self._window = Window()
         self._sifted: SiftedModel | None = None
+        self._criterion: StatefulCriterion | None = None
         self._auditor: Auditor | None = None
         self._unused_callback = SiftCallback()
         super().__init__(*args, **kwargs)
@@ -128,8 +128,23 @@ class SiftMixin(_Base):
             check_batch_size(self.sift, kept)  # auto_find_batch_size may shrink it
             kwargs["batch_size"] = drawn = num_candidates(kept, self.sift.sift_keep_ratio)
             if (sampler_of := kwargs.get("sampler_fn")) is not None:
-                kwargs["sampler_fn"] = lambda data: _grouped(sampler_of(data), kept, drawn)
+                kwargs["sampler_fn"] = lambda data: grouped_as_drawn(sampler_of(data), kept, drawn)
+            with self._columns_of_criterion():
+                return super()._get_dataloader(*args, **kwargs)
         return super()._get_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _columns_of_criterion(self) -> Iterator[None]:
+        """Within it the Trainer keeps the columns that the criterion reads. Private in
+        Transformers: there is no public list of the columns that are kept."""
+        self._set_signature_columns_if_needed()
+        before = self._signature_columns
+        stateful = CRITERIA[self.sift.sift_criterion].state
+        self._signature_columns = [*before, *(stateful.columns if stateful else ())]
+        try:
+            yield
+        finally:
+            self._signature_columns = before
 
     def _num_candidates(self) -> int:
         """How many samples one process draws for a micro-batch."""
@@ -194,9 +209,13 @@ class SiftMixin(_Base):
             self._select(window, sifted, num_items_in_batch)
         if num_items_in_batch is not None:
             num_items_in_batch = window.num_items
-        with timer.training_step(), sifted.labelled_only(inputs) as labelled:
-            loss = super().training_step(model, labelled, num_items_in_batch)
-            return loss
+        window.trained = inputs if uses_sample_losses(self.sift) else None
+        try:
+            with timer.training_step(), sifted.labelled_only(inputs) as labelled:
+                loss = super().training_step(model, labelled, num_items_in_batch)
+                return loss
+        finally:
+            window.trained = None
 
     def _window_of(self, batch: Batch, num_items: Tensor | int | None) -> Window:
         if self._window.index_of(batch) is None:  # a caller with batches of its own
@@ -260,9 +279,39 @@ class SiftMixin(_Base):
         if kept == candidates or not sifts:
             return Selection(torch.arange(kept, device=self.args.device), candidates)
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
-            scores = sifted.score(self._prepare_inputs(batch), generator)
+            rows = self._prepare_inputs(batch)
+            scores = sifted.score(rows, generator)
+            if self._criterion is not None:
+                with torch.no_grad():
+                    scores = self._criterion.scores(Samples(rows, scores)).float()
             choice = choose_rows(scores, self.sift, generator)
         return Selection(choice.rows, candidates, scores, choice.weights)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss; in training with the weights of the selector. The criterion learns from it."""
+        batch, sifted = self._window.trained, self._sifted
+        if batch is None or sifted is None:
+            return super().compute_loss(
+                model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **kwargs
+            )
+        loss, outputs = super().compute_loss(
+            model, inputs, True, num_items_in_batch=num_items_in_batch, **kwargs
+        )
+        rows = self._prepare_inputs(batch)
+        losses = sifted.sample_losses(outputs, rows)
+        selection = self._window.selection_of(batch)
+        if selection.weights is not None:
+            loss = sifted.weighted(loss, losses, selection.weights, outputs, rows)
+        if self._criterion is not None:
+            self._criterion.learn(Samples(rows, losses.detach()))
+        return (loss, outputs) if return_outputs else loss
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""
@@ -296,51 +345,32 @@ class SiftMixin(_Base):
             ValueError: for a batch, or a model, that cannot be sifted so.
         """
         sift = self.sift if sift is None else sift
-        check_mapping(batch)
-        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        task = self._task(bare, batch, sift)
-        if sift.sift_keep_ratio < 1:
-            self._check_first_batch(batch, sift, task)
-        labelled = task.labelled(batch) and has_rows(batch)
-        forward = forward_of(self.accelerator, model)
-        called = model if self.is_fsdp_enabled else bare
-        with self.accelerator.autocast():
-            return SiftedModel.probed(
-                ModelPasses(bare, forward, compiled_forward_of(self.accelerator, model), model),
-                self._prepare_inputs(batch) if labelled else None,
-                sift,
-                trained_loss_of(self, called, forward, SiftMixin),
-                task=task,
-                label_names=self.label_names,
-                labels_per_row=labels_per_row(self.data_collator, batch),
-                all_agree=unanimous(self.accelerator),
-            )
-
-    def _task(self, model: nn.Module, batch: Batch, sift: SiftArguments) -> Task:
-        """What the model predicts, and what the loss compares the predictions with."""
-        labels = batch.get("labels")
-        task = task_of(model, labels if isinstance(labels, Tensor) else None)
-        if self.label_smoother is None or not scores_with_model(sift):
-            return task
-        return task.smoothed(self.args.label_smoothing_factor)
-
-    def _check_first_batch(self, batch: Batch, sift: SiftArguments, task: Task) -> None:
-        rows = num_rows(batch)
-        # A run that resumes at the last batch of an epoch starts with one that may be short.
-        resumed = self.state.global_step > 0 and self.accelerator.gradient_state.end_of_dataloader
-        expected = rows if resumed else self._num_candidates()
-        data, processes = self.train_dataset, self.args.world_size
-        data_rows = -(-len(data) // processes) if has_length(data) else None
-        check_rows_of_samples(type(self), rows, expected, SiftMixin)
-        check_first_batch(batch, rows, expected, sift, task, data_rows)
+        return probe_first_batch(self, model, batch, sift, self._num_candidates(), SiftMixin)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         """The model is wrapped for distribution here, and known anew. Private in Transformers:
         there is no public method that wraps the model."""
         self._sifted = None
         self._unused_callback.reset()
+        stateful = CRITERIA[self.sift.sift_criterion].state
+        if stateful is not None and self.sift.sift_keep_ratio < 1:
+            bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            self._criterion = stateful(bare)
         with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """With them the state of the criterion. Private in Transformers: no public hook writes on
+        every process into a checkpoint that is not finished."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._criterion is not None:
+            save_criterion(self._criterion, output_dir, self.args.process_index)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """See `_save_optimizer_and_scheduler`."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._criterion is not None and checkpoint is not None:
+            load_criterion(self._criterion, checkpoint, self.args.process_index)
 
     # ---- log ----
 
@@ -367,17 +397,6 @@ class SiftMixin(_Base):
             if self.sift.sift_gate is not None:
                 logs["sift/gate_open"] = float(self._gate_is_open())
         super().log(logs, *args, **kwargs)
-
-
-def _grouped(sampler: Any, kept: int, drawn: int) -> Any:
-    """A sampler whose groups of like length are as large as what is drawn.
-
-    A batch across two groups would have the longest samples of one and the shortest of the other:
-    padding, and candidates that differ in little but their length.
-    """
-    if isinstance(sampler, LengthGroupedSampler):
-        sampler.batch_size = sampler.batch_size * drawn // kept
-    return sampler
 
 
 P = ParamSpec("P")

@@ -125,9 +125,8 @@ class Recording(SiftMixin):
         return batches, num_items
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        place = next(index for index, batch in enumerate(self._window) if batch is inputs)
         loss = super().training_step(model, inputs, *args, **kwargs)
-        scores = self.selections[place].scores
+        scores = self._window.selection_of(inputs).scores
         self.kept.append(row_numbers(inputs))
         self.losses.append(loss.item())
         self.scores.append(None if scores is None else scores.tolist())

@@ -41,7 +41,7 @@ class Samples:
     Attributes:
         fields: the batch, on the model's device, with the columns of the criterion.
         values: ``(B,)`` fp32: before the selection the scores of the scoring pass, after the
-            update's forward the losses that were trained on. `UNLABELLED` without a label.
+            forward of training the losses of the kept samples. `UNLABELLED` without a label.
     """
 
     fields: Mapping[str, Any]
@@ -49,16 +49,16 @@ class Samples:
 
 
 class StatefulCriterion:
-    """A criterion with a state of its own, such as losses that it has seen, or parameters.
+    """A criterion with a state of its own: losses that it has seen, or parameters.
 
-    A run makes one object of it. The state is saved and restored with the checkpoint, for each
-    process.
+    A run makes one object of it in each process, whose state is saved and restored with the
+    checkpoint. Samples are known by a column of the data set, such as their number.
 
     Attributes:
         scored_by: the criterion of the scoring pass, whose scores `scores` gets. ``"random"``: no
             pass through the model.
-        columns: batch fields that it reads. They stay in the batch though the model does not take
-            them, and the model does not get them.
+        columns: batch fields that it reads and the model does not get. The Trainer keeps these
+            columns of the training data; the collator has to keep them too.
     """
 
     scored_by: ClassVar[str] = "loss"
@@ -72,7 +72,10 @@ class StatefulCriterion:
         return candidates.values
 
     def learn(self, trained: Samples) -> None:
-        """Update the state after the forward of the kept samples, whose losses are known now."""
+        """Update the state after the forward of the kept samples, with gradients enabled.
+
+        Called in every step of the run, whether it sifts or not.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """The state: tensors, numbers, strings, lists and dictionaries."""
@@ -126,7 +129,8 @@ def register_criterion(
     if name in CRITERIA:
         raise ValueError(f"criterion name {name!r} is taken; choose one not in {sorted(CRITERIA)}")
     if isinstance(criterion, type):
-        CRITERIA[name] = replace(CRITERIA[criterion.scored_by], state=criterion)
+        stateful: type[StatefulCriterion] = criterion
+        CRITERIA[name] = replace(CRITERIA[stateful.scored_by], state=stateful)
         return
     CRITERIA[name] = Criterion(criterion, needs_labels)
 

@@ -40,12 +40,25 @@ class Window:
         batches: candidates before the selection, the kept samples after it.
         selections: one for each batch; None before the selection.
         num_items: labelled predictions of the kept samples, as the model's loss divides by them.
+        trained: the batch that is trained on at the moment, where its sample losses are needed.
     """
 
     batches: list[Batch] = field(default_factory=list)
     selections: list[Selection] | None = None
     num_items: Tensor | int | None = None
+    trained: Batch | None = None
 
     def index_of(self, batch: Batch) -> int | None:
         """The place of this batch object; None if it is not of this window."""
         return next((i for i, each in enumerate(self.batches) if each is batch), None)
+
+    def selection_of(self, batch: Batch) -> Selection:
+        """What a batch of this window was narrowed to.
+
+        Raises:
+            ValueError: before the selection, or for a batch of another window.
+        """
+        index = self.index_of(batch)
+        if index is None or self.selections is None:
+            raise ValueError("nothing was selected from this batch in this window")
+        return self.selections[index]

@@ -10,7 +10,7 @@ from torch import Tensor
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.early_exit.labelled_head import gathered_labels
-from sift_trainer.scoring.criteria import LOSS, score_positions
+from sift_trainer.scoring.criteria import CRITERIA, LOSS, score_positions
 from sift_trainer.scoring.positions import (
     IGNORE_INDEX,
     ScoredPositions,
@@ -22,7 +22,7 @@ from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.probe_model import probe_model
 from sift_trainer.sifted_model.scorer import Scorer
-from sift_trainer.sifted_model.trained_loss import TrainedLoss
+from sift_trainer.sifted_model.trained_loss import TrainedLoss, weighted_loss
 
 
 class SiftedModel:
@@ -38,6 +38,8 @@ class SiftedModel:
         self.passes, self.facts, self.sift = passes, facts, sift
         self.module = passes.module
         self.scorer = self.scorer_for(sift) if sift.sift_keep_ratio < 1 else None
+        criterion = CRITERIA[sift.sift_criterion]
+        self._columns = criterion.state.columns if criterion.state else ()
         self._positions: ScoredPositions | None = None  # of the batch that is trained on
         self._dropped_labels: Tensor | None = None
 
@@ -76,8 +78,11 @@ class SiftedModel:
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The batch to train on, with its labels gathered as the head gathers its positions."""
+        """The batch to train on: without the columns of the criterion, and with its labels gathered
+        as the head gathers its positions."""
         facts = self.facts
+        if self._columns:
+            batch = {name: batch[name] for name in batch if name not in self._columns}
         if facts.gather is None:
             yield batch
             return
@@ -90,10 +95,11 @@ class SiftedModel:
         finally:
             self._positions = None
 
-    def losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) of the samples of a batch, from what the model returned in training.
+    def sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
+        """Losses (B,) of the samples of a batch, with gradient, from what the model returned.
 
         Args:
+            outputs: of the batch that `labelled_only` made of ``batch``, within its context.
             batch: on the model's device, with its labels as the collator made them.
         """
         task = self.facts.task
@@ -103,9 +109,13 @@ class SiftedModel:
             return score_positions(task.values(LOSS), logits, self._positions)
         return task.scores(LOSS, task.logits(outputs, batch, find), task.labels(batch))
 
-    def loss_shares(self, batch: Mapping[str, Any]) -> Tensor:
-        """How much the loss of each sample (B,) counts in the loss of the batch."""
-        return self.facts.task.counts(self.facts.task.labels(batch))
+    def weighted(
+        self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
+    ) -> Tensor:
+        """The loss of a batch in which the losses (B,) of its samples have weights (B,)."""
+        task = self.facts.task
+        share = task.counts(task.labels(batch))
+        return weighted_loss(loss, losses, weights, share, task.unscored(outputs, batch))
 
     # ---- labels ----
 

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from sift_trainer.arguments import SiftArguments, scores_with_model, wants_masked_only_head
+from sift_trainer.arguments import (
+    SiftArguments,
+    scores_with_model,
+    uses_sample_losses,
+    wants_masked_only_head,
+)
 from sift_trainer.early_exit import exit_at, labelled_last_block
 from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts
 from sift_trainer.scoring.task import Task
-from sift_trainer.selection.choosing import SELECTORS
 from sift_trainer.sifted_model.facts import CLASS_IDS, ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.questions import (
@@ -101,7 +105,7 @@ class _Probe:
             facts = self._of_labels(replace(facts, known=True), rows)
         if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
             facts = replace(facts, needs_labels=True)
-        if self.scores and self._needs_trained_loss():
+        if self._needs_trained_loss():
             with inference(self.model):
                 self._check_trained_loss(facts, rows)
         return facts
@@ -163,14 +167,19 @@ class _Probe:
 
     def _needs_trained_loss(self) -> bool:
         """Whether per-sample losses are used: to score by, to learn from, or to be weighted."""
-        criterion = CRITERIA[self.sift.sift_criterion]
-        weighted = SELECTORS[self.sift.sift_selector].weighted
-        return criterion.is_loss or criterion.state is not None or weighted
+        by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
+        return by_loss or uses_sample_losses(self.sift)
 
     def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
         """Refuse per-sample losses that do not make the loss which is trained on."""
         replaced_by, of_rows = self.trained_loss.replaced_by, self.trained_loss.of_rows
         if replaced_by is not None and of_rows is None:
+            if uses_sample_losses(self.sift):
+                raise ValueError(
+                    f"sift_criterion={self.sift.sift_criterion!r} with sift_selector="
+                    f"{self.sift.sift_selector!r} needs the loss of each sample in training, and "
+                    f"{replaced_by}; use sift_criterion='loss' with sift_selector='top_k', say"
+                )
             return  # only training can compute it; `warn_of_replaced_loss` says so
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
         scorer = Scorer(self.model, facts, exact)
