@@ -199,7 +199,9 @@ class SiftMixin(_Base):
         """Narrow the window's batches, in place, to the kept samples; train on this one."""
         timer = self.sift_callback.timer
         if self.sift.trains_as_stock:
-            self.sift_callback.record(Selection.of_all(first_length(inputs)), self.args.world_size)
+            everything = Selection.of_all(first_length(inputs))
+            self._window = Window([inputs], [everything])
+            self.sift_callback.record(everything, self.args.world_size)
             with timer.training_step():
                 loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
                 return loss

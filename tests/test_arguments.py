@@ -71,7 +71,7 @@ REFUSED = [
     *[("sift_criterion", value, "'loss'") for value in (["loss"], None, 1)],
     *[("sift_selector", value, "'top_k'") for value in (["top_k"], None)],
     ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
-    ("sift_selector", "top", "['top_k', 'percentile']"),
+    ("sift_selector", "top", "['percentile', 'top_k']"),
     ("sift_masked_only_head", "false", "True or False, or None"),  # any text would be true
 ]
 

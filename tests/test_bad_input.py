@@ -235,18 +235,6 @@ def test_a_single_row_of_data(tmp_path: Path) -> None:
     refused_untouched(trainer, r"data has 1 row for a process, and 8 .* use sift_keep_ratio=1\.0")
 
 
-@pytest.mark.parametrize(("rows", "for_each"), [(1, 1), (2, 1), (3, 2), (4, 2)])
-def test_rows_of_data_for_each_of_two_processes(
-    rows: int, for_each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Missing ones are filled up."""
-    trainer = SiftTrainer(bert(), arguments(tmp_path), train_dataset=Rows(rows))
-    monkeypatch.setattr(TrainingArguments, "world_size", 2)
-    assert trainer._rows_of_data() == for_each
-    trainer.train_dataset = Stream(rows)
-    assert trainer._rows_of_data() is None
-
-
 @pytest.mark.parametrize("nested", [{"inner": torch.ones(8)}, [torch.ones(8, 2), torch.ones(8, 2)]])
 def test_nested_inputs(nested: Any, tmp_path: Path) -> None:
     trainer = SiftTrainer(

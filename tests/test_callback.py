@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from sift_trainer import SiftCallback
 from sift_trainer.measuring.timing import PHASES
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import Selection
+from sift_trainer.selection.window import Selection
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 SECONDS = {f"sift/{phase}_seconds" for phase in PHASES}

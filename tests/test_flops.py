@@ -18,8 +18,10 @@ from sift_trainer.flops import (
     sifted_step,
     vocabulary_head,
 )
-from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.model import SiftedModel
 from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 MEGA = 1e6
 BASE = BertShape(768, 3072, 12, 30522, length=512, label_share=0.15)
@@ -132,9 +134,9 @@ def counted(run) -> float:
     return counter.get_total_flops() / (ROWS * LENGTH)
 
 
-def sifter(model, **fields) -> Sifter:
+def sifter(model, **fields) -> SiftedModel:
     sift = SiftArguments(**fields)
-    return Sifter(model, model, sift, ["labels"], batch(), accepts_count=True, own_loss=None)
+    return SiftedModel.probed(ModelPasses.of(model), batch(), sift, TrainedLoss(takes_count=True))
 
 
 def test_stock_step(model):
@@ -146,7 +148,7 @@ def test_labelled_step(model):
     """Head and last block where they are read, as the Trainer runs them."""
     model.train()
     sifting = sifter(model)
-    assert isinstance(sifting.gather.__self__, LabelledLastBlock)
+    assert isinstance(sifting.facts.gather.__self__, LabelledLastBlock)
 
     def step() -> None:
         with sifting.labelled_only(batch()) as narrowed:
@@ -159,8 +161,8 @@ def test_labelled_head_alone(model):
     """Without the pruned block, which a checkpointed model does not get."""
     model.train()
     sifting = sifter(model)
-    assert sifting.head is not None
-    sifting.gather = sifting.head.gather
+    assert sifting.facts.head is not None
+    sifting.facts.gather = sifting.facts.head.gather
 
     def step() -> None:
         with sifting.labelled_only(batch()) as narrowed:
@@ -183,6 +185,6 @@ def test_scoring_a_part_of_the_labels(model):
     assert counted(lambda: score(sifting)) == pytest.approx(expected, rel=0.01)
 
 
-def score(sifting: Sifter) -> None:
+def score(sifting: SiftedModel) -> None:
     with inference(sifting.model):
         sifting.score(batch(), torch.Generator().manual_seed(0))

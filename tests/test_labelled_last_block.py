@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import labelled_last_block
 from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
 from tests.tiny import BATCH, FAMILIES, text, token_labels
 
 NAMES = ("bert-pretraining", "bert-mlm", "roberta", "electra")
@@ -23,21 +25,27 @@ def batch_of(name: str, padded: bool = True) -> dict[str, Tensor]:
     return batch
 
 
-def sifter_of(model: Any, batch: dict[str, Tensor], **settings: Any) -> Sifter:
+def sifted_model_of(model: Any, batch: dict[str, Tensor], **settings: Any) -> SiftedModel:
     names = ["labels", "next_sentence_label"]
     per_row = settings.pop("labels_per_row", None)
-    sift = SiftArguments(**settings)
-    return Sifter(model, model, sift, names, batch, True, None, labels_per_row=per_row)
+    return SiftedModel.probed(
+        ModelPasses.of(model),
+        batch,
+        SiftArguments(**settings),
+        TrainedLoss(takes_count=True),
+        label_names=names,
+        labels_per_row=per_row,
+    )
 
 
-def sees(model: Any, sifter: Sifter, batch: dict[str, Tensor]) -> int:
+def sees(model: Any, sifted: SiftedModel, batch: dict[str, Tensor]) -> int:
     """How many positions pass the feed-forward of the last block in training."""
     counted = []
     *_, last = model.base_model.encoder.layer.children()
     hook = last.intermediate.register_forward_pre_hook(
         lambda _, inputs: counted.append(inputs[0].flatten(0, -2).shape[0])
     )
-    with sifter.labelled_only(batch) as labelled:
+    with sifted.labelled_only(batch) as labelled:
         model(**labelled)
     hook.remove()
     return counted[0]
@@ -61,8 +69,8 @@ def test_loss_and_gradients_are_those_of_the_whole_block(
     model = FAMILIES[name].build(_attn_implementation=attention)
     batch = batch_of(name, padded)
     whole_loss, whole = gradients(model, batch)
-    sifter = sifter_of(model, batch, labels_per_row=per_row)
-    with sifter.labelled_only(batch) as labelled:
+    sifted = sifted_model_of(model, batch, labels_per_row=per_row)
+    with sifted.labelled_only(batch) as labelled:
         loss, found = gradients(model, labelled)
     assert loss == pytest.approx(whole_loss, rel=1e-6)
     # Adding zeros, the whole block gives a gradient to what the pruned one never touches.
@@ -75,14 +83,16 @@ def test_loss_and_gradients_are_those_of_the_whole_block(
 @pytest.mark.parametrize("name", NAMES)
 def test_the_last_feed_forward_sees_labelled_positions_and_first_ones(name: str) -> None:
     model, batch = FAMILIES[name].build(), batch_of(name)
-    assert sees(model, sifter_of(model, batch), batch) == BATCH + sum(COUNTS)
+    assert sees(model, sifted_model_of(model, batch), batch) == BATCH + sum(COUNTS)
 
 
 def test_off_with_the_head_and_under_checkpointing() -> None:
     batch = batch_of("bert-mlm")
     everything = batch["input_ids"].numel()
     model = FAMILIES["bert-mlm"].build()
-    assert sees(model, sifter_of(model, batch, sift_masked_only_head=False), batch) == everything
+    assert (
+        sees(model, sifted_model_of(model, batch, sift_masked_only_head=False), batch) == everything
+    )
     model.gradient_checkpointing_enable()
     assert labelled_last_block(model, LabelledHead.of(model)) is None  # type: ignore[arg-type]
 
@@ -97,10 +107,10 @@ class MeanPooler(nn.Module):
 def test_a_model_that_reads_other_positions_keeps_its_last_block() -> None:
     model, batch = FAMILIES["bert-pretraining"].build(), batch_of("bert-pretraining")
     model.bert.pooler = MeanPooler()
-    sifter = sifter_of(model, batch)
-    assert sees(model, sifter, batch) == batch["input_ids"].numel()
+    sifted = sifted_model_of(model, batch)
+    assert sees(model, sifted, batch) == batch["input_ids"].numel()
     whole_loss, _ = gradients(model, batch)
-    with sifter.labelled_only(batch) as labelled:
+    with sifted.labelled_only(batch) as labelled:
         assert gradients(model, labelled)[0] == pytest.approx(whole_loss, rel=1e-6)
 
 
@@ -109,10 +119,10 @@ def test_dropout_in_the_last_block_is_drawn_in_training_only() -> None:
     model, batch = FAMILIES["bert-mlm"].build(**changes), batch_of("bert-mlm")
     for block in list(model.bert.encoder.layer)[:-1]:
         block.attention.self.dropout.p = 0.0  # so that the last block alone drops anything
-    sifter = sifter_of(model, batch)
+    sifted = sifted_model_of(model, batch)
 
     def loss() -> float:
-        with sifter.labelled_only(batch) as labelled:
+        with sifted.labelled_only(batch) as labelled:
             return model(**labelled).loss.item()
 
     assert loss() == loss()

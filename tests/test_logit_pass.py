@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sift_trainer.scoring import logit_pass
 from sift_trainer.scoring.criteria import cross_entropy, entropy
-from sift_trainer.scoring.logit_pass import CHUNK, criterion_values
+from sift_trainer.scoring.logit_pass import CHUNK, values_of
 
 CLASSES = 30_000
 
@@ -34,7 +34,7 @@ def expected(criterion: Any, logits: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 23])  # four rows are a part
 def test_values(criterion: Any, count: int) -> None:
     logits, targets = predictions(count)
-    found = criterion_values(criterion, logits, targets)
+    found = values_of(criterion, logits, targets)
     torch.testing.assert_close(
         found.double(), expected(criterion, logits, targets), rtol=1e-5, atol=1e-5
     )
@@ -45,7 +45,7 @@ def test_of_some_rows(criterion: Any) -> None:
     logits, _ = predictions(7)
     rows = torch.tensor([6, 0, 0, 3, 5])
     targets = torch.tensor([1, 2, 3, 4, 5])
-    found = criterion_values(criterion, logits, targets, rows)
+    found = values_of(criterion, logits, targets, rows)
     torch.testing.assert_close(
         found.double(), expected(criterion, logits[rows], targets), rtol=1e-5, atol=1e-5
     )
@@ -85,7 +85,7 @@ def test_no_second_tensor_of_the_size_of_the_logits(criterion: Any, rows: Tensor
     with Largest() as whole:
         criterion(logits, targets)
     with Largest() as parts:
-        criterion_values(criterion, logits, targets, rows)
+        values_of(criterion, logits, targets, rows)
     assert whole.elements == 64 * CLASSES
     assert parts.elements <= CHUNK
 
@@ -130,7 +130,7 @@ def test_a_criterion_that_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(logit_pass.logger, "warning", said.append)
     logits, targets = predictions(5)
     for _ in range(2):
-        found = criterion_values(entropy, OnGpu(logits), targets, torch.arange(5))  # type: ignore[arg-type]
+        found = values_of(entropy, OnGpu(logits), targets, torch.arange(5))  # type: ignore[arg-type]
         torch.testing.assert_close(
             found.double(), expected(entropy, logits, targets), rtol=1e-5, atol=1e-5
         )

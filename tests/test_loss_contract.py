@@ -13,8 +13,8 @@ from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.positions import label_counts
 from sift_trainer.sifted_model.questions import (
     divides_by_count,
-    finite_probe,
     loss_of,
+    rows_with_finite_loss,
     why_not_gathered,
 )
 from tests.tiny import BATCH, FAMILIES, LENGTH, class_labels, token_labels
@@ -109,7 +109,7 @@ def asked_about(labels: Tensor, broken: tuple[int, ...] = ()) -> list[int] | Non
         number = float("nan") if set(row.tolist()) & set(broken) else 1.0
         return {"loss": torch.tensor(number)}
 
-    probe = finite_probe(
+    probe = rows_with_finite_loss(
         forward, {"labels": labels, "row": torch.arange(len(labels))}, label_counts(labels)
     )
     return None if probe is None else probe["row"].tolist()
@@ -137,7 +137,7 @@ def test_rows_are_asked_about_on_every_process_or_on_none() -> None:
 
     forward = lambda **_: {"loss": torch.tensor(1.0)}  # noqa: E731
     batch = {"labels": labels, "row": torch.arange(4)}
-    probe = finite_probe(forward, batch, label_counts(labels), agreed=agreed)
+    probe = rows_with_finite_loss(forward, batch, label_counts(labels), all_agree=agreed)
     assert seen == [True, True]
     assert probe is not None
     assert probe["row"].tolist() == [2, 1]
@@ -254,7 +254,7 @@ def test_modernbert_that_drops_positions_itself_is_found_out(counts: tuple[int, 
 def test_without_a_label_there_is_nothing_to_try() -> None:
     batch = {**batch_of("bert-mlm"), "labels": token_labels((0, 0, 0, 0))}
     reason = reason_for(FAMILIES["bert-mlm"].build(), batch)
-    assert reason == "the first batch has no labelled position to try it on"
+    assert reason == "the first batch has no labelled position to compare at"
 
 
 def test_the_head_is_dense_again_afterwards_whatever_came_out() -> None:

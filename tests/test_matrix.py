@@ -128,8 +128,8 @@ def test_early_losses_are_those_of_a_model_that_was_made_shorter(name: str, tmp_
     loaded.train()
     again, _ = scored(loaded)
     batch, draw = entry.batch(), torch.Generator()
-    assert trainer._sifter is not None
-    torch.testing.assert_close(again, trainer._sifter.score(batch, draw), rtol=1e-6, atol=1e-6)
+    assert trainer._sifted is not None
+    torch.testing.assert_close(again, trainer._sifted.score(batch, draw), rtol=1e-6, atol=1e-6)
     assert (again - found)[known].abs().max() > 1e-3
 
 

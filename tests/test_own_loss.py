@@ -14,7 +14,8 @@ from sift_trainer import (
     SiftTrainer,
     register_criterion,
 )
-from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.probe_model import probe_model
 from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import MATRIX, ROWS, Entry, causal, large_image, next_tokens, text
 from tests.test_matrix import hardest, scored, trainer_of
@@ -80,8 +81,8 @@ def test_a_run_is_refused_on_every_process_or_on_none() -> None:
         return answers.pop(0) if answers else False  # at last another process says no
 
     model, sift = entry.build(), SiftArguments(sift_masked_only_head=False)
-    with pytest.raises(ValueError, match="another process found so"):
-        Sifter(model, model, sift, ["labels"], entry.batch(), False, None, agreed=agreed)
+    with pytest.raises(ValueError, match="they differ on another process"):
+        probe_model(ModelPasses.of(model), entry.batch(), sift, all_agree=agreed)
 
 
 class Weighted(hf.BertForSequenceClassification):

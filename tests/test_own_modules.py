@@ -14,7 +14,8 @@ from sift_trainer import (
     register_task,
 )
 from sift_trainer.scoring.tasks import Regression
-from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.model import SiftedModel
 from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import ROWS, causal
 from tests.test_matrix import hardest, scored
@@ -121,9 +122,10 @@ def test_a_model_gets_labels_in_scoring_on_every_process_or_on_none() -> None:
             asked.append(given[-1])
             return answer and (can or given[-1])  # the one question that is asked without labels
 
-        sifter = Sifter(model, model, sift, ["labels"], batch, False, None, agreed=agreed)
+        passes = ModelPasses.of(model)
+        sifted = SiftedModel.probed(passes, batch, sift, all_agree=agreed)
         assert asked.count(False) == 1
-        sifter.score(batch, torch.Generator())
+        sifted.score(batch, torch.Generator())
         assert given[-1] is not others_can
 
 

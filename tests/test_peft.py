@@ -80,8 +80,8 @@ def test_only_the_adapters_are_trained_and_saved_and_loaded(tmp_path: Path) -> N
     )
     again = trainer_of(name, tmp_path, exit_layer=1, model=loaded)
     again.train()
-    assert trainer._sifter is not None
-    expected = trainer._sifter.score(MATRIX[name].batch(), torch.Generator())
+    assert trainer._sifted is not None
+    expected = trainer._sifted.score(MATRIX[name].batch(), torch.Generator())
     assert torch.equal(scored(again)[0], expected)
     assert not torch.equal(scored(trainer)[0], expected)
 

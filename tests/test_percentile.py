@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 from sift_trainer import SiftTrainer, select_percentile, select_top_k
 from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import without_top
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 NAN, INF = float("nan"), float("inf")
@@ -21,7 +22,7 @@ DRAWS = 4000
 
 def draw(scores: Tensor, k: int, beta: float, seed: int, skip: int = 0) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(select_percentile(scores, k, beta, generator, skip).tolist())
+    return tuple(select_percentile(without_top(scores, k, skip), k, beta, generator).tolist())
 
 
 def drawn(scores: list[float], k: int, beta: float, skip: int = 0) -> Counter[tuple[int, ...]]:
@@ -110,7 +111,7 @@ def test_a_large_beta_is_the_largest_k(beta: float) -> None:
     scores = torch.tensor([0.3, 2.0, NAN, 1.0, UNLABELLED, 5.0, -4.0])
     for seed in range(50):
         for k, skip in ((1, 0), (2, 0), (5, 0), (6, 0), (7, 0), (1, 1), (2, 3), (3, 4)):
-            expected = tuple(select_top_k(scores, k, skip).tolist())
+            expected = tuple(select_top_k(without_top(scores, k, skip), k).tolist())
             assert draw(scores, k, beta, seed, skip) == expected
 
 
@@ -150,24 +151,23 @@ def test_how_much_is_taken_from_the_generator_does_not_depend_on_the_scores() ->
     states = []
     for scores in (torch.ones(9), torch.full((9,), NAN), torch.arange(9.0)):
         generator = torch.Generator().manual_seed(1)
-        select_percentile(scores, 4, 1.0, generator, skip=2)
+        select_percentile(without_top(scores, 4, 2), 4, 1.0, generator)
         states.append(generator.get_state())
     assert torch.equal(states[0], states[1])
     assert torch.equal(states[0], states[2])
 
 
 @pytest.mark.parametrize(
-    ("k", "skip", "beta", "named"),
+    ("k", "beta", "named"),
     [
-        (0, 0, 1.0, r"k=0 must be in 1\.\.3"),
-        (4, 0, 1.0, r"k=4 must be in 1\.\.3"),
-        (2, 2, 1.0, r"skip=2 must be in 0\.\.1"),
-        *[(2, 0, beta, f"beta={beta} must be in") for beta in (-0.5, INF, NAN)],
+        (0, 1.0, r"k=0 must be in 1\.\.3"),
+        (4, 1.0, r"k=4 must be in 1\.\.3"),
+        *[(2, beta, f"beta={beta} must be in") for beta in (-0.5, INF, NAN)],
     ],
 )
-def test_impossible_numbers_are_refused(k: int, skip: int, beta: float, named: str) -> None:
+def test_impossible_numbers_are_refused(k: int, beta: float, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        select_percentile(torch.zeros(3), k, beta, torch.Generator(), skip)
+        select_percentile(torch.zeros(3), k, beta, torch.Generator())
 
 
 # ---- in a run ----

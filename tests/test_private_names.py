@@ -98,7 +98,7 @@ def test_num_items_counts_labels_of_the_window(trainer: Watching) -> None:
 def test_num_items_skips_the_first_label_of_some_causal_models(
     causal: bool, tmp_path: Path
 ) -> None:
-    """`Sifter.countable` ignores a causal model's first label; that must count it once at most."""
+    """`countable_labels` ignores a causal model's first label, which is to be left out once."""
     small = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2}
     model: Any = bert()
     if causal:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import add_random, select_percentile
+from sift_trainer.selection.choosing import add_random, select_percentile, without_top
 from sift_trainer.selection.schedule import num_random
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
@@ -20,7 +20,9 @@ def draw(
     scores: list[float], chosen: list[int], k: int, seed: int = 0, skip: int = 0
 ) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(seed)
-    found = add_random(torch.tensor(scores), torch.tensor(chosen), k, generator, skip)
+    found = add_random(
+        without_top(torch.tensor(scores), k, skip), torch.tensor(chosen), k, generator
+    )
     return tuple(found.tolist())
 
 

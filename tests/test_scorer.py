@@ -11,6 +11,7 @@ from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
 from sift_trainer.scoring.tasks import ClassIds
+from sift_trainer.sifted_model.facts import ModelFacts
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.scorer import Scorer, labels_are_inputs
 from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, class_labels, text, token_labels
@@ -23,7 +24,7 @@ def scorer_of(model: Any, gathered: bool = False, shifted: bool = False, **setti
     settings = {"criterion": "loss", "exit_layer": -1, **settings}
     sift = SiftArguments(**{f"sift_{name}": value for name, value in settings.items()})
     head = LabelledHead.of(model) if gathered else None
-    return Scorer(model, sift, ["labels"], head, ClassIds(shifted=shifted))
+    return Scorer(model, ModelFacts(ClassIds(shifted=shifted), head=head), sift)
 
 
 def score(model: Any, batch: dict[str, Any], seed: int = SEED, **settings: Any) -> Tensor:
@@ -276,7 +277,8 @@ def test_labels_are_not_given_to_a_model_that_would_compute_a_loss_from_them() -
     family, seen = FAMILIES["bert-pretraining"], []
     model = family.build()
     sift = SiftArguments(sift_criterion="loss")
-    scorer = Scorer(model, sift, ["labels", "next_sentence_label"], None)
+    facts = ModelFacts(label_names=("labels", "next_sentence_label"))
+    scorer = Scorer(model, facts, sift)
 
     def forward(**inputs: Any) -> Any:
         seen.append(sorted(inputs))

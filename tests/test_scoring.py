@@ -193,7 +193,7 @@ def test_a_registered_criterion_can_be_chosen_by_name() -> None:
     with pytest.raises(ValueError, match="sift_criterion='margin' is unknown"):
         SiftArguments(sift_criterion="margin")
     register_criterion("margin", margin)
-    assert CRITERIA[SiftArguments(sift_criterion="margin").sift_criterion] is margin
+    assert CRITERIA[SiftArguments(sift_criterion="margin").sift_criterion].values is margin
     for taken in ("margin", "loss", "random"):
         with pytest.raises(ValueError, match=f"criterion name '{taken}' is taken"):
             register_criterion(taken, margin)

@@ -8,7 +8,7 @@ import torch
 
 from sift_trainer import select_top_k
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import is_nonfinite
+from sift_trainer.selection.choosing import is_nonfinite, without_top
 from sift_trainer.selection.schedule import (
     num_candidates,
     num_kept,
@@ -18,6 +18,11 @@ from sift_trainer.selection.schedule import (
 )
 
 NAN, INF = float("nan"), float("inf")
+
+
+def top(scores: torch.Tensor, k: int, skip: int) -> list[int]:
+    """The k largest after the ``skip`` largest."""
+    return select_top_k(without_top(scores, k, skip), k).tolist()
 
 
 def sifted(total: int, warmup: float = 0, cooldown: float = 0, interval: int = 1) -> list[int]:
@@ -149,34 +154,34 @@ def test_among_equals_the_first_rows_win() -> None:
 
 def test_the_top_that_is_left_out() -> None:
     scores = torch.tensor([0.1, 5.0, -2.0, 3.0, 4.0, NAN])
-    assert select_top_k(scores, 2, skip=1).tolist() == [3, 4]
-    assert select_top_k(scores, 2, skip=2).tolist() == [0, 3]
-    assert select_top_k(scores, 2, skip=3).tolist() == [0, 2]
-    assert select_top_k(scores, 3, skip=1).tolist() == [0, 3, 4]
+    assert top(scores, 2, 1) == [3, 4]
+    assert top(scores, 2, 2) == [0, 3]
+    assert top(scores, 2, 3) == [0, 2]
+    assert top(scores, 3, 1) == [0, 3, 4]
 
 
 def test_of_equals_the_first_rows_are_left_out() -> None:
-    assert select_top_k(torch.ones(6), 2, skip=3).tolist() == [3, 4]
+    assert top(torch.ones(6), 2, 3) == [3, 4]
     scores = torch.tensor([1.0, 2.0, 2.0, 1.0, 2.0, 1.0])
-    assert select_top_k(scores, 3, skip=2).tolist() == [0, 3, 4]
+    assert top(scores, 3, 2) == [0, 3, 4]
 
 
 @pytest.mark.parametrize("low", [NAN, INF, -INF, UNLABELLED])
 def test_a_row_without_a_score_never_replaces_one_that_was_left_out(low: float) -> None:
     """Five rows have a score. Three are to be kept, so that no more than two can be left out."""
     scores = torch.tensor([low, 3.0, 5.0, low, 1.0, 4.0, 2.0, low])
-    assert select_top_k(scores, 3, skip=1).tolist() == [1, 5, 6]
+    assert top(scores, 3, 1) == [1, 5, 6]
     for skip in (2, 3, 5):
-        assert select_top_k(scores, 3, skip).tolist() == [1, 4, 6]
-    assert select_top_k(scores, 5, skip=3).tolist() == [1, 2, 4, 5, 6]
-    assert select_top_k(scores, 6, skip=2).tolist() == [0, 1, 2, 4, 5, 6]
+        assert top(scores, 3, skip) == [1, 4, 6]
+    assert top(scores, 5, 3) == [1, 2, 4, 5, 6]
+    assert top(scores, 6, 2) == [0, 1, 2, 4, 5, 6]
 
 
 def test_against_a_sort_of_random_scores_by_hand() -> None:
     draw = random.Random(0)
     for _ in range(300):
         size = draw.randint(1, 20)
-        scores = [draw.choice([NAN, INF, -INF, UNLABELLED, 0.0, 1.0, draw.gauss(0, 1)])
+        scores = [draw.choice([NAN, INF, -INF, UNLABELLED, 0.0, 1.0, draw.randint(-9, 9) / 4])
                   for _ in range(size)]  # fmt: skip
         k = draw.randint(1, size)
 
@@ -188,8 +193,8 @@ def test_against_a_sort_of_random_scores_by_hand() -> None:
         usable = [score for score in scores if abs(score) < INF and score > UNLABELLED]
         left_out = min(skip, max(0, len(usable) - k))
         expected = sorted(sorted(range(size), key=rank)[left_out : left_out + k])
-        found = select_top_k(torch.tensor(scores, dtype=torch.float64), k, skip)
-        assert found.tolist() == expected, (scores, k, skip)
+        found = top(torch.tensor(scores), k, skip)
+        assert found == expected, (scores, k, skip)
 
 
 @pytest.mark.parametrize("k", [0, -1, 4])
@@ -198,14 +203,8 @@ def test_more_or_fewer_rows_than_there_are_cannot_be_kept(k: int) -> None:
         select_top_k(torch.zeros(3), k)
 
 
-@pytest.mark.parametrize("skip", [-1, 2])
-def test_what_is_left_out_cannot_be_kept(skip: int) -> None:
-    with pytest.raises(ValueError, match=rf"skip={skip} must be in 0\.\.1, .* less k=2"):
-        select_top_k(torch.zeros(3), 2, skip)
-
-
 def test_the_scores_are_left_as_they_are() -> None:
     scores = torch.tensor([INF, 1.0, 2.0])
     select_top_k(scores, 2)
-    select_top_k(scores, 1, skip=1)
+    without_top(scores, 1, 1)
     assert scores.tolist() == [INF, 1.0, 2.0]

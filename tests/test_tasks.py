@@ -11,7 +11,7 @@ import transformers as hf
 from torch import Tensor
 
 from sift_trainer import register_task
-from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
+from sift_trainer.scoring.criteria import CRITERIA, ENTROPY, LOSS, UNLABELLED, register_criterion
 from sift_trainer.scoring.tasks import (
     _REGISTERED,
     AnswerSpan,
@@ -119,37 +119,37 @@ def test_several_labels_are_a_yes_or_no_each() -> None:
         losses.append(sum(-t * math.log(p) - (1 - t) * math.log(1 - p) for p, t in both) / 2)
         entropies.append(sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p, _ in both) / 2)
     task = MultiLabel()
-    torch.testing.assert_close(task.scores("loss", logits, labels), torch.tensor(losses))
-    torch.testing.assert_close(task.scores("entropy", logits, labels), torch.tensor(entropies))
+    torch.testing.assert_close(task.scores(LOSS, logits, labels), torch.tensor(losses))
+    torch.testing.assert_close(task.scores(ENTROPY, logits, labels), torch.tensor(entropies))
     nothing = task.unlabelled(logits, {})
-    torch.testing.assert_close(task.scores("entropy", logits, nothing), torch.tensor(entropies))
+    torch.testing.assert_close(task.scores(ENTROPY, logits, nothing), torch.tensor(entropies))
 
 
 def test_a_certain_yes_has_no_entropy() -> None:
     logits = torch.tensor([[1e4, -1e4], [60.0, -60.0]])
-    found = MultiLabel().scores("entropy", logits, torch.zeros(2, 2))
+    found = MultiLabel().scores(ENTROPY, logits, torch.zeros(2, 2))
     torch.testing.assert_close(found, torch.zeros(2), rtol=0, atol=1e-20)
 
 
 def test_numbers_are_scored_by_their_squared_error() -> None:
     predictions = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
     targets = torch.tensor([[0.0, 4.0], [0.5, -1.0]])
-    found = Regression().scores("loss", predictions, targets)
+    found = Regression().scores(LOSS, predictions, targets)
     torch.testing.assert_close(found, torch.tensor([(1 + 4) / 2, 0.0]))
     for shape in ((2,), (2, 1)):
-        found = Regression().scores("loss", predictions[:, :1], targets[:, 0].reshape(shape))
+        found = Regression().scores(LOSS, predictions[:, :1], targets[:, 0].reshape(shape))
         torch.testing.assert_close(found, torch.tensor([1.0, 0.0]))
     with pytest.raises(ValueError, match="a regression predicts numbers; use sift_criterion='lo"):
-        Regression().criterion("entropy")
+        Regression().values(ENTROPY)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_scored_in_full(dtype: torch.dtype) -> None:
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     for task in (MultiLabel(), Regression()):
-        found = task.scores("loss", logits, torch.ones(3, 4, dtype=dtype))
+        found = task.scores(LOSS, logits, torch.ones(3, 4, dtype=dtype))
         assert found.dtype is torch.float32
-        assert torch.equal(found, task.scores("loss", logits.float(), torch.ones(3, 4)))
+        assert torch.equal(found, task.scores(LOSS, logits.float(), torch.ones(3, 4)))
 
 
 def test_an_answer_is_the_mean_of_its_start_and_its_end() -> None:
@@ -167,11 +167,11 @@ def test_an_answer_is_the_mean_of_its_start_and_its_end() -> None:
     logits, labels = task.logits(outputs, batch, dict), task.labels(batch)
     assert logits.shape == (3, 2, 3)
     expected = torch.tensor([(math.log(3) + math.log(2)) / 2, math.log(2), UNLABELLED])
-    torch.testing.assert_close(task.scores("loss", logits, labels), expected)
+    torch.testing.assert_close(task.scores(LOSS, logits, labels), expected)
     assert task.counts(labels).tolist() == [2, 1, 0]
     uneven = math.log(4) / 2 + math.log(2) / 2  # of 1/2, 1/4, 1/4
     entropies = torch.tensor([(math.log(3) + uneven) / 2, uneven, UNLABELLED])
-    torch.testing.assert_close(task.scores("entropy", logits, labels), entropies, atol=1e-6, rtol=0)
+    torch.testing.assert_close(task.scores(ENTROPY, logits, labels), entropies, atol=1e-6, rtol=0)
 
 
 def test_an_answer_is_found_in_a_tuple_too() -> None:
@@ -219,7 +219,7 @@ def test_a_transcript_is_scored_over_all_its_alignments(
         loss = 0.0 if zero_infinity and loss == math.inf else loss
         expected.append(loss / max(1, len(transcript)) if reduction == "mean" else loss)
     seen = task.logits({"logits": logits}, batch, lambda outputs: outputs["logits"])
-    found = task.scores("loss", seen, labels)
+    found = task.scores(LOSS, seen, labels)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
     total = found.mean() if reduction == "mean" else found.sum()
     assert torch.equal(task.reduce(found, task.counts(labels)), total)
@@ -227,8 +227,8 @@ def test_a_transcript_is_scored_over_all_its_alignments(
 
 def test_ctc_has_no_criterion_of_single_predictions() -> None:
     task = Transcription(0, "mean", False, None)
-    with pytest.raises(ValueError, match="CTC sums over all alignments"):
-        task.criterion("entropy")
+    with pytest.raises(ValueError, match="sums over all alignments"):
+        task.values(ENTROPY)
     mask = {"attention_mask": torch.ones(2, 50)}
     with pytest.raises(ValueError, match="does not say how many frames"):
         task.logits({}, mask, lambda _: torch.zeros(2, 5, 4))
@@ -238,10 +238,10 @@ def test_smoothing_is_part_of_the_loss_and_of_nothing_else() -> None:
     logits = torch.tensor([[0.0, math.log(3)]])
     plain, smooth = ClassIds(), ClassIds().smoothed(0.2)
     expected = 0.8 * math.log(4) + 0.2 * (math.log(4) + math.log(4 / 3)) / 2
-    found = smooth.scores("loss", logits, torch.tensor([0]))
+    found = smooth.scores(LOSS, logits, torch.tensor([0]))
     torch.testing.assert_close(found, torch.tensor([expected]))
     for task in (plain, smooth):
-        entropy = task.scores("entropy", logits, torch.tensor([0]))
+        entropy = task.scores(ENTROPY, logits, torch.tensor([0]))
         expected = math.log(4) / 4 + 3 / 4 * math.log(4 / 3)
         torch.testing.assert_close(entropy, torch.tensor([expected]))
     assert AnswerSpan().smoothed(0.2) == AnswerSpan()  # the Trainer smooths ``labels`` only
@@ -261,15 +261,18 @@ def test_a_registered_criterion_reads_what_the_task_predicts() -> None:
     register_criterion("largest", largest)
     logits = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
     for task in (MultiLabel(), Regression()):
-        assert task.scores("largest", logits, torch.zeros(2, 2)).tolist() == [4.0, 3.0]
-    assert ClassIds().scores("largest", logits, torch.tensor([0, 1])).tolist() == [4.0, 3.0]
+        assert task.scores(CRITERIA["largest"], logits, torch.zeros(2, 2)).tolist() == [4.0, 3.0]
+    assert ClassIds().scores(CRITERIA["largest"], logits, torch.tensor([0, 1])).tolist() == [
+        4.0,
+        3.0,
+    ]
     assert seen == [((2, 2), (2, 2))] * 2 + [((2, 2), (2,))]
 
 
 def test_a_class_id_may_be_alone_in_a_list() -> None:
     """Models flatten their labels."""
     logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
-    scores = ClassIds().scores("loss", logits, torch.tensor([[0], [1]]))
+    scores = ClassIds().scores(LOSS, logits, torch.tensor([[0], [1]]))
     torch.testing.assert_close(scores, torch.tensor([math.log(2), math.log(4)]))
 
 
@@ -286,5 +289,5 @@ def test_a_class_id_may_be_alone_in_a_list() -> None:
 )
 def test_labels_of_another_shape_are_refused(task: Any, logits: Any, labels: Any) -> None:
     with pytest.raises(ValueError, match="do not fit logits of shape") as error:
-        task.scores("loss", torch.zeros(logits), torch.zeros(labels, dtype=torch.long))
+        task.scores(LOSS, torch.zeros(logits), torch.zeros(labels, dtype=torch.long))
     assert str(labels) in str(error.value)

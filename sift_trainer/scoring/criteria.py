@@ -106,9 +106,10 @@ class Criterion:
 
 
 LOSS = Criterion(cross_entropy, is_loss=True)
+ENTROPY = Criterion(entropy, needs_labels=False, is_entropy=True)
 CRITERIA: dict[str, Criterion] = {
     "loss": LOSS,
-    "entropy": Criterion(entropy, needs_labels=False, is_entropy=True),
+    "entropy": ENTROPY,
     "random": Criterion(None, needs_labels=False),  # the control
 }
 

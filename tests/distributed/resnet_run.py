@@ -60,12 +60,12 @@ class Recording(SiftTrainer):
 
     def _sift_window(self, *args) -> None:
         bare = self.accelerator.unwrap_model(self.model)
-        for batch in self._window:
+        for batch in self._window.batches:
             self.note(drawn=first_pixels(batch["pixel_values"]))
         self.note(before=statistics(bare))
         super()._sift_window(*args)
         self.note(after=statistics(bare))
-        for batch, selection in zip(self._window, self.selections, strict=True):
+        for batch, selection in zip(self._window.batches, self.selections, strict=True):
             self.note(kept=first_pixels(batch["pixel_values"]), scores=selection.scores.tolist())
 
 

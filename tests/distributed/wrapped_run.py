@@ -122,7 +122,7 @@ def split_at_first(trainer: Recording) -> list[list[int]]:
 
 
 def report(trainer: Recording) -> dict:
-    sifter, logs = trainer._sifter, [line for line in trainer.state.log_history if "loss" in line]
+    sifted, logs = trainer._sifted, [line for line in trainer.state.log_history if "loss" in line]
     return {
         "world_size": trainer.args.world_size,
         "wrapped_in": trainer.wrapped_in,
@@ -137,9 +137,9 @@ def report(trainer: Recording) -> dict:
         ],
         "candidates": logs[-1]["sift/candidates"],
         "backprop_samples": logs[-1]["sift/backprop_samples"],
-        "trains_with": type(sifter.gather.__self__).__name__,
+        "trains_with": type(sifted.facts.gather.__self__).__name__,
         "split": split_at_first(trainer),
-        "prunes_exit": sifter.scorer.adapter.gathers_positions,
+        "prunes_exit": sifted.scorer.adapter.gathers_positions,
     }
 
 

@@ -8,7 +8,9 @@ from transformers import BertConfig, BertForPreTraining
 
 from sift_trainer import SiftArguments
 from sift_trainer.pretraining.activation_memory import SavedTensors, activation_bytes
-from sift_trainer.sifted_model.model import Sifter
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 ROWS, LENGTH, LABELS = 4, 64, 9
 CELLS = ROWS * LENGTH
@@ -61,9 +63,10 @@ def test_a_real_forward_on_a_cpu_keeps_the_same(implementation, dropout):
 def test_a_real_labelled_forward_keeps_about_the_same(dropout):
     """The pruned block is estimated, and has its own bookkeeping of positions."""
     model = BertForPreTraining(config(dropout=dropout)).train()
-    sifter = Sifter(model, model, SiftArguments(), ["labels"], batch(), True, None)
+    loss = TrainedLoss(takes_count=True)
+    sifted = SiftedModel.probed(ModelPasses.of(model), batch(), SiftArguments(), loss)
     saved = SavedTensors(model)
-    with sifter.labelled_only(batch()) as narrowed, saved.counted():
+    with sifted.labelled_only(batch()) as narrowed, saved.counted():
         model(**narrowed)
     counted = activation_bytes(
         model.config, ROWS, LENGTH, ROWS * LABELS, labelled_only=True, on_gpu=False

@@ -41,9 +41,8 @@ class Recording(SiftSFTTrainer):
         super().__init__(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        place = next(index for index, batch in enumerate(self._window) if batch is inputs)
         loss = super().training_step(model, inputs, *args, **kwargs)
-        selection = self.selections[place]
+        selection = self._window.selection_of(inputs)
         self.kept.append([self.drawn + row for row in selection.rows.tolist()])
         self.drawn += selection.candidates
         return loss
