@@ -17,7 +17,6 @@ from sift_trainer.collation import check_own_loss, check_packing
 from sift_trainer.composition import arguments_kept, check_trainer, check_trainer_bases
 from sift_trainer.first_batch import FirstBatchMixin
 from sift_trainer.launch import LaunchArguments, check_launch
-from sift_trainer.saving import SavingMixin
 from sift_trainer.selection import (
     add_random,
     num_kept,
@@ -38,7 +37,7 @@ from sift_trainer.validation import (
 )
 
 
-class SiftMixin(FirstBatchMixin, SavingMixin):
+class SiftMixin(FirstBatchMixin):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
 
     A step draws ``round(per_device_train_batch_size / sift_keep_ratio)`` candidates, scores them
