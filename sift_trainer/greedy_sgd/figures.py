@@ -1,6 +1,7 @@
 """The figures of docs/theory.md, from the numbers that `study` returns."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,13 @@ def draw(found: dict[str, Any], folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, panels, drawing in (
+    drawings: list[tuple[str, int, Callable[..., None]]] = [
         ("runs", 2, _draw_runs),
         ("noise", 3, _draw_noise),
         ("selection", 2, _draw_selection),
-    ):
+    ]
+    paths = []
+    for name, panels, drawing in drawings:
         figure = Figure(figsize=(5 + 3 * panels, 4.4), layout="constrained")  # no pyplot
         every = figure.subplots(1, panels)
         drawing(*every, found)
