@@ -5,6 +5,7 @@ from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints import last_whole_checkpoint
 from sift_trainer.early_exit import early_exit, register_exit
 from sift_trainer.one_cycle import OneCycleMixin
+from sift_trainer.saving import WholeCheckpoints
 from sift_trainer.scoring import per_sample_entropy, per_sample_loss, register_criterion
 from sift_trainer.selection import select_percentile, select_top_k
 from sift_trainer.tasks import register_task
@@ -21,6 +22,7 @@ __all__ = [
     "SiftTrainingArguments",
     "StopOnSignal",
     "TimeBudget",
+    "WholeCheckpoints",
     "early_exit",
     "last_whole_checkpoint",
     "per_sample_entropy",
