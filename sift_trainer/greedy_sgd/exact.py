@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ def max_loss(residuals: Sequence[Uniform], num_candidates: int) -> float:
     return total
 
 
-def selected_loss(residuals: Sequence[Uniform], sigma: float, nodes: int = 200) -> float:
+@lru_cache(maxsize=1024)  # two ratios of a problem are searched over the same offsets
+def selected_loss(residuals: tuple[Uniform, ...], sigma: float, nodes: int = 200) -> float:
     """F_{2,approx}(w) of Definition 5.13 if zeta of Assumption 5.12 is standard normal.
 
     2 E[f_1 P(f_1 is selected)], with probability Phi(log(f_1 / f_2) / (sqrt(2) sigma)), by the

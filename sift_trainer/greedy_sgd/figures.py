@@ -26,7 +26,17 @@ _TITLES = {
     "one-sided": "outliers on one side (1 parameter)",
     "symmetric": "outliers on both sides (3 parameters)",
 }
-_MARKED: dict[str, Any] = {"markersize": 4}
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "grid.color": "0.9",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+}
 
 
 def draw(found: dict[str, Any], folder: Path) -> list[Path]:
@@ -36,26 +46,21 @@ def draw(found: dict[str, Any], folder: Path) -> list[Path]:
         ImportError: if matplotlib is missing; the message names the extra.
     """
     require_matplotlib()
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     drawings: list[tuple[str, int, Callable[..., None]]] = [
         ("runs", 2, _draw_runs),
         ("noise", 3, _draw_noise),
         ("selection", 2, _draw_selection),
     ]
-    paths = []
+    folder.mkdir(parents=True, exist_ok=True)
     for name, panels, drawing in drawings:
-        figure = Figure(figsize=(5 + 3 * panels, 4.4), layout="constrained")  # no pyplot
-        every = figure.subplots(1, panels)
-        drawing(*every, found)
-        for axes in every:
-            axes.grid(color="0.9")
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
-        paths.append(folder / f"theory_{name}.png")
-        figure.savefig(paths[-1], dpi=150)
-    return paths
+        with rc_context(_STYLE):
+            figure = Figure(figsize=(5 + 3 * panels, 4.4), layout="constrained")  # no pyplot
+            drawing(*figure.subplots(1, panels), found)
+            figure.savefig(folder / f"theory_{name}.png", dpi=150)
+    return [folder / f"theory_{name}.png" for name, _, _ in drawings]
 
 
 def _draw_runs(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
@@ -74,13 +79,13 @@ def _draw_runs(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
             for key, style in (("crossing_of_bounds", ":"), ("crossing_of_runs", "-.")):
                 if curve.get(key) is not None and curve[key] <= part["steps"][-1]:
                     axes.axvline(curve[key], color=colour, linestyle=style, linewidth=1.1)
-        axes.set(xscale="log", yscale="log", xlabel="updates K")
-        axes.set_title(_TITLES[part["problem"]], fontsize=11)
+        title = _TITLES[part["problem"]]
+        axes.set(xscale="log", yscale="log", xlabel="updates K", title=title)
     left.set_ylabel("excess loss of the average, E[F] / F* - 1")
     limits = [axes.get_ylim() for axes in (left, right)]
     for axes in (left, right):  # one scale for both panels
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    right.legend(loc="lower left", frameon=False, fontsize=9)
+    right.legend(loc="lower left")
     note = "vertical: where greedy SGD falls behind,\ndotted by its bound, dash-dotted in the runs"
     left.text(0.02, 0.03, note, transform=left.transAxes, color="0.35", fontsize=9)
 
@@ -100,28 +105,24 @@ def _draw_noise(left: "Axes", middle: "Axes", right: "Axes", found: dict[str, An
     left.plot(sigmas, by_ratio, "--", color=_BLUE, label=r"bound by $\rho_{2,approx}^*$ itself")
     of_two = [row["floor_of_runs"] / least for row in rows]
     for axes in (left, middle):
-        axes.plot(sigmas, of_two, "-o", color=_BLUE, label="greedy SGD, R = 2", **_MARKED)
+        axes.plot(sigmas, of_two, "-o", color=_BLUE, label="greedy SGD, R = 2")
     of_four = [row["floor_of_runs_of_4"] / least for row in rows]
-    middle.plot(sigmas, of_four, "-o", color=_ORANGE, label="greedy SGD, R = 4", **_MARKED)
+    middle.plot(sigmas, of_four, "-o", color=_ORANGE, label="greedy SGD, R = 4")
     for axes in (left, middle):
         axes.axhline(1, color="black", linewidth=1.2, label="SGD: F*")
         axes.set_ylabel("floor / F*")
-    left.set_title("floor by Theorem 5.14, R = 2", fontsize=11)
-    left.set_ylim(0.95, 2.4)
-    left.legend(loc="upper left", frameon=False, fontsize=9)
-    middle.set_title("floor in the runs", fontsize=11)
-    middle.set_ylim(bottom=0.995)
-    middle.legend(loc="upper right", frameon=False, fontsize=9)
+    left.set(title="floor by Theorem 5.14, R = 2", ylim=(0.95, 2.4))
+    left.legend(loc="upper left")
+    middle.set(title="floor in the runs", ylim=(0.995, None))
+    middle.legend(loc="upper right")
 
     nan = math.nan  # a gap in the curve
     steps = [nan if (at := row["steps_to_twice_minimum"]) is None else at for row in rows]
-    right.plot(sigmas, steps, "-o", color=_BLUE, label="greedy SGD, R = 2", **_MARKED)
+    right.plot(sigmas, steps, "-o", color=_BLUE, label="greedy SGD, R = 2")
     sgd = found["along_runs"][0]["curves"][0]["steps_to_twice_minimum"]
     right.axhline(nan if sgd is None else sgd, color="black", linewidth=1.2, label="SGD")
-    right.set_title("speed in the runs", fontsize=11)
-    right.set_ylim(bottom=0)
-    right.set_ylabel("updates until E[F] = 2 F*")
-    right.legend(loc="lower right", frameon=False, fontsize=9)
+    right.set(title="speed in the runs", ylim=(0, None), ylabel="updates until E[F] = 2 F*")
+    right.legend(loc="lower right")
     for axes in (left, middle, right):
         axes.set_xlabel(r"noise $\sigma$")
 
@@ -138,13 +139,12 @@ def _draw_selection(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     rows = found["over_sigma"]["rows"]
     label = "normal noise, one-sided outliers, worst w"
     measured = [row["sigma"] for row in rows], [row["kept_share"] for row in rows]
-    left.plot(*measured, "-o", color=_BLUE, label=label, **_MARKED)
+    left.plot(*measured, "-o", color=_BLUE, label=label)
     left.axvline(SIGMA_LIMIT, color="0.6", linestyle=":", linewidth=1.2)
     left.text(SIGMA_LIMIT + 0.04, 0.33, r"$1 / (2\sqrt{2})$", color="0.35", fontsize=9)
-    left.set_xlabel(r"noise $\sigma$ of the approximate losses")
+    left.set(xlabel=r"noise $\sigma$ of the approximate losses", ylim=(0.3, 1.02))
     left.set_ylabel("expected loss of the chosen / of the larger")
-    left.set_ylim(0.3, 1.02)
-    left.legend(loc="lower right", frameon=False, fontsize=9)
+    left.legend(loc="lower right")
 
     betas = [math.sin(math.pi / 2 * step / 200) for step in range(201)]  # dense near 1
     exact = [argmax_agreement(beta) for beta in betas]
@@ -160,12 +160,10 @@ def _draw_selection(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     below = [share - end for share, end in zip(counted, low, strict=True)]
     above = [end - share for share, end in zip(counted, high, strict=True)]
     label = "counted in linear networks, 95%"
-    right.errorbar(
-        beta, counted, yerr=[below, above], fmt="o", color=_BLUE, capsize=3, label=label, **_MARKED
-    )
+    right.errorbar(beta, counted, yerr=[below, above], fmt="o", color=_BLUE, capsize=3, label=label)
     right.set_xlabel(r"$\beta_j$, alignment of the exit with the full model")
     right.set_ylabel("chance that both choose the same of two")
-    right.legend(loc="center left", bbox_to_anchor=(0.0, 0.32), frameon=False, fontsize=9)
+    right.legend(loc="center left", bbox_to_anchor=(0.0, 0.32))
 
 
 def _worst_pair(sigma: float) -> float:

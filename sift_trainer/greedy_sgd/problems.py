@@ -41,7 +41,7 @@ class Problem(ABC):
         return self.minimum_loss + self.curvature * squares / 2
 
     @abstractmethod
-    def residuals(self, offset: float) -> list[Uniform]:
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
         """Distribution, up to signs, of a.w - b at w = w* + offset along the first axis."""
 
     @abstractmethod
@@ -59,10 +59,10 @@ class OneSided(Problem):
     minimiser = torch.tensor([OUTLIERS / curvature], dtype=torch.float64)
     minimum_loss = OUTLIERS * (1 - OUTLIERS / curvature) / 2
 
-    def residuals(self, offset: float) -> list[Uniform]:
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
         weight = float(self.minimiser) + offset
         clean = Uniform(1 - OUTLIERS, min(0.0, weight), max(0.0, weight))
-        return [clean, Uniform(OUTLIERS, weight - 1, weight - 1)]
+        return clean, Uniform(OUTLIERS, weight - 1, weight - 1)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         outlying = torch.rand(shape, generator=generator, dtype=torch.float64) < OUTLIERS
@@ -81,10 +81,10 @@ class Symmetric(Problem):
     minimiser = torch.zeros(3, dtype=torch.float64)
     minimum_loss = OUTLIERS / 2
 
-    def residuals(self, offset: float) -> list[Uniform]:
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
         radius = abs(offset)
         clean = Uniform(1 - OUTLIERS, -radius, radius)
-        return [clean, Uniform(OUTLIERS, 1 - radius, 1 + radius)]
+        return clean, Uniform(OUTLIERS, 1 - radius, 1 + radius)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         directions = torch.randn((*shape, 3), generator=generator, dtype=torch.float64)
