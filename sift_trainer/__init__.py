@@ -3,6 +3,7 @@
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints.manifest import last_whole_checkpoint
+from sift_trainer.checkpoints.saving import WholeCheckpoints
 from sift_trainer.checkpoints.stop_on_signal import StopOnSignal
 from sift_trainer.early_exit import early_exit, register_exit
 from sift_trainer.one_cycle import OneCycleMixin
@@ -27,6 +28,7 @@ __all__ = [
     "StatefulCriterion",
     "StopOnSignal",
     "TimeBudget",
+    "WholeCheckpoints",
     "early_exit",
     "last_whole_checkpoint",
     "per_sample_entropy",

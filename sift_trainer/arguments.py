@@ -168,7 +168,7 @@ class SiftArguments:
             )
 
     def _check_selector(self) -> None:
-        if self.sift_selector not in SELECTORS:
+        if not isinstance(self.sift_selector, str) or self.sift_selector not in SELECTORS:
             raise ValueError(
                 f"sift_selector={self.sift_selector!r} is unknown; choose one of "
                 f"{sorted(SELECTORS)} or register it with register_selector"

@@ -1,5 +1,7 @@
-"""Training runs in processes of their own that meet a fault: ``python -m`` it with a JSON list of
-runs. The processes are forked, so that the libraries are imported once."""
+"""Training runs with faults, each in its own process: ``python -m`` with a JSON list of runs.
+
+The processes are forked, so the libraries are imported once.
+"""
 
 import json
 import os
@@ -7,22 +9,21 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sift_trainer.saving
 from transformers import TrainerCallback
 
-from sift_trainer import StopOnSignal
+from sift_trainer import StopOnSignal, WholeCheckpoints
 from tests.forked import import_all
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
-AT = 4  # the step whose checkpoint a fault hits
+AT = 4  # the step whose checkpoint has a fault
 
 
-class Faulty(RecordingTrainer):
-    """Kills its process at a point of saving; before that, everything is done for real."""
+class Faulty(WholeCheckpoints, RecordingTrainer):
+    """Kills its process at the point of saving that `fault` names; the rest is real."""
 
     fault = ""
 
@@ -30,32 +31,25 @@ class Faulty(RecordingTrainer):
         if point == self.fault and self.state.global_step == AT:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _save_optimizer_and_scheduler(self, folder: str) -> None:
-        self.reach("before the optimizer")
-        super()._save_optimizer_and_scheduler(folder)
-
     def _save_rng_state(self, folder: str) -> None:
         self.reach("before the random state")
         super()._save_rng_state(folder)
 
-    def intercept(self) -> None:
-        """The two steps that follow the Trainer's own."""
-        for point, name in (("before the manifest", "write_manifest"), ("rotating", "rotate")):
-            real = getattr(sift_trainer.checkpoints.saving, name)
-            setattr(sift_trainer.checkpoints.saving, name, self._reaching(point, real))
+    def intercept(self, point: str, name: str) -> None:
+        """Reach ``point`` before each call of the function ``name`` of `sift_trainer.checkpoints.saving`."""
+        real = getattr(sift_trainer.checkpoints.saving, name)
 
-    def _reaching(self, point: str, real: Callable[..., None]) -> Callable[..., None]:
-        def reach(*args: Any) -> None:
+        def reaching(*args: Any) -> None:
             self.reach(point)
             real(*args)
 
-        return reach
+        setattr(sift_trainer.checkpoints.saving, name, reaching)
 
 
 class Limit(TrainerCallback):
-    """From a step on no file may grow beyond a size: the disk is full in the midst of a write.
+    """No file may exceed a size after a step: the disk is full in the middle of a write.
 
-    ``deadly``: the kernel then kills the process (SIGXFSZ) instead of letting the write fail.
+    ``deadly``: the kernel kills the process (SIGXFSZ) instead of failing the write.
     """
 
     def __init__(self, size: int, deadly: bool) -> None:
@@ -70,7 +64,7 @@ class Limit(TrainerCallback):
 
 
 class Announce(TrainerCallback):
-    """Tells the outside, by a file, that a step or evaluation is under way, and lets it last."""
+    """Writes a file in a step or evaluation, which then takes half a second."""
 
     def __init__(self, file: Path, event: str, step: int) -> None:
         self.file, self.event, self.step = file, event, step
@@ -88,10 +82,10 @@ class Announce(TrainerCallback):
 
 
 def faulty(run: dict[str, Any]) -> Faulty:
-    """The trainer of a run; keys: folder, arguments, and optionally resume, fault, limit, deadly,
-    announce (event and step)."""
+    """The trainer of a run with the keys folder and arguments; optional keys: resume, fault, limit,
+    deadly, announce (event and step)."""
     folder = Path(run["folder"])
-    # Every model starts elsewhere: only the checkpoint can make two runs alike.
+    # A resumed model starts from other weights: only the checkpoint can make two runs equal.
     model = bert(seed=1 if run.get("resume") else 0)
     callbacks: list[Any] = [StopOnSignal()]
     if "limit" in run:
@@ -102,21 +96,22 @@ def faulty(run: dict[str, Any]) -> Faulty:
     data = {"train_dataset": Rows(76), "eval_dataset": Rows(8)}
     trainer = Faulty(model, args, callbacks=callbacks, **data)
     trainer.fault = run.get("fault", "")
-    trainer.intercept()
+    trainer.intercept("before the manifest", "write_manifest")
+    trainer.intercept("rotating", "rotate")
     return trainer
 
 
 def train(run: dict[str, Any]) -> None:
-    """One run; writes what it did into its folder, if it lives to."""
+    """One run; writes a report into its folder unless it is killed."""
     folder = Path(run["folder"])
     before = signal.getsignal(signal.SIGTERM)
     trainer = faulty(run)
     report: dict[str, Any] = {}
     try:
         trainer.train(resume_from_checkpoint=run.get("resume"))
-    except OSError as error:
+    except Exception as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-        report["error"] = {"errno": error.errno, "message": str(error)}
+        report["error"] = str(error)
     report["handler restored"] = signal.getsignal(signal.SIGTERM) == before
     report["stopped"] = stopped(trainer)
     report["step"] = trainer.state.global_step
@@ -145,7 +140,7 @@ def main() -> None:
             announced = Path(run["folder"]) / "announced"
             while not announced.exists() or not announced.read_text():
                 time.sleep(0.01)
-            os.killpg(child, signal.SIGTERM)  # with the loader's workers, as schedulers do
+            os.killpg(child, signal.SIGTERM)  # and the loader's workers, as schedulers do
         status = os.waitpid(child, 0)[1]
         if os.waitstatus_to_exitcode(status) != -run.get("died", 0):
             sys.exit(f"{run['name']} in {run['folder']} ended with status {status}")

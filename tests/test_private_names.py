@@ -192,8 +192,8 @@ def test_attention_implementation_is_on_the_configuration(implementation: str) -
 
 
 def test_checkpoint_is_saved_model_first_and_rotation_last(tmp_path: Path) -> None:
-    """`SavingMixin` takes the limit away after the model and its arguments have been saved; the
-    rotation at the end then finds none."""
+    """`WholeCheckpoints` removes the limit after the model and its arguments have been saved; the
+    rotation at the end then has none."""
 
     class Saving(Trainer):
         def _save_checkpoint(self, model: Any, trial: Any) -> None:

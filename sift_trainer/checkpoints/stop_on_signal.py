@@ -1,4 +1,4 @@
-"""Stopping a run at the end of a step, with a checkpoint, when a scheduler asks for it."""
+"""Stopping a run on a signal, at the end of a step and with a checkpoint."""
 
 import signal
 import threading
@@ -15,25 +15,26 @@ logger = logging.get_logger(__name__)
 
 
 class StopOnSignal(TrainerCallback):
-    """At the end of the step in which a signal arrives, saves a checkpoint and ends training.
+    """Saves a checkpoint and ends training after the step in which a signal arrives.
 
-    ``train()`` then returns as it does after the last step; `stopped` tells the two apart. The
-    evaluation that would be due at that step is left out, since a scheduler waits for seconds only.
-    The previous handlers are put back when training ends.
+    ``train()`` then returns as after the last step; `stopped` tells the two cases apart. An
+    evaluation that is due at that step is left out, because schedulers wait only for seconds. The
+    previous signal handlers are restored when training ends. After a training that failed,
+    `release` restores them; `WholeCheckpoints` calls it.
 
-    All processes stop at the same step: at the end of each they agree by an all-reduce of one
-    number, on the CPU and over gloo, so that no process waits for its device.
+    All processes stop at the same step: they agree at the end of each step by an all-reduce of one
+    number, on the CPU and over gloo, so no process waits for its device.
 
-    It replaces ``enable_jit_checkpoint`` of Transformers, whose handler stands back while this one
-    is installed. That one saves between forward and update too, where the random state is past the
-    one of the step that is repeated, and each process decides by itself, so that one may save
-    while the others wait for its gradient.
+    It replaces ``enable_jit_checkpoint`` of Transformers, whose handler is inactive while this one
+    is installed. That one may save between forward and update, after the random numbers of the
+    step were drawn, and each process decides on its own, so one may save while the others wait for
+    its gradient.
 
     Args:
-        signals: numbers of the signals, such as ``signal.SIGUSR1`` for a scheduler's warning.
+        signals: signal numbers, such as ``signal.SIGUSR1`` for a scheduler's warning.
 
     Attributes:
-        stopped: whether the last training was ended by a signal to any of the processes.
+        stopped: whether a signal to any process ended the last training.
     """
 
     def __init__(self, signals: Sequence[int] = (signal.SIGTERM,)) -> None:
@@ -48,10 +49,10 @@ class StopOnSignal(TrainerCallback):
         self._received = True
 
     def release(self) -> None:
-        """Put back what was there before training; harmless if that has been done."""
+        """Restore the signal handlers and arguments of before training; may be called again."""
         self._shield(False)
         for number, previous in self._previous.items():
-            # Not over a handler that somebody else has installed or restored meanwhile.
+            # Keep a handler that somebody else has installed or restored in the meantime.
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
         self._previous = {}
@@ -62,24 +63,17 @@ class StopOnSignal(TrainerCallback):
         self._processes.close()
 
     def _shield(self, on: bool) -> None:
-        """Have the processes that are started from now on ignore the signals, or no longer.
+        """Make processes that are started from now on ignore the signals, or no longer.
 
-        Launchers and schedulers signal a whole session: without this the loader's workers die, and
-        the run with them, before it has saved. They inherit the blocked signals of this thread.
+        Launchers and schedulers signal a whole session. Without this the workers of the data loader
+        die, and the run with them before it has saved. They inherit the signals that this thread
+        blocks.
         """
         if self._previous and hasattr(signal, "pthread_sigmask"):
             how = signal.SIG_BLOCK if on else signal.SIG_UNBLOCK
             signal.pthread_sigmask(how, self.signals)
 
-    # ---- events ----
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, *event: Any, **kwargs: Any) -> None:
         self.release()
         self.stopped = self._received = False
         if threading.current_thread() is threading.main_thread():
@@ -87,27 +81,15 @@ class StopOnSignal(TrainerCallback):
                 self._previous[number] = signal.signal(number, self._handle)
         else:
             logger.warning(
-                "StopOnSignal: Python handles signals in the main thread only, which "
-                "this is not; a signal ends this process without a checkpoint"
+                "StopOnSignal works in the main thread only, where Python handles signals; "
+                "a signal ends this process without a checkpoint"
             )
         self._processes.open(args.world_size)
 
-    def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        self._shield(True)  # the first batch starts the loader's workers
+    def on_epoch_begin(self, *event: Any, **kwargs: Any) -> None:
+        self._shield(True)  # the first batch starts the workers of the data loader
 
-    def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_step_begin(self, *event: Any, **kwargs: Any) -> None:
         self._shield(False)
 
     def on_step_end(
@@ -119,10 +101,10 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         if self._processes.any(self._received):
             self.stopped = True
-            logger.warning(f"stopping after step {state.global_step}, as a signal asks for it")
+            logger.warning(f"stopping after step {state.global_step} because of a signal")
             control.should_training_stop = control.should_save = control.should_log = True
             control.should_evaluate = False
-        self._shield(control.should_evaluate)  # its loader has workers too
+        self._shield(control.should_evaluate)  # the evaluation's data loader has workers too
 
     def on_epoch_end(
         self,
@@ -131,18 +113,12 @@ class StopOnSignal(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        if self.stopped:  # saved already, at the end of the step
+        if self.stopped:  # saved at the end of the step
             control.should_save = control.should_evaluate = False
-            # Else, at a limit of 1, the Trainer ends by deleting all but the best checkpoint.
+            # With a limit of 1, the Trainer would end by deleting all but the best checkpoint.
             self._limit = (args, args.save_total_limit)
             args.save_total_limit = None
         self._shield(control.should_evaluate)
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_train_end(self, *event: Any, **kwargs: Any) -> None:
         self.release()

@@ -1,1 +1,1 @@
-"""Greedy SGD against SGD on convex problems where all that the theory speaks of is known."""
+"""Greedy SGD and SGD on convex problems where the theory's constants are known exactly."""

@@ -1,115 +1,93 @@
-"""Least squares whose residuals are mixtures of uniform numbers, at every w.
+"""Least-squares problems whose residuals are mixtures of uniform distributions at every w.
 
-f(w, (a, b)) = (a.w - b)^2 / 2 with |a| <= 1: convex, 1-smooth, and 0 at some w for each sample by
-itself (Assumptions 5.1 to 5.4 with L = 1). The expected largest of R losses is then an integral of
-a piecewise polynomial, see `exact`.
+f(w, (a, b)) = (a.w - b)^2 / 2 with |a| <= 1 is convex and 1-smooth, and each sample's loss is 0 at
+some w (Assumptions 5.1 to 5.4 with L = 1). A tenth of the samples are outliers.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+OUTLIERS = 0.1
+SMOOTHNESS = 1.0
+
 
 class Uniform(NamedTuple):
-    """A part of a mixture: uniform on [low, high], a point where both are equal."""
+    """A part of a mixture: uniform on [low, high], or a point if both are equal."""
 
     weight: float
     low: float
     high: float
 
 
-@dataclass(frozen=True)
 class Problem(ABC):
-    """Samples (a, b) and what is known of their losses.
+    """Samples (a, b) and their mean loss F(w) = F* + curvature |w - w*|^2 / 2.
 
     Attributes:
-        outliers: share q of the samples whose b is off, in (0, 1).
+        minimiser: w*, (dimension,).
+        minimum_loss: F*.
+        curvature: of F, the same in all directions.
     """
 
-    outliers: float = 0.1
+    minimiser: Tensor
+    minimum_loss: float
+    curvature: float
 
-    def __post_init__(self) -> None:
-        if not 0 < self.outliers < 1:
-            raise ValueError(f"outliers={self.outliers:g} must be in (0, 1), such as 0.1")
-
-    smoothness = 1.0
-    dimension = 1
-
-    @property
-    @abstractmethod
-    def minimiser(self) -> Tensor:
-        """w*, (dimension,); there is one only."""
-
-    @abstractmethod
     def mean_loss(self, weights: Tensor) -> Tensor:
         """F(w) of weights (..., dimension) -> (...)."""
+        squares = (weights - self.minimiser).square().sum(dim=-1)
+        return self.minimum_loss + self.curvature * squares / 2
 
     @abstractmethod
-    def residuals(self, offset: float) -> list[Uniform]:
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
         """Distribution, up to signs, of a.w - b at w = w* + offset along the first axis."""
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Samples: a (*shape, dimension) and b (*shape,), fp64."""
 
-    def _are_outliers(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        return torch.rand(shape, generator=generator, dtype=torch.float64) < self.outliers
-
 
 class OneSided(Problem):
-    """One parameter. a is uniform on [0, 1] and b = 0; outliers all have a = 1, b = 1.
+    """One parameter. a is uniform on [0, 1] and b = 0; outliers have a = 1 and b = 1.
 
-    What is chosen too often all pulls one way, so greedy SGD ends elsewhere than SGD.
+    All outliers pull in one direction, so greedy SGD converges to another point than SGD.
     """
 
-    @property
-    def minimiser(self) -> Tensor:
-        """E[a b] / E[a^2] = q / (q + (1 - q) / 3)."""
-        clean, outlying = (1 - self.outliers) / 3, self.outliers
-        return torch.tensor([outlying / (outlying + clean)], dtype=torch.float64)
+    curvature = (1 - OUTLIERS) / 3 + OUTLIERS
+    minimiser = torch.tensor([OUTLIERS / curvature], dtype=torch.float64)
+    minimum_loss = OUTLIERS * (1 - OUTLIERS / curvature) / 2
 
-    def mean_loss(self, weights: Tensor) -> Tensor:
-        weight = weights.squeeze(-1)
-        clean, outlying = weight.square() / 3, (weight - 1).square()
-        return ((1 - self.outliers) * clean + self.outliers * outlying) / 2
-
-    def residuals(self, offset: float) -> list[Uniform]:
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
         weight = float(self.minimiser) + offset
-        clean = Uniform(1 - self.outliers, min(0.0, weight), max(0.0, weight))
-        return [clean, Uniform(self.outliers, weight - 1, weight - 1)]
+        clean = Uniform(1 - OUTLIERS, min(0.0, weight), max(0.0, weight))
+        return clean, Uniform(OUTLIERS, weight - 1, weight - 1)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        outlying = self._are_outliers(shape, generator)
+        outlying = torch.rand(shape, generator=generator, dtype=torch.float64) < OUTLIERS
         features = torch.rand(shape, generator=generator, dtype=torch.float64)
         return features.where(~outlying, 1.0).unsqueeze(-1), outlying.double()
 
 
 class Symmetric(Problem):
-    """Three parameters. a is uniform on the unit sphere and b = 0; for outliers b is 1 or -1.
+    """Three parameters. a is uniform on the unit sphere and b = 0; outliers have b = 1 or b = -1.
 
-    a.w is uniform on [-|w|, |w|] for any w (Archimedes). What is chosen too often cancels, so
-    greedy SGD ends where SGD does.
+    a.w is uniform on [-|w|, |w|] for any w (Archimedes). The outliers' pulls cancel, so greedy SGD
+    converges to the same point as SGD.
     """
 
-    dimension = 3
+    curvature = 1 / 3
+    minimiser = torch.zeros(3, dtype=torch.float64)
+    minimum_loss = OUTLIERS / 2
 
-    @property
-    def minimiser(self) -> Tensor:
-        return torch.zeros(3, dtype=torch.float64)
-
-    def mean_loss(self, weights: Tensor) -> Tensor:
-        return (weights.square().sum(dim=-1) / 3 + self.outliers) / 2
-
-    def residuals(self, offset: float) -> list[Uniform]:
-        reach = abs(offset)
-        clean = Uniform(1 - self.outliers, -reach, reach)
-        return [clean, Uniform(self.outliers, 1 - reach, 1 + reach)]
+    def residuals(self, offset: float) -> tuple[Uniform, ...]:
+        radius = abs(offset)
+        clean = Uniform(1 - OUTLIERS, -radius, radius)
+        return clean, Uniform(OUTLIERS, 1 - radius, 1 + radius)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         directions = torch.randn((*shape, 3), generator=generator, dtype=torch.float64)
         signs = torch.rand(shape, generator=generator, dtype=torch.float64).sub(0.5).sign()
-        targets = signs * self._are_outliers(shape, generator)
-        return directions / directions.norm(dim=-1, keepdim=True), targets
+        outlying = torch.rand(shape, generator=generator, dtype=torch.float64) < OUTLIERS
+        return directions / directions.norm(dim=-1, keepdim=True), signs * outlying

@@ -1,5 +1,6 @@
-"""Everything that docs/theory.md shows, as plain numbers: bounds beside runs, noise, agreement."""
+"""The numbers of docs/theory.md: bounds and runs, noise, agreement."""
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sift_trainer.greedy_sgd.exact import constants, infimum, max_loss, selected_loss
-from sift_trainer.greedy_sgd.problems import OneSided, Problem, Symmetric
+from sift_trainer.greedy_sgd.problems import SMOOTHNESS, OneSided, Problem, Symmetric
 from sift_trainer.greedy_sgd.runs import Runs, last_crossing, powers, run
 from sift_trainer.theory import (
     argmax_agreement,
@@ -19,12 +20,10 @@ from sift_trainer.theory import (
     greedy_sgd_bound,
     greedy_sgd_floor,
     pairwise_agreement,
-    sgd_bound,
 )
 
 LEARNING_RATE, DISTANCE = 0.05, 5.0
 PROBLEMS: dict[str, Problem] = {"one-sided": OneSided(), "symmetric": Symmetric()}
-CANDIDATES = (1, 2, 4)  # 1 is SGD
 SIGMAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -34,9 +33,9 @@ class Size:
 
     Attributes:
         steps: updates of a run.
-        runs: from the same start, for each curve.
-        sigmas: of them there are curves over sigma.
-        samples: that an agreement is counted over.
+        runs: runs per curve.
+        sigmas: noise levels.
+        samples: samples per agreement.
     """
 
     steps: int = 32768
@@ -56,69 +55,52 @@ def _run(problem: Problem, size: Size, num_candidates: int, sigma: float = 0.0) 
         offset=DISTANCE,
         steps=powers(size.steps),
         runs=size.runs,
-        seed=num_candidates,  # the same samples at every sigma
+        seed=num_candidates,  # the same samples for every sigma
         sigma=sigma,
     )
 
 
 def _or_none(value: float) -> float | None:
-    """JSON has no infinity."""
+    """None for infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
-def _rounded(found: Any) -> Any:
-    """The same with six significant digits, as what is beyond them differs between machines."""
-    if isinstance(found, float):
-        return float(f"{found:.6g}")
-    if isinstance(found, dict):
-        return {key: _rounded(value) for key, value in found.items()}
-    return [_rounded(value) for value in found] if isinstance(found, list) else found
-
-
 def along_runs(name: str, size: Size) -> dict[str, Any]:
-    """Losses over updates beside the bounds of Theorems 5.7 and 5.8, and where they cross."""
+    """Losses over updates, the bounds of Theorems 5.7 and 5.8, and where both cross."""
     problem = PROBLEMS[name]
-    minimum = constants(problem, 1).minimum_loss
-    start = {"initial_distance": DISTANCE, "learning_rate": LEARNING_RATE}
+    minimum = problem.minimum_loss
+    rate: dict[str, float] = {"learning_rate": LEARNING_RATE}
     curves, sgd = [], _run(problem, size, 1)
-    for num_candidates in CANDIDATES:
-        known = constants(problem, num_candidates)
-        pair = {
-            "loss_ratio": known.loss_ratio,
-            "max_loss_at_minimum": known.max_loss_at_minimum,
-        }
-        both = {**pair, "minimum_loss": minimum}
-        smooth = {"smoothness": problem.smoothness}
+    for num_candidates in (1, 2, 4):  # 1 is SGD: rho = 1 and Delta = F*
+        greedy = num_candidates > 1
+        found = _run(problem, size, num_candidates) if greedy else sgd
+        pair = constants(problem, num_candidates)._asdict()
+        start = {**rate, "initial_distance": DISTANCE}
         curve: dict[str, Any] = {"num_candidates": num_candidates, **pair}
-        if num_candidates == 1:
-            found = sgd
-            bounds = [
-                sgd_bound(steps, **start, **smooth, minimum_loss=minimum) for steps in sgd.steps
-            ]
-        else:
-            found = _run(problem, size, num_candidates)
-            bounds = [greedy_sgd_bound(steps, **start, **smooth, **pair) for steps in found.steps]
-            curve["crossing_of_bounds"] = _or_none(crossing_step(**start, **both))
-            curve["loss_at_crossing"] = crossing_loss(learning_rate=LEARNING_RATE, **smooth, **both)
+        if greedy:
+            both = {**rate, **pair, "minimum_loss": minimum}
+            crossing = crossing_step(initial_distance=DISTANCE, **both)
+            curve["crossing_of_bounds"] = _or_none(crossing)
+            curve["loss_at_crossing"] = crossing_loss(smoothness=SMOOTHNESS, **both)
             curve["crossing_of_runs"] = _or_none(last_crossing(found, sgd))
-        curves.append(
-            {
-                **curve,
-                "floor_of_bound": greedy_sgd_floor(**pair),
-                "floor_of_runs": float(problem.mean_loss(found.tail())),
-                "losses": found.losses,
-                "errors": found.errors,
-                "bounds": bounds,
-                "steps_to_twice_minimum": _or_none(found.first_below(2 * minimum)),
-            }
-        )
+        curve |= {
+            "floor_of_bound": greedy_sgd_floor(**pair),
+            "floor_of_runs": float(problem.mean_loss(found.tail())),
+            "losses": found.losses,
+            "errors": found.errors,
+            "bounds": [
+                greedy_sgd_bound(steps, smoothness=SMOOTHNESS, **start, **pair)
+                for steps in found.steps
+            ],
+            "steps_to_twice_minimum": _or_none(found.first_below(2 * minimum)),
+        }
+        curves.append(curve)
     return {"problem": name, "minimum_loss": minimum, "steps": sgd.steps, "curves": curves}
 
 
 def over_sigma(name: str, size: Size) -> dict[str, Any]:
-    """Floors and speed of greedy SGD (R = 2) by approximate losses, with normal noise."""
+    """Floors and speed of greedy SGD (R = 2) by approximate losses with normal noise."""
     problem = PROBLEMS[name]
-    exact = constants(problem, 2)
     rows = []
     for sigma in size.sigmas:
         noisy = constants(problem, 2, sigma)
@@ -136,12 +118,13 @@ def over_sigma(name: str, size: Size) -> dict[str, Any]:
                 "floor_of_bound": noisy.max_loss_at_minimum / noisy.loss_ratio,
                 "floor_of_runs": float(problem.mean_loss(found.tail())),
                 "floor_of_runs_of_4": float(problem.mean_loss(of_four.tail())),
-                "steps_to_twice_minimum": _or_none(found.first_below(2 * exact.minimum_loss)),
+                "steps_to_twice_minimum": _or_none(found.first_below(2 * problem.minimum_loss)),
             }
         )
+    exact = constants(problem, 2)
     return {
         "problem": name,
-        "minimum_loss": exact.minimum_loss,
+        "minimum_loss": problem.minimum_loss,
         "max_loss_at_minimum": exact.max_loss_at_minimum,
         "loss_ratio": exact.loss_ratio,
         "rows": rows,
@@ -149,7 +132,7 @@ def over_sigma(name: str, size: Size) -> dict[str, Any]:
 
 
 def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[dict[str, float]]:
-    """p_j of linear networks near the identity, counted, beside beta_j by Theorem 6.2."""
+    """p_j of linear networks near the identity, counted, and by Theorem 6.2 from beta_j."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -182,7 +165,7 @@ def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[
 
 
 def study(size: Size) -> dict[str, Any]:
-    """All of it; what depends on chance is seeded."""
+    """All numbers, to six significant digits; the digits after those differ between machines."""
     found = {
         "learning_rate": LEARNING_RATE,
         "initial_distance": DISTANCE,
@@ -192,5 +175,7 @@ def study(size: Size) -> dict[str, Any]:
         "over_sigma": over_sigma("one-sided", size),
         "agreement": agreement_of_networks(size),
     }
-    rounded: dict[str, Any] = _rounded(found)
+    rounded: dict[str, Any] = json.loads(
+        json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}")
+    )
     return rounded

@@ -1,132 +1,104 @@
-"""The tables of docs/theory.md, from what `study` returns."""
+"""The tables of docs/theory.md, from the numbers that `study` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sift_trainer.theory import SIGMA_LIMIT, p_sigma, p_sigma_symmetric
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
+Row = dict[str, Any]
+Columns = dict[str, Callable[[Row], str]]
+"""The cell of a row, by the head of its column."""
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+
+def _steps(key: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        if key not in row:
+            return ""
+        return "not seen" if row[key] is None else f"{row[key]:,.0f}"
+
+    return cell
+
+
+def _over_minimum(key: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[key] / row['minimum_loss']:.3f}"
+
+
+def _choice(row: Row) -> str:
+    candidates = row["num_candidates"]
+    return f"greedy, R = {candidates}" if candidates > 1 else "random (SGD)"
+
+
+def _p_sigma(row: Row, factor: float = 1.0) -> str:
+    return f"{p_sigma(row['sigma']) * factor:.3f}" if row["sigma"] <= SIGMA_LIMIT else ""
+
+
+_OF_RUNS: Columns = {
+    "outliers": lambda row: row["problem"],
+    "choice": _choice,
+    "rho_R*": lambda row: f"{row['loss_ratio']:.3f}",
+    "Delta_R / F*": _over_minimum("max_loss_at_minimum"),
+    "floor of the bound / F*": _over_minimum("floor_of_bound"),
+    "floor of the runs / F*": _over_minimum("floor_of_runs"),
+    "least bound / loss": lambda row: (
+        f"{min(bound / loss for bound, loss in zip(row['bounds'], row['losses'], strict=True)):.2f}"
+    ),
+    "bounds cross at K": _steps("crossing_of_bounds"),
+    "runs cross at K": _steps("crossing_of_runs"),
+    "runs reach 2 F* at K": _steps("steps_to_twice_minimum"),
+}
+_OVER_SIGMA: Columns = {
+    "sigma": lambda row: f"{row['sigma']:g}",
+    "p(sigma)": _p_sigma,
+    "p symmetric": lambda row: f"{p_sigma_symmetric(row['sigma']):.3f}",
+    "least share kept": lambda row: f"{row['kept_share']:.3f}",
+    "p(sigma) rho_2*": lambda row: _p_sigma(row, row["exact_ratio"]),
+    "rho_2,approx*": lambda row: f"{row['loss_ratio']:.3f}",
+    "floor of the bound / F*": _over_minimum("floor_of_bound"),
+    "floor of the runs / F*": _over_minimum("floor_of_runs"),
+    "the same, R = 4": _over_minimum("floor_of_runs_of_4"),
+    "runs reach 2 F* at K": _steps("steps_to_twice_minimum"),
+}
+_AGREEMENT: Columns = {
+    "exit layer": lambda row: f"{row['exit_layer']} of {row['layers']}",
+    "beta_j": lambda row: f"{row['beta']:.3f}",
+    "p_j by theorem": lambda row: f"{row['by_theorem']:.3f}",
+    "counted": lambda row: f"{row['counted']:.3f}",
+    "95% interval": lambda row: f"{row['low']:.3f} to {row['high']:.3f}",
+}
+
+
+def _table(columns: Columns, rows: Iterable[Row]) -> str:
+    lines = [list(columns), ["---", *["---:"] * (len(columns) - 1)]]
+    lines += [[cell(row) for cell in columns.values()] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _steps(value: float | None) -> str:
-    return "not seen" if value is None else f"{value:,.0f}"
-
-
-def _of_runs(found: dict[str, Any]) -> str:
-    rows = []
-    for part in found["along_runs"]:
-        least = part["minimum_loss"]
-        for curve in part["curves"]:
-            greedy = curve["num_candidates"] > 1
-            room = min(
-                bound / loss for bound, loss in zip(curve["bounds"], curve["losses"], strict=True)
-            )
-            rows.append(
-                [
-                    part["problem"],
-                    f"greedy, R = {curve['num_candidates']}" if greedy else "random (SGD)",
-                    f"{curve['loss_ratio']:.3f}",
-                    f"{curve['max_loss_at_minimum'] / least:.3f}",
-                    f"{curve['floor_of_bound'] / least:.3f}",
-                    f"{curve['floor_of_runs'] / least:.3f}",
-                    f"{room:.2f}",
-                    _steps(curve["crossing_of_bounds"]) if greedy else "",
-                    _steps(curve["crossing_of_runs"]) if greedy else "",
-                    _steps(curve["steps_to_twice_minimum"]),
-                ]
-            )
-    head = [
-        "outliers",
-        "choice",
-        "rho_R*",
-        "Delta_R / F*",
-        "floor of the bound / F*",
-        "floor of the runs / F*",
-        "least bound / loss",
-        "bounds cross at K",
-        "runs cross at K",
-        "runs reach 2 F* at K",
-    ]
-    return _table(head, rows)
-
-
-def _over_sigma(found: dict[str, Any]) -> str:
-    part = found["over_sigma"]
-    least, exact = part["minimum_loss"], part["loss_ratio"]
-    rows = []
-    for row in part["rows"]:
-        sigma = row["sigma"]
-        covered = sigma <= SIGMA_LIMIT
-        rows.append(
-            [
-                f"{sigma:g}",
-                f"{p_sigma(sigma):.3f}" if covered else "",
-                f"{p_sigma_symmetric(sigma):.3f}",
-                f"{row['kept_share']:.3f}",
-                f"{p_sigma(sigma) * exact:.3f}" if covered else "",
-                f"{row['loss_ratio']:.3f}",
-                f"{row['floor_of_bound'] / least:.3f}",
-                f"{row['floor_of_runs'] / least:.3f}",
-                f"{row['floor_of_runs_of_4'] / least:.3f}",
-                _steps(row["steps_to_twice_minimum"]),
-            ]
-        )
-    head = [
-        "sigma",
-        "p(sigma)",
-        "p symmetric",
-        "least share kept",
-        "p(sigma) rho_2*",
-        "rho_2,approx*",
-        "floor of the bound / F*",
-        "floor of the runs / F*",
-        "the same, R = 4",
-        "runs reach 2 F* at K",
-    ]
-    return _table(head, rows)
-
-
-def _agreement(found: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{point['exit_layer']} of {point['layers']}",
-            f"{point['beta']:.3f}",
-            f"{point['by_theorem']:.3f}",
-            f"{point['counted']:.3f}",
-            f"{point['low']:.3f} to {point['high']:.3f}",
-        ]
-        for point in found["agreement"]
-    ]
-    return _table(["exit layer", "beta_j", "p_j by theorem", "counted", "95% interval"], rows)
-
-
 def tables(found: dict[str, Any]) -> str:
-    """Markdown: runs beside bounds, floors over sigma, agreement of exits."""
-    first = found["along_runs"][0]
+    """Markdown: runs and bounds, floors over sigma, agreement of exits."""
+    runs, noise = found["along_runs"], found["over_sigma"]
+    curves = [{**part, **curve} for part in runs for curve in part["curves"]]
+    rows = [{**noise, **row, "exact_ratio": noise["loss_ratio"]} for row in noise["rows"]]
     return (
         f"Learning rate {found['learning_rate']:g} / L, D_0 = {found['initial_distance']:g}, "
-        f"{found['runs']} runs of {first['steps'][-1]:,} updates for each row.\n\n"
-        f"{_of_runs(found)}\n"
+        f"{found['runs']} runs of {runs[0]['steps'][-1]:,} updates for each row.\n\n"
+        f"{_table(_OF_RUNS, curves)}\n"
         "Noise, one-sided outliers, R = 2 where nothing else is said:\n\n"
-        f"{_over_sigma(found)}\n"
+        f"{_table(_OVER_SIGMA, rows)}\n"
         f"Linear networks of random layers near the identity, {found['samples'] // 2:,} pairs:\n\n"
-        f"{_agreement(found)}"
+        f"{_table(_AGREEMENT, found['agreement'])}"
     )
 
 
 def with_tables(page: str, found: dict[str, Any]) -> str:
-    """The page with the tables of ``found`` between its markers.
+    """The page with the tables of ``found`` between its markers `BEGIN` and `END`.
 
     Raises:
-        ValueError: if the page has not both markers once.
+        ValueError: if a marker is missing.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"the page must have one line {BEGIN} and one line {END}")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page must have a line {BEGIN} and, below it, a line {END}")
     return f"{before}{BEGIN}\n\n{tables(found)}\n{END}{after}"

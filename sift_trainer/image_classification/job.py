@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from sift_trainer import OneCycleMixin, SiftTrainer, SiftTrainingArguments, TimeBudget
+from sift_trainer import (
+    OneCycleMixin,
+    SiftTrainer,
+    SiftTrainingArguments,
+    TimeBudget,
+    WholeCheckpoints,
+)
 from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.images import ImageData, load_images
 from sift_trainer.data.images.batches import ImageCollator
@@ -25,7 +31,7 @@ from sift_trainer.processes.sharding import buffers_of_first
 from sift_trainer.report import Run
 
 
-class ImageClassificationTrainer(OneCycleMixin, SiftTrainer):
+class ImageClassificationTrainer(WholeCheckpoints, OneCycleMixin, SiftTrainer):
     """One cycle of the learning rate; logs how many images could not be read, if any."""
 
     unreadable_before: int = 0

@@ -21,7 +21,7 @@ from transformers import (
     default_data_collator,
 )
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer import SiftTrainer, SiftTrainingArguments, WholeCheckpoints
 from sift_trainer.config import ConfigError, parse_config
 from sift_trainer.data.text.corpus import (
     TRAIN,
@@ -67,7 +67,7 @@ class CollatorOfBoth:
         return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)
 
 
-class PretrainingTrainer(SiftTrainer):
+class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
     """Evaluates a `BertForPreTraining` without ever holding logits of unmasked positions."""
 
     def prediction_step(

@@ -1,4 +1,4 @@
-"""What the paper's formulas may be asked: every refusal names field, value and one that works."""
+"""Checks of the arguments of the paper's formulas."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,75 +7,57 @@ import torch
 from torch import Tensor
 
 Values = Tensor | Sequence[float]
-"""Numbers of samples: a tensor of any floating type and device, or a sequence."""
+"""One number per sample: a tensor of any floating type and device, or a sequence."""
 
 
 def require(holds: bool, name: str, value: float, wanted: str) -> None:
-    """Raise `ValueError`, which ``wanted`` ends, unless ``holds`` and ``value`` is a number."""
+    """Raise `ValueError` unless ``holds`` is true and ``value`` is a number (not NaN)."""
     if not holds or math.isnan(value):
         raise ValueError(f"{name}={value:g} must be {wanted}")
 
 
-def positive(name: str, value: float, example: float) -> None:
-    """Refuse what is not a finite number above 0."""
-    require(0 < value < math.inf, name, value, f"finite and above 0, such as {example:g}")
-
-
-def not_negative(name: str, value: float, example: float) -> None:
-    """Refuse what is not a finite number of 0 or more."""
-    require(0 <= value < math.inf, name, value, f"finite and at least 0, such as {example:g}")
-
-
-def whole(name: str, value: int, least: int) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
-
-
 def sample_values(name: str, values: Values, least: int) -> Tensor:
-    """``values`` (n,) in fp64 on the CPU.
+    """``values`` as an fp64 tensor (n,) on the CPU.
 
     Raises:
-        ValueError: if they are not one row of at least ``least`` finite numbers.
+        ValueError: if the shape is not (n,) with n >= ``least``, or a value is not finite.
     """
-    if isinstance(values, Tensor):
-        found = values.detach().to(device="cpu", dtype=torch.float64)
-    else:
-        found = torch.tensor(values, dtype=torch.float64)
+    found = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     if found.dim() != 1 or len(found) < least:
         raise ValueError(
             f"{name} has shape {tuple(found.shape)}; it must be (n,) with n of at least {least}"
         )
-    if not bool(found.isfinite().all()):
-        bad = int((~found.isfinite()).nonzero()[0])
-        raise ValueError(
-            f"{name}[{bad}]={float(found[bad])} must be finite: leave such samples out"
-        )
+    _refuse(name, found, ~found.isfinite(), "finite: leave out samples without a loss")
     return found
 
 
-def sample_losses(name: str, values: Values, least: int, zero: bool = True) -> Tensor:
-    """As `sample_values`, and not below 0, nor 0 unless ``zero`` may be (Assumption 5.4)."""
+def sample_losses(name: str, values: Values, least: int, *, positive: bool = False) -> Tensor:
+    """`sample_values` that are at least 0, or above 0 if ``positive``."""
     found = sample_values(name, values, least)
-    wrong = (found < 0) if zero else (found <= 0)
-    if bool(wrong.any()):
-        bad = int(wrong.nonzero()[0])
-        wanted = "at least 0" if zero else "above 0, as its logarithm is taken"
-        raise ValueError(f"{name}[{bad}]={float(found[bad]):g} must be {wanted}, such as 0.7")
+    if positive:
+        _refuse(name, found, found <= 0, "above 0, because its logarithm is taken; such as 0.7")
+    else:
+        _refuse(name, found, found < 0, "at least 0, such as 0.7")
     return found
 
 
-def like(name: str, values: Tensor, other_name: str, other: Tensor) -> None:
-    """Refuse two rows of numbers that are not of the same samples."""
+def _refuse(name: str, values: Tensor, wrong: Tensor, wanted: str) -> None:
+    if bool(wrong.any()):
+        index = int(wrong.nonzero()[0])
+        raise ValueError(f"{name}[{index}]={float(values[index]):g} must be {wanted}")
+
+
+def same_shape(name: str, values: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise `ValueError` if the two tensors have different shapes."""
     if values.shape != other.shape:
         raise ValueError(
-            f"{name} has shape {tuple(values.shape)}, {other_name} {tuple(other.shape)}: "
-            "they must be of the same samples, in the same order"
+            f"{name} has shape {tuple(values.shape)}, {other_name} has {tuple(other.shape)}: "
+            "both must be of the same samples, in the same order"
         )
 
 
-def groups_of(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Number (n,) of each element's value among the different ones, ascending; their counts."""
+def groups_of_equal(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Group number (n,) of each value, in ascending order of the values, and the group sizes."""
     unique: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.unique
     _, group, sizes = unique(values, return_inverse=True, return_counts=True)
     return group, sizes

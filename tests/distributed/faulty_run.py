@@ -1,6 +1,6 @@
-"""Runs of two processes that meet a fault: ``faulty_run.py STAGE FOLDER`` under a launcher.
+"""Runs of two processes with a fault: ``faulty_run.py STAGE FOLDER`` under a launcher.
 
-The stages follow each other: each resumes what the one before left, then meets the next fault.
+Each stage resumes what the stage before it left, then has the next fault.
 """
 
 import json
@@ -21,7 +21,7 @@ SIGNALLED = {"max_steps": STEPS, "save_steps": 1000, "dataloader_num_workers": 1
 
 
 class SignalOne(TrainerCallback):
-    """The second process alone receives a signal, in the midst of a step."""
+    """Sends a signal to the second process only, in the middle of a step."""
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if args.process_index == 1 and state.global_step == 2:
@@ -29,7 +29,7 @@ class SignalOne(TrainerCallback):
 
 
 class Linger(TrainerCallback):
-    """Announces a step, and lets the second process last longer in it."""
+    """Writes a file in a step, which takes the second process longer."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -40,13 +40,12 @@ class Linger(TrainerCallback):
             time.sleep(1 + args.process_index)
 
 
-def train(folder: Path, name: str, arguments: dict, resume: bool = False, **fault) -> None:
-    """Writes what each process did, if it lives to."""
-    callbacks = fault.pop("callbacks", [])
+def train(folder: Path, name: str, arguments: dict, resume=False, fault="", callback=None) -> None:
+    """Writes a report of each process that is not killed. The fault is the second process's."""
     rank = int(os.environ["RANK"])
     run = {"folder": str(folder), "arguments": arguments, "resume": resume}
-    trainer = faulty({**run, "fault": fault.get("fault", "") if rank == 1 else ""})
-    for callback in callbacks:
+    trainer = faulty({**run, "fault": fault if rank == 1 else ""})
+    if callback is not None:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=resume or None)
     report = {
@@ -63,11 +62,10 @@ def main(stage: str, folder: Path) -> None:
         train(folder / "killed", "run", SAVING, fault="before the random state")
     if stage == "signalled":
         train(folder / "killed", "resumed", SAVING, resume=True)
-        announced = Linger(folder / "announced")
-        train(folder / "signalled", "run", SIGNALLED, callbacks=[announced])
+        train(folder / "signalled", "run", SIGNALLED, callback=Linger(folder / "announced"))
     if stage == "one signalled":
         train(folder / "signalled", "resumed", SIGNALLED, resume=True)
-        train(folder / "one signalled", "run", SIGNALLED, callbacks=[SignalOne()])
+        train(folder / "one signalled", "run", SIGNALLED, callback=SignalOne())
     leave()
 
 

@@ -19,47 +19,25 @@ LOSSES = [0.5, 2.0, 0.1, 0.9, 0.9, 3.0, 0.0]
 SCORES = [0.2, 0.9, 0.3, 0.9, 0.1, 0.4, 0.0]
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def normal(count: int) -> torch.Tensor:
+    return torch.randn(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("num_candidates", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("num_candidates", [1, 2, 3, 7])
 def test_all_sets_of_candidates_by_enumeration(num_candidates: int) -> None:
-    """Among equal scores half the sets choose the one, half the other."""
-    largest, chosen = [], []
+    """A tie of scores is broken either way with the same probability."""
+    largest, selected = [], []
     for rows in combinations(range(7), num_candidates):
         largest.append(max(LOSSES[row] for row in rows))
         top = max(SCORES[row] for row in rows)
         tied = [LOSSES[row] for row in rows if SCORES[row] == top]
-        chosen.append(sum(tied) / len(tied))
+        selected.append(sum(tied) / len(tied))
     assert expected_max_loss(LOSSES, num_candidates) == pytest.approx(sum(largest) / len(largest))
     found = expected_selected_loss(LOSSES, SCORES, num_candidates)
-    assert found == pytest.approx(sum(chosen) / len(chosen))
-    mean = sum(LOSSES) / 7
+    assert found == pytest.approx(sum(selected) / len(selected))
     ratio = approximate_loss_ratio(LOSSES, SCORES, num_candidates)
-    assert ratio == pytest.approx(found / mean)
+    assert ratio == pytest.approx(found / (sum(LOSSES) / 7))
     assert ratio <= loss_ratio(LOSSES, num_candidates)
-
-
-def test_limits() -> None:
-    assert loss_ratio(LOSSES, 1) == pytest.approx(1)
-    assert loss_ratio([0.7] * 5) == pytest.approx(1)
-    assert approximate_loss_ratio(LOSSES, [1.0] * 7) == pytest.approx(1)
-    order = [2 * loss + 5 for loss in LOSSES]
-    assert approximate_loss_ratio(LOSSES, order) == pytest.approx(loss_ratio(LOSSES))
-    assert approximate_loss_ratio(LOSSES, [-loss for loss in LOSSES]) < 1
-    one_of_many = [0.0] * 999 + [1.0]
-    assert loss_ratio(one_of_many) == pytest.approx(2)  # R at most, where one sample has it all
-
-
-@pytest.mark.parametrize(("num_candidates", "expected"), [(2, 4 / 3), (4, 8 / 5), (9, 9 / 5)])
-def test_uniform_losses(num_candidates: int, expected: float) -> None:
-    """Of R uniform numbers the largest is R / (R + 1) on average, the mean 1/2.
-
-    Tolerance 1%: 200,000 samples leave a standard error below 0.2%.
-    """
-    losses = torch.rand(200_000, generator=generator(), dtype=torch.float64)
-    assert loss_ratio(losses, num_candidates) == pytest.approx(expected, rel=0.01)
 
 
 def test_squared_gaussian_errors_of_two() -> None:
@@ -68,15 +46,7 @@ def test_squared_gaussian_errors_of_two() -> None:
 
     Tolerance 1%: 400,000 samples leave a standard error below 0.3%.
     """
-    errors = torch.randn(400_000, generator=generator(), dtype=torch.float64)
-    assert loss_ratio(errors.square()) == pytest.approx(1 + 2 / math.pi, rel=0.01)
-
-
-def test_the_harder_half_is_no_easier_than_the_harder_of_two() -> None:
-    """Of n losses the half weighs each of the largest 2 / n, pairs weigh none more than that."""
-    losses = torch.rand(64, generator=generator(), dtype=torch.float64).square()
-    half = float(losses.sort().values[32:].mean() / losses.mean())
-    assert half > loss_ratio(losses)
+    assert loss_ratio(normal(400_000).square()) == pytest.approx(1 + 2 / math.pi, rel=0.01)
 
 
 def test_bf16_tensors_and_lists_alike() -> None:
@@ -84,49 +54,37 @@ def test_bf16_tensors_and_lists_alike() -> None:
     assert loss_ratio(tensor) == loss_ratio([0.5, 2.0, 0.125])
 
 
-def test_nu_by_hand() -> None:
-    """R = e^5: log(e^5 / 20) = 5 - log 20 = 2.00427, times pi / 2, root: 1.77434."""
-    assert nu(9) ** 2 * 2 / math.pi == pytest.approx(math.log(9 / (4 * math.log(9))))
-    assert nu(148) == pytest.approx(1.77434, abs=1e-3)  # e^5 = 148.4
-    growing = [nu(candidates) for candidates in (9, 16, 64, 1024, 10**6)]
-    assert growing == sorted(growing)
-
-
-@pytest.mark.parametrize("mean_error", [0.0, 0.5, -0.5, 3.0, -3.0])
-@pytest.mark.parametrize("num_candidates", [9, 64, 512])
+@pytest.mark.parametrize("mean_error", [0.0, 0.5, -3.0])
+@pytest.mark.parametrize("num_candidates", [9, 512])
 def test_theorem_5_18_holds(num_candidates: int, mean_error: float) -> None:
     """rho_R from 100,000 normal errors of standard deviation 2; a standard error is below 2%."""
-    errors = mean_error + 2 * torch.randn(100_000, generator=generator(), dtype=torch.float64)
+    errors = mean_error + 2 * normal(100_000)
     measured = loss_ratio(errors.square(), num_candidates)
     assert gaussian_loss_ratio_bound(num_candidates, mean_error, 2.0) < 1.06 * measured
 
 
-def test_theorem_5_18_by_hand_and_with_either_sign() -> None:
-    """eps = delta: (1 + nu)^2 (1 - 1/R) / 2. Only the ratio of eps and delta matters."""
+def test_theorem_5_18_by_hand() -> None:
+    """R = e^5: log(e^5 / 20) = 5 - log 20 = 2.00427, times pi / 2, root: 1.77434.
+
+    eps = +-delta: (1 + nu)^2 (1 - 1/R) / 2.
+    """
+    assert nu(148) == pytest.approx(1.77434, abs=1e-3)  # e^5 = 148.4
     expected = (1 + nu(100)) ** 2 * 0.99 / 2
     assert gaussian_loss_ratio_bound(100, 2.0, 2.0) == pytest.approx(expected)
     assert gaussian_loss_ratio_bound(100, -7.0, 7.0) == pytest.approx(expected)
     assert gaussian_loss_ratio_bound(24, 0, 1) < 1 < gaussian_loss_ratio_bound(25, 0, 1)
 
 
-@pytest.mark.parametrize("num_candidates", [1, 2, 8])
-def test_too_few_candidates_for_nu(num_candidates: int) -> None:
-    with pytest.raises(ValueError, match=rf"num_candidates={num_candidates} must be at least 9"):
-        nu(num_candidates)
-
-
-def test_refusals() -> None:
+def test_undefined_results_are_refused() -> None:
     with pytest.raises(ValueError, match=r"losses\[1\]=-1 must be at least 0"):
         loss_ratio([1.0, -1.0])
     with pytest.raises(ValueError, match=r"losses\[2\]=nan must be finite"):
         loss_ratio([1.0, 1.0, math.nan])
     with pytest.raises(ValueError, match=r"shape \(1,\); it must be \(n,\) with n of at least 2"):
         loss_ratio([1.0])
-    with pytest.raises(ValueError, match=r"scores has shape \(3,\), losses \(2,\)"):
+    with pytest.raises(ValueError, match=r"scores has shape \(3,\), losses has \(2,\)"):
         approximate_loss_ratio([1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="mean of losses=0"):
         loss_ratio([0.0, 0.0])
-    with pytest.raises(ValueError, match="num_candidates=0"):
-        expected_max_loss([1.0], 0)
-    with pytest.raises(ValueError, match="error_std=0"):
-        gaussian_loss_ratio_bound(9, 1.0, 0.0)
+    with pytest.raises(ValueError, match="num_candidates=8 must be at least 9"):
+        nu(8)
