@@ -36,7 +36,7 @@ class Faulty(WholeCheckpoints, RecordingTrainer):
         super()._save_rng_state(folder)
 
     def intercept(self, point: str, name: str) -> None:
-        """Reach ``point`` before each call of the function ``name`` of `sift_trainer.checkpoints.saving`."""
+        """Reach ``point`` before each call of the function ``name`` of `saving.py`."""
         real = getattr(sift_trainer.checkpoints.saving, name)
 
         def reaching(*args: Any) -> None:
