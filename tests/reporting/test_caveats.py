@@ -23,7 +23,7 @@ def test_of_several_seeds_on_one_machine_with_decayed_rates_only_the_size_is_sai
     tmp_path: Path,
 ) -> None:
     (line,) = said(seeds_of_table_1(tmp_path)).splitlines()
-    assert "not of the paper's size" in line
+    assert "smaller or larger than the paper's" in line
 
 
 def test_of_the_papers_size_nothing_is_said(
@@ -44,7 +44,7 @@ def test_a_single_seed(tmp_path: Path) -> None:
 def test_repeats_of_one_seed_are_no_seeds(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / name / "baseline", [0.2], sift=PLAIN)
-    assert "baseline: 2 runs of 1 seeds" in said(tmp_path)
+    assert "baseline: 2 runs with 1 seeds" in said(tmp_path)
 
 
 def test_rates_that_were_not_decayed(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_machines_that_differ(tmp_path: Path) -> None:
     seeds_of_table_1(tmp_path)
     edit_start(tmp_path / "seed_1" / "loss_exit_1", accelerator="NVIDIA A100")
     text = said(tmp_path)
-    assert "Machines differ, and times of one are not held to those of another." in text
+    assert "Machines differ, and times on different machines are not compared." in text
     assert "NVIDIA A100" in text
     assert "seed_1/loss_exit_1" in text
 
@@ -115,7 +115,7 @@ def test_runs_of_unknown_settings_are_compared_within_their_folder(tmp_path: Pat
     first, second = comparisons(tmp_path)
     assert [group.label for group in first.groups] == ["vanilla", "loss"]
     assert (first.name, second.name, second.baseline) == ("a", "b", None)
-    last = table_1(first).rows[-1]
+    last = list(table_1(first)[-1].values())
     assert (last[0], last[2], last[-1]) == ("not known", "-", "loss")
     assert "Settings were not logged" in "\n".join(caveats(first))
 
