@@ -18,14 +18,51 @@ def caveats(comparison: Comparison, target: Target | None = None) -> list[str]:
 
     Without a target, none about the time and samples to it.
     """
-    return [
-        *_results(comparison),
-        *_rates(comparison.runs),
-        *_times(comparison),
-        *_comparability(comparison),
-        *([] if target is None else _first_evaluation(comparison, target)),
-        *_scores(comparison.runs),
+    groups, runs = comparison.groups, comparison.runs
+    if any(row["paper"] != row["here"] for row in setting_table(comparison)):
+        size = "These runs are smaller or larger than the paper's. Its numbers are shown for"
+        size = f"{size} orientation: they neither confirm nor contradict these runs."
+    else:
+        size = ""
+    several = [
+        f"{group.label} ({len(group.runs)} runs, {len(seeds)} seeds)"
+        for group in groups
+        if 1 < len(group.runs) > len(seeds := {run.seed for run in group.runs})
     ]
+    named = {
+        "A single seed, and seeds may differ as much as these runs": [
+            group.label for group in groups if len(group.runs) == 1
+        ],
+        "Runs with the same seed, which spread less than seeds do": several,
+        **_rates(runs),
+        "Machines differ, and times on different machines are not compared": [
+            f"{machine} ({_some(names)})" for machine, names in machines(comparison).items()
+        ]
+        if len(machines(comparison)) > 1
+        else [],
+        "No machine was logged, so times may not compare": [
+            run.name for run in runs if not run.machines
+        ],
+        "There is no baseline that differs in sifting alone; the nearest one differs in": (
+            [] if comparison.baseline else comparison.others or ["everything"]
+        ),
+        f"Several configurations do not sift. {groups[0].label} is the baseline, others are": [
+            group.label for group in groups[1:] if group.is_baseline
+        ],
+        "Settings were not logged; runs are identified by name and compared within their folder": [
+            run.name for run in runs if run.setting("training") is None
+        ],
+        "Settings changed when the run was resumed": list(_changed(runs)),
+        "The target was reached before the first evaluation; time and samples are at most those"
+        " shown": [
+            run.name for run in runs if target and run.run.points[0].accuracy >= target.accuracy
+        ],
+        "Sample scores were not finite": [
+            f"{run.name} ({run.nonfinite_scores:,})" for run in runs if run.nonfinite_scores
+        ],
+    }
+    listed = [f"{sentence}: {_some(names)}." for sentence, names in named.items() if names]
+    return [size, *listed] if size else listed
 
 
 def shared_caveats(comparisons: Sequence[Comparison]) -> list[str]:
@@ -45,110 +82,34 @@ def machines(comparison: Comparison) -> Mapping[str, list[str]]:
     return found
 
 
-def _results(comparison: Comparison) -> Iterator[str]:
-    if any(row["paper"] != row["here"] for row in setting_table(comparison)):
-        yield (
-            "These runs are smaller or larger than the paper's. Its numbers are shown for "
-            "orientation: they neither confirm nor contradict these runs."
-        )
-    single = [group.label for group in comparison.groups if len(group.runs) == 1]
-    if single:
-        yield (
-            f"A single seed: {', '.join(single)}. Differences may be as large as those between "
-            "seeds, which one seed does not show."
-        )
-    for group in comparison.groups:
-        seeds = {run.seed for run in group.runs}
-        if 1 < len(group.runs) > len(seeds):
-            yield (
-                f"{group.label}: {len(group.runs)} runs with {len(seeds)} seeds. Runs with the "
-                "same seed spread less than seeds do."
-            )
-
-
-def _rates(runs: Sequence[LoggedRun]) -> Iterator[str]:
-    unknown = [run.name for run in runs if not run.rates]
-    if unknown:
-        yield f"No learning rate was logged, so it may not be decayed: {_list(unknown)}."
+def _rates(runs: Sequence[LoggedRun]) -> dict[str, list[str]]:
+    """The runs whose learning rate was not decayed near zero, as far as their logs say."""
+    unknown: list[str] = []
     high: list[str] = []
     early: list[str] = []
     for run in runs:
-        share, last = _undecayed(run), run.run.final.spent.step
-        if share is not None:
-            step = run.rates[-1][0]
-            text = f"{run.name} ({share:.0%} of its peak at update {step:,.0f} of {last:,.0f})"
-            (high if step == last else early).append(text)
-    if high:
-        yield (
-            "The learning rate was not fully decayed, so these runs end below what they could "
-            f"reach, and gains over them may vanish: {_list(high)}."
-        )
-    if early:
-        yield (
-            "The learning rate was last logged before the end, so it may not be fully decayed: "
-            f"{_list(early)}."
-        )
+        peak, end = max((rate for _, rate in run.rates), default=0.0), run.run.final.spent.step
+        if not peak:
+            unknown.append(run.name)
+            continue
+        step, rate = run.rates[-1]
+        if rate / peak > max(_DECAYED, 2 / end):
+            text = f"{run.name} ({rate / peak:.0%} of its peak at update {step:,.0f} of {end:,.0f})"
+            (high if step == end else early).append(text)
+    return {
+        "No learning rate was logged, so it may not be decayed": unknown,
+        "The learning rate was not fully decayed, so these runs end below what they could reach,"
+        " and gains over them may vanish": high,
+        "The learning rate was last logged before the end, so it may not be decayed": early,
+    }
 
 
-def _undecayed(run: LoggedRun) -> float | None:
-    """The last logged rate as a share of the highest; None if it is near zero or unknown."""
-    peak = max((rate for _, rate in run.rates), default=0.0)
-    if not peak:
-        return None
-    share = run.rates[-1][1] / peak
-    return share if share > max(_DECAYED, 2 / run.run.final.spent.step) else None
+def _changed(runs: Sequence[LoggedRun]) -> Iterator[str]:
+    for run in runs:
+        for before, after in pairwise(run.starts):
+            yield from (f"{name} of {run.name}" for name in differing(before, after))
 
 
-def _times(comparison: Comparison) -> Iterator[str]:
-    found = machines(comparison)
-    if len(found) > 1:
-        each = "; ".join(f"{machine}: {_list(names)}" for machine, names in found.items())
-        yield f"Machines differ, and times on different machines are not compared. {each}."
-    unknown = [run.name for run in comparison.runs if not run.machines]
-    if unknown:
-        yield f"No machine was logged, so times may not compare: {_list(unknown)}."
-
-
-def _comparability(comparison: Comparison) -> Iterator[str]:
-    baseline = comparison.baseline
-    if baseline is None:
-        near = ""
-        if comparison.others:
-            near = f" The nearest one differs in {_list(comparison.others)}."
-        yield f"There is no baseline that differs in sifting alone.{near}"
-    else:
-        more = [group.label for group in comparison.groups[1:] if group.is_baseline]
-        if more:
-            yield f"Several runs do not sift: {baseline.label} is the baseline, not {_list(more)}."
-    unknown = [run.name for run in comparison.runs if run.setting("training") is None]
-    if unknown:
-        yield (
-            "Settings were not logged, so runs are identified by name and compared within their "
-            f"folder: {_list(unknown)}."
-        )
-    for run in comparison.runs:
-        changed = {
-            name for before, after in pairwise(run.starts) for name in differing(before, after)
-        }
-        if changed:
-            yield f"{run.name} was resumed with another {_list(sorted(changed))}."
-
-
-def _first_evaluation(comparison: Comparison, target: Target) -> Iterator[str]:
-    early = [run.name for run in comparison.runs if run.run.points[0].accuracy >= target.accuracy]
-    if early:
-        yield (
-            "The target accuracy was reached before the first evaluation, so time and samples are "
-            f"at most those shown: {_list(early)}."
-        )
-
-
-def _scores(runs: Sequence[LoggedRun]) -> Iterator[str]:
-    bad = [f"{run.name} ({run.nonfinite_scores:,})" for run in runs if run.nonfinite_scores]
-    if bad:
-        yield f"Sample scores that were not finite: {_list(bad)}."
-
-
-def _list(names: Sequence[str], most: int = 8) -> str:
+def _some(names: Sequence[str], most: int = 8) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

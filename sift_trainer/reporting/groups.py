@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ REFERENCES = ("vanilla", "baseline")
 MASKED_LM = MEASURES["mlm_accuracy"]
 _SEEDS = ["training.seed", "training.data_seed"]
 _NEITHER_RESULT_NOR_SPEED = [
-    *("run", "images.files", "images.cache_dir"),
+    *("event", "step", "time", "run", "images.files", "images.cache_dir"),
     *(
         f"training.{name}"
         for name in (
@@ -144,6 +144,19 @@ class Comparison:
         """The unit for the training times of whole runs."""
         return unit_of([run.run.final.spent.total_seconds for run in self.runs])
 
+    @property
+    def title(self) -> str:
+        """A name for it, which is not always unique."""
+        run = self.groups[0].first
+        layers, width = (
+            run.setting("model", name) for name in ("num_hidden_layers", "hidden_size")
+        )
+        if self.dataset is not None:
+            return f"{self.dataset}, learning rate {self.rate:g}"
+        if layers is not None:
+            return f"{layers} layers of width {width}, {run.run.final.spent.step:,.0f} updates"
+        return cell_of(run.name) or self.measure
+
 
 def cell_of(name: str) -> str:
     """The folder of a run, which is its cell in a grid; empty without one."""
@@ -159,7 +172,8 @@ def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
     """All runs, in comparisons, those with a baseline first."""
     if not runs:
         return []
-    fields = _fields([run.settings for run in runs]).drop(columns=_SEEDS, errors="ignore")
+    fields = _fields([run.starts[-1] if run.starts else {} for run in runs])
+    fields = fields.drop(columns=_SEEDS, errors="ignore")
     fields["measure"] = [run.run.measure for run in runs]
     # Runs with unknown settings are compared by name within their folder.
     unknown = [run for run in runs if run.setting("training") is None]
@@ -168,26 +182,21 @@ def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
     sifting = [name for name in fields if name.startswith(("training.sift_", "duration."))]
     shared = [name for name in fields if name not in sifting]
 
-    comparisons: list[Comparison] = []
-    with_baseline: list[pd.Series] = []
-    families = [family for _, family in fields.groupby(shared, sort=False)]
-    groups = [_groups(family[sifting], runs) for family in families]
-    for family, found in sorted(
-        zip(families, groups, strict=True), key=lambda each: _place(each[1])
-    ):
-        setting, others = family[shared].iloc[0], []
-        if found[0].is_baseline:
-            with_baseline.append(setting)
-        else:
-            others = _nearest(setting, with_baseline)
-        comparisons.append(Comparison(_title(found), found, others))
-    names = [each.name for each in comparisons]
-    return [
-        replace(each, name=f"{each.name} ({names[: index + 1].count(each.name)})")
-        if names.count(each.name) > 1
-        else each
-        for index, each in enumerate(comparisons)
+    found = [
+        (Comparison("", _groups(family[sifting], runs), []), family[shared].iloc[0])
+        for _, family in fields.groupby(shared, sort=False)
     ]
+    # As in the paper: by data set, high learning rates first.
+    found.sort(key=lambda each: (each[0].baseline is None, each[0].dataset or "", -each[0].rate))
+    with_baseline = [setting for each, setting in found if each.baseline]
+    titles = [each.title for each, _ in found]
+    comparisons = []
+    for index, (each, setting) in enumerate(found):
+        name, count = titles[index], titles[: index + 1].count(titles[index])
+        name += f" ({count})" if titles.count(name) > 1 else ""
+        others = [] if each.baseline else _nearest(setting, with_baseline)
+        comparisons.append(Comparison(name, each.groups, others))
+    return comparisons
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -197,10 +206,14 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def _fields(settings: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """A row of flat fields for each of the settings, as text."""
+    """A row of flat fields for each start line, as text."""
     fields = pd.json_normalize([dict(each) for each in settings])
-    fields = fields.drop(columns=_NEITHER_RESULT_NOR_SPEED, errors="ignore")
-    return fields.reindex(range(len(settings))).map(json.dumps)
+    matter = [
+        name
+        for name in fields
+        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith("machine.")
+    ]
+    return fields[matter].reindex(range(len(settings))).map(json.dumps)
 
 
 def _groups(sifting: pd.DataFrame, runs: Sequence[LoggedRun]) -> list[Group]:
@@ -223,22 +236,6 @@ def _paper_order(group: Group) -> tuple[bool, bool, int, int, str]:
     rank = {"loss": 0, "entropy": 1}.get(group.sift("criterion"), 2)
     layer = group.exit_layer
     return (not group.is_baseline, group.same_time, rank, layer or 10**6, group.label)
-
-
-def _place(groups: list[Group]) -> tuple[bool, str, float]:
-    """With a baseline first, then by data set, high learning rates first as in the paper."""
-    each = Comparison("", groups, [])
-    return each.baseline is None, each.dataset or "", -each.rate
-
-
-def _title(groups: list[Group]) -> str:
-    each, run = Comparison("", groups, []), groups[0].first
-    layers, width = run.setting("model", "num_hidden_layers"), run.setting("model", "hidden_size")
-    if each.dataset is not None:
-        return f"{each.dataset}, learning rate {each.rate:g}"
-    if layers is not None:
-        return f"{layers} layers of width {width}, {run.run.final.spent.step:,.0f} updates"
-    return cell_of(run.name) or each.measure
 
 
 def _nearest(setting: pd.Series, others: Sequence[pd.Series]) -> list[str]:

@@ -28,15 +28,15 @@ def image_tables(comparisons: Sequence[Comparison]) -> list[tuple[str, Table, st
         ]
         if not rows:
             continue
-        theirs: Mapping[float, Sequence[float | None]] = {}
         name, note = "As Tables 2 to 5", "Empty: no whole run here. The paper has no such table."
-        for number, table in paper.IMAGE_TABLES.items():
-            if (table.dataset, table.same_time) == (dataset, same_time):
-                theirs, name = table.rows, f"Table {number}"
-                note = (
-                    "Empty: no whole run here, or no such run in the paper. A dash in the paper's "
-                    "columns: the run did not converge."
-                )
+        key = (dataset or "", same_time)
+        theirs = paper.IMAGE_TABLES.get(key, {})
+        if theirs:
+            name = f"Table {2 + list(paper.IMAGE_TABLES).index(key)}"
+            note = (
+                "Empty: no whole run here, or no such run in the paper. A dash in the paper's "
+                "columns: the run did not converge."
+            )
         rows += [(rate, {}) for rate in theirs if rate not in {rate for rate, _ in rows}]
         rows.sort(key=lambda row: -row[0])
         tables.append((f"{name}: {dataset}, {kind}", _table(rows, theirs), _NOTE + note))

@@ -6,15 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sift_trainer.report import Run, summarize
 from sift_trainer.run_log import FILE, SPEED, read_lines, read_run_log
 
-STATE = "trainer_state.json"
 RESULTS = "results.json"
+_STATE = "trainer_state.json"
 _CHECKPOINT = "checkpoint-"
-_NOT_SETTINGS = ("event", "step", "time", "machine")
+_TRACES = (FILE, _STATE, f"{_CHECKPOINT}*", ".lock")  # the lock is that of a sweep
+
+
+class LeftOut(NamedTuple):
+    """A run that is not in the tables, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -23,46 +30,45 @@ class LoggedRun:
 
     Attributes:
         name: path of its folder, relative to the folder that all runs of the report are in.
-        starts: the settings of each start and resume; empty if only a ``trainer_state.json`` is
-            left.
-        machines: the different machines of these starts, in words.
+        starts: the start line of each start and resume, with the settings; empty if only a
+            ``trainer_state.json`` is left.
         rates: (step, learning rate) of the training lines.
-        max_steps: the number of steps that were planned; None if it is unknown.
+        max_steps: the planned number of steps; None if it is unknown.
         nonfinite_scores: the number of sample scores that were not finite.
     """
 
     name: str
     run: Run
     starts: list[dict[str, Any]]
-    machines: list[str]
     rates: list[tuple[float, float]]
     max_steps: int | None
     nonfinite_scores: int
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of its last start; empty if they are unknown."""
-        return self.starts[-1] if self.starts else {}
+    def setting(self, *path: str) -> Any:
+        """A value of the settings of the last start; None if it is not there."""
+        value: Any = self.starts[-1] if self.starts else {}
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
     @property
     def seed(self) -> int | None:
         seed: int | None = self.setting("training", "seed")
         return seed
 
-    def setting(self, *path: str) -> Any:
-        """A value of the settings; None if it is not there."""
-        value: Any = self.settings
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A run that is not in the tables, and why."""
-
-    name: str
-    reason: str
+    @property
+    def machines(self) -> list[str]:
+        """The different machines that it was on, in words."""
+        found = []
+        for start in self.starts:
+            machine, processes = start.get("machine"), start.get("processes", 1)
+            if machine is not None:
+                processor, accelerator, cores, threads = (machine.get(name) for name in SPEED)
+                torch = machine.get("versions", {}).get("torch")
+                where = f"{accelerator or processor}, {cores} cores, threads {threads}"
+                where += f", {processes} processes" if processes > 1 else ""
+                found.append(f"{where}, torch {torch}")
+        return list(dict.fromkeys(found))
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[LoggedRun], list[LeftOut]]:
@@ -75,13 +81,13 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[LoggedRun], list[LeftOut]]:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; give the output_dir of a run or of runs")
-        found = _run_folders(folder.resolve())
+        found = {path.parent for trace in _TRACES for path in folder.resolve().rglob(trace)}
         if not found:
             raise ValueError(
-                f"{folder} has no run in it: no folder has a {FILE}, {STATE} or checkpoint; give "
-                "the output_dir of a training"
+                f"{folder} has no run in it: no {FILE}, {_STATE} or checkpoint; give the "
+                "output_dir of a training"
             )
-        places |= found
+        places |= {place for place in found if not place.name.startswith(_CHECKPOINT)}
     root = Path(os.path.commonpath([folder.resolve() for folder in folders]))
     runs: list[LoggedRun] = []
     left_out: list[LeftOut] = []
@@ -99,59 +105,33 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[LoggedRun], list[LeftOut]]:
     return runs, left_out
 
 
-def _run_folders(top: Path) -> set[Path]:
-    """Folders with a log, a trainer state, checkpoints, or the lock of a sweep."""
-    found = {
-        path.parent
-        for pattern in (FILE, STATE, f"{_CHECKPOINT}*", ".lock")
-        for path in top.rglob(pattern)
-    }
-    return {
-        folder
-        for folder in found
-        if not any(part.startswith(_CHECKPOINT) for part in folder.relative_to(top).parts)
-    }
-
-
 def read_whole_run(name: str, folder: Path) -> LoggedRun:
     """The run in a folder, from its log, or from its trainer state if there is no log.
 
     Raises:
         ValueError: why the run is not whole.
     """
-    state = _read_json(folder / STATE)
-    lines: list[dict[str, Any]] = []
+    state = _read_json(folder / _STATE)
     if (folder / FILE).is_file():
-        lines, history = read_lines(folder), read_run_log(folder)
+        starts = [line for line in read_lines(folder) if line["event"] == "start"]
+        history = read_run_log(folder)
     elif state:
-        history = state["log_history"]
+        starts, history = [], state["log_history"]
     else:
-        traces = sorted(path.name for path in folder.iterdir())
-        raise ValueError(f"no {FILE}, only {', '.join(traces)}")
+        raise ValueError(f"no {FILE}, only {', '.join(sorted(p.name for p in folder.iterdir()))}")
     if not history:
         raise ValueError("nothing is logged yet")
     max_steps = _check_end(history, state, _read_json(folder / RESULTS))
     run = summarize(name, history)
     last = max(line["step"] for line in history)
     if run.final.spent.step != last:
-        raise ValueError(
-            f"ended at step {last}, but the last evaluation is at step {run.final.spent.step}"
-        )
+        evaluated = run.final.spent.step
+        raise ValueError(f"ended at step {last}, but the last evaluation is at step {evaluated}")
     if not all(math.isfinite(point.accuracy) for point in run.points):
         raise ValueError("an accuracy is not a number")
-    starts = [line for line in lines if line["event"] == "start"]
-    machines = [
-        _in_words(line["machine"], line.get("processes")) for line in starts if "machine" in line
-    ]
-    return LoggedRun(
-        name,
-        run,
-        [{key: line[key] for key in line if key not in _NOT_SETTINGS} for line in starts],
-        list(dict.fromkeys(machines)),
-        [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line],
-        max_steps,
-        max(int(line.get("sift/nonfinite_scores", 0)) for line in history),
-    )
+    rates = [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line]
+    nonfinite = max(int(line.get("sift/nonfinite_scores", 0)) for line in history)
+    return LoggedRun(name, run, starts, rates, max_steps, nonfinite)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -175,7 +155,7 @@ def _check_end(
         raise ValueError(f"unfinished: the log stops at step {last}")
     if state and state["global_step"] != last:
         raise ValueError(
-            f"{FILE} ends at step {last}, {STATE} at step {state['global_step']}: one is not whole"
+            f"{FILE} ends at step {last}, {_STATE} at step {state['global_step']}: one is not whole"
         )
     planned = ends[-1].get("max_steps") or state.get("max_steps")
     # A run that a time budget ended has results; one that a signal stopped has none of that step.
@@ -184,12 +164,3 @@ def _check_end(
     if planned and last < planned and not ended:
         raise ValueError(f"stopped at step {last} of {planned}, to be resumed")
     return planned or None
-
-
-def _in_words(machine: Mapping[str, Any], processes: int | None) -> str:
-    values = {name: machine.get(name) for name in SPEED}
-    parts = [str(values["accelerator"] or values["processor"])]
-    parts += [f"{values['cores']} cores", f"threads {values['threads']}"]
-    parts += [f"{processes} processes"] if processes not in (None, 1) else []
-    torch = machine.get("versions", {}).get("torch")
-    return ", ".join([*parts, *([f"torch {torch}"] if torch else [])])

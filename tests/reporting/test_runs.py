@@ -52,7 +52,7 @@ def test_a_trainer_state_alone_is_a_run_with_unknown_settings(tmp_path: Path) ->
     (run / FILE).unlink()
     read = whole(tmp_path)
     assert read.run.final.accuracy == 0.2
-    assert (read.settings, read.seed, read.machines) == ({}, None, [])
+    assert (read.starts, read.seed, read.machines) == ([], None, [])
 
 
 def test_steps_that_a_resumed_run_repeats_count_once(tmp_path: Path) -> None:

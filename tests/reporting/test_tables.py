@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sift_trainer.reporting.caveats import caveats
 from sift_trainer.reporting.groups import Comparison, compare
 from sift_trainer.reporting.image_tables import image_tables
 from sift_trainer.reporting.paper_tables import table_1, table_1_note, table_6
@@ -42,6 +43,8 @@ def test_runs_that_differ_in_more_than_sifting_are_not_compared(tmp_path: Path) 
     first, second = comparisons(tmp_path)
     assert (first.baseline, second.baseline) == (first.groups[0], None)
     assert second.others == ["training.learning_rate"]
+    (text,) = [line for line in caveats(second) if "no baseline" in line]
+    assert text.endswith("differs in: training.learning_rate.")
 
 
 def test_one_name_for_two_configurations_is_made_two(tmp_path: Path) -> None:
