@@ -46,12 +46,9 @@ class Totals:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation.
+    """One evaluation: what the run had spent by then, and accuracies in [0, 1].
 
-    Attributes:
-        spent: what the run had spent by then.
-        accuracy: in [0, 1], of the run's measure.
-        nsp_accuracy: in [0, 1], of next-sentence prediction; None if that is not trained.
+    `nsp_accuracy` is that of next-sentence prediction, None if that is not trained.
     """
 
     spent: Totals
@@ -61,12 +58,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """One run.
+    """One run: its evaluations in order, and the (begin, end) of each stretch that was sifted.
 
-    Attributes:
-        points: its evaluations in order.
-        sifted: begin and end of each stretch in which candidates were scored.
-        measure: the name of its accuracy, one of the values of `MEASURES`.
+    `measure` is the name of its accuracy, one of the values of `MEASURES`.
     """
 
     name: str
@@ -179,10 +173,7 @@ def _sifted(spent: Sequence[Totals]) -> list[tuple[Totals, Totals]]:
     """Stretches between log lines in which scoring took time; adjacent stretches are joined."""
     stretches: list[tuple[Totals, Totals]] = []
     for before, after in pairwise(spent):
-        if after.seconds["sampling"] <= before.seconds["sampling"]:
-            continue
-        if stretches and stretches[-1][1] is before:
-            stretches[-1] = (stretches[-1][0], after)
-        else:
-            stretches.append((before, after))
+        if after.seconds["sampling"] > before.seconds["sampling"]:
+            joined = bool(stretches) and stretches[-1][1] is before
+            stretches.append((stretches.pop()[0] if joined else before, after))
     return stretches

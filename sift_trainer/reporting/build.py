@@ -8,32 +8,19 @@ from typing import Any
 from sift_trainer import paper
 from sift_trainer.atomic_write import write_json, write_text
 from sift_trainer.plots import require_matplotlib
+from sift_trainer.reporting import run_tables
 from sift_trainer.reporting.caveats import caveats, machines, shared_caveats
 from sift_trainer.reporting.figures import pictures, write_png
-from sift_trainer.reporting.groups import (
-    MASKED_LM,
-    Comparison,
-    Group,
-    cell_of,
-    compare,
-    short_name,
-)
+from sift_trainer.reporting.groups import MASKED_LM, Comparison, Group, cell_of, compare, short_name
 from sift_trainer.reporting.image_tables import image_tables
 from sift_trainer.reporting.page import Picture, heading, items, picture, plain, table, to_html
 from sift_trainer.reporting.paper_tables import TABLE_6_NOTE, table_1, table_1_note, table_6
-from sift_trainer.reporting.run_tables import (
-    evaluations_table,
-    grid_table,
-    results_table,
-    spending_table,
-)
 from sift_trainer.reporting.runs import RESULTS, LeftOut, LoggedRun, find_runs
 from sift_trainer.reporting.setting import setting_table
 from sift_trainer.reporting.targets import Target, choose_target, target_note, target_table
 from sift_trainer.run_log import machine
 
 _TITLE = "Runs beside the paper"
-_LEFT_OUT = "Not in the tables"
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,6 @@ class Report:
     pictures: list[Picture]
     summary: list[str]
     runs: list[LoggedRun]
-    left_out: list[LeftOut]
 
     def write(self, folder: Path) -> None:
         """Write ``report.md``, ``report.html`` and the pictures, each of them whole or not at all.
@@ -87,34 +73,31 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
     require_matplotlib()
     runs, left_out = find_runs(folders)
     comparisons = compare(runs)
-    targets = [choose_target(each, target_accuracy) for each in comparisons]
-    count = f"{len(runs)} whole run{'' if len(runs) == 1 else 's'}"
+    count = (
+        f"{len(runs)} whole run{'' if len(runs) == 1 else 's'}, {len(left_out)} not in the tables"
+    )
+    summary = [count, *(f"not in the tables: {each.name}: {each.reason}" for each in left_out)]
     parts = [
         heading(1, _TITLE),
-        f"{count}, {len(left_out)} not in the tables. The paper is {paper.NAME}, <{paper.LINK}>. "
-        "Paper columns are its numbers, all others were measured here.\n",
+        f"{count}. The paper is {paper.NAME}, <{paper.LINK}>. Paper columns are its numbers, all "
+        "others were measured here.\n",
         *_left_out(left_out),
     ]
     for dataset in dict.fromkeys(each.dataset for each in comparisons if each.dataset):
         same = [each for each in comparisons if each.dataset == dataset]
-        found = image_tables(same)
-        if found:
-            parts += [heading(2, f"Test accuracy on {dataset}")]
-            parts += [items(shared_caveats(same), warning=True)]
-        for title, rows, note in found:
-            parts += [heading(3, title), table(rows), f"{note}\n"]
+        tables = image_tables(same)
+        if tables:
+            parts += [heading(2, f"Test accuracy on {dataset}"), _warnings(shared_caveats(same))]
+        for title, rows, note in tables:
+            parts += [heading(3, title), f"{table(rows)}\n{note}\n"]
     drawn: list[Picture] = []
-    for index, (each, target) in enumerate(zip(comparisons, targets, strict=True), start=1):
+    for index, each in enumerate(comparisons, start=1):
+        target = choose_target(each, target_accuracy)
+        summary.append(f"{each.name}: target accuracy {target.accuracy:.4f} ({target.why})")
         own = pictures(each.groups, f"_{index}" if len(comparisons) > 1 else "")
-        parts += _sections(each, target, own)
         drawn += own
-    summary = [f"{count}, {len(left_out)} not in the tables"]
-    summary += [f"not in the tables: {each.name}: {each.reason}" for each in left_out]
-    summary += [
-        f"{each.name}: target accuracy {target.accuracy:.4f} ({target.why})"
-        for each, target in zip(comparisons, targets, strict=True)
-    ]
-    return Report("\n".join(parts), drawn, summary, runs, left_out)
+        parts += _sections(each, target, own)
+    return Report("\n".join(parts), drawn, summary, runs)
 
 
 def write_closing_tables(folder: Path, names: Sequence[str], settings: Mapping[str, Any]) -> str:
@@ -136,7 +119,7 @@ def write_closing_tables(folder: Path, names: Sequence[str], settings: Mapping[s
     runs.sort(key=lambda run: order.get(run.name, len(order)))
     comparisons = compare(runs)
     cells = dict.fromkeys(cell_of(run.name) for run in runs)
-    parts = [table(grid_table(runs))] if any(cells) else []
+    parts = [table(run_tables.grid_table(runs))] if any(cells) else []
     for each in comparisons:
         parts += [heading(2, each.name)] if len(comparisons) > 1 else []
         parts.append(_tables_at_the_end(each))
@@ -157,39 +140,37 @@ def _as_data(
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    if not left_out:
-        return []
-    return [heading(2, _LEFT_OUT), items([f"{each.name}: {each.reason}" for each in left_out])]
+    listed = items([f"{each.name}: {each.reason}" for each in left_out])
+    return [heading(2, "Not in the tables"), listed] if left_out else []
+
+
+def _warnings(texts: Sequence[str]) -> str:
+    """A list in a quotation, which the HTML makes stand out."""
+    return "".join(f"> {line}\n" for line in items(texts).splitlines())
 
 
 def _tables_at_the_end(comparison: Comparison) -> str:
-    return f"{table(results_table(comparison))}\n{table(spending_table(comparison))}"
+    results, spending = run_tables.results_table(comparison), run_tables.spending_table(comparison)
+    return f"{table(results)}\n{table(spending)}"
 
 
 def _sections(comparison: Comparison, target: Target, drawn: Sequence[Picture]) -> list[str]:
     parts = [heading(2, comparison.name)]
     measured_on = "; ".join(machines(comparison))
-    if measured_on:
-        parts.append(f"Measured on {plain(measured_on)}.\n")
-    parts.append(items(caveats(comparison, target), warning=True))
+    parts += [f"Measured on {plain(measured_on)}.\n"] if measured_on else []
+    parts.append(_warnings(caveats(comparison, target)))
+    sections = {}
     setting = setting_table(comparison)
     if setting:
-        parts += [heading(3, "The setting"), table(setting)]
+        sections["The setting"] = table(setting)
     if comparison.measure == MASKED_LM:
-        parts += [
-            heading(3, "Table 1: validation accuracy at the last step"),
-            f"{table(table_1(comparison))}\n{table_1_note(comparison)}\n",
-            heading(3, "Table 6: sampling time"),
-            f"{table(table_6(comparison))}\n{TABLE_6_NOTE}\n",
-        ]
-    return [
-        *parts,
-        heading(3, "Time and samples to a target accuracy"),
-        f"{table(target_table(comparison, target))}\n{target_note(target)}\n",
-        heading(3, "Figures 1 and 2"),
-        *map(picture, drawn),
-        heading(3, "All runs at their end"),
-        _tables_at_the_end(comparison),
-        heading(3, "Accuracy at each evaluation"),
-        table(evaluations_table(comparison)),
-    ]
+        accuracies, times = table(table_1(comparison)), table(table_6(comparison))
+        note = table_1_note(comparison)
+        sections["Table 1: validation accuracy at the last step"] = f"{accuracies}\n{note}\n"
+        sections["Table 6: sampling time"] = f"{times}\n{TABLE_6_NOTE}\n"
+    reached = table(target_table(comparison, target))
+    sections["Time and samples to a target accuracy"] = f"{reached}\n{target_note(target)}\n"
+    sections["Figures 1 and 2"] = "\n".join(map(picture, drawn))
+    sections["All runs at their end"] = _tables_at_the_end(comparison)
+    sections["Accuracy at each evaluation"] = table(run_tables.evaluations_table(comparison))
+    return [*parts, *(f"{heading(3, title)}\n{text}" for title, text in sections.items())]

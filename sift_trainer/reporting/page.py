@@ -4,7 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sift_trainer.tables import markdown
 
@@ -12,14 +12,8 @@ Table = Sequence[Mapping[str, str]]
 """Rows, each with its cells by the names of the columns."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An SVG.
-
-    Attributes:
-        name: of its file.
-        caption: also the text that a screen reader reads out.
-    """
+class Picture(NamedTuple):
+    """An SVG, the name of its file, and its caption."""
 
     svg: str
     name: str
@@ -36,15 +30,14 @@ def heading(level: int, text: str) -> str:
     return f"{'#' * level} {plain(text)}\n"
 
 
-def items(texts: Sequence[str], *, warning: bool = False) -> str:
-    """A list; nothing if it is empty. Warnings stand out in the HTML, as a quotation."""
-    return "".join(f"{'> ' if warning else ''}- {plain(text)}\n" for text in texts)
+def items(texts: Sequence[str]) -> str:
+    return "".join(f"- {plain(text)}\n" for text in texts)
 
 
 def table(rows: Table) -> str:
     """A table. Cells in ``**`` are bold."""
-    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
-    return markdown([[plain(text) for text in row] for row in cells])
+    cells = [rows[0].keys(), *(row.values() for row in rows)]
+    return markdown([list(map(plain, row)) for row in cells])
 
 
 def picture(figure: Picture) -> str:

@@ -28,15 +28,6 @@ def only(folder: Path) -> Comparison:
     return comparison
 
 
-def test_seeds_are_one_row_and_other_configurations_others(tmp_path: Path) -> None:
-    comparison = only(seeds_of_table_1(tmp_path))
-    assert [(group.label, len(group.runs)) for group in comparison.groups] == [
-        ("baseline", 2),
-        ("loss_exit_1", 2),
-    ]
-    assert comparison.baseline is comparison.groups[0]
-
-
 def test_runs_that_differ_in_more_than_sifting_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "baseline", [0.1], sift=PLAIN)
     write_run(tmp_path / "loss", [0.2], learning_rate=1e-3)
@@ -78,9 +69,8 @@ def test_table_6_has_sampling_as_a_share_of_forward_and_backward(tmp_path: Path)
     loss = table_6(only(seeds_of_table_1(tmp_path)))[1]
     assert (loss["paper: of forward + backward"], loss["paper: sampling (h)"]) == ("7.2%", "0.8452")
     assert loss["measured: of forward + backward"] == "10.0%"
-    assert (loss["sampling (h)"], loss["forward (h)"], loss["backward (h)"]) == (
-        *("1.20", "4.00", "8.00"),
-    )
+    assert loss["sampling (h)"] == "1.20"
+    assert (loss["forward (h)"], loss["backward (h)"]) == ("4.00", "8.00")
 
 
 def test_while_sifting_only_what_was_sifted_counts(tmp_path: Path) -> None:
