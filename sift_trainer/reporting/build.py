@@ -8,6 +8,7 @@ from typing import Any
 from sift_trainer import paper
 from sift_trainer.atomic_write import write_json, write_text
 from sift_trainer.plots import require_matplotlib
+from sift_trainer.report import Run
 from sift_trainer.reporting import run_tables
 from sift_trainer.reporting.caveats import caveats, machines, shared_caveats
 from sift_trainer.reporting.figures import pictures, write_png
@@ -136,7 +137,8 @@ def write_closing_tables(folder: Path, names: Sequence[str], settings: Mapping[s
 def _as_data(
     runs: Sequence[LoggedRun], settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    return {"machine": machine(), **(settings or {}), "runs": [asdict(run.run) for run in runs]}
+    plain_runs = [Run(run.name, run.points, run.sifted, run.measure) for run in runs]
+    return {"machine": machine(), **(settings or {}), "runs": list(map(asdict, plain_runs))}
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[str]:

@@ -55,7 +55,7 @@ def caveats(comparison: Comparison, target: Target | None = None) -> list[str]:
         "Settings changed when the run was resumed": list(_changed(runs)),
         "The target was reached before the first evaluation; time and samples are at most those"
         " shown": [
-            run.name for run in runs if target and run.run.points[0].accuracy >= target.accuracy
+            run.name for run in runs if target and run.points[0].accuracy >= target.accuracy
         ],
         "Sample scores were not finite": [
             f"{run.name} ({run.nonfinite_scores:,})" for run in runs if run.nonfinite_scores
@@ -88,7 +88,7 @@ def _rates(runs: Sequence[LoggedRun]) -> dict[str, list[str]]:
     high: list[str] = []
     early: list[str] = []
     for run in runs:
-        peak, end = max((rate for _, rate in run.rates), default=0.0), run.run.final.spent.step
+        peak, end = max((rate for _, rate in run.rates), default=0.0), run.final.spent.step
         if not peak:
             unknown.append(run.name)
             continue

@@ -21,7 +21,7 @@ _LINES = ("-", "--", ":")
 
 def pictures(groups: Sequence[Group], suffix: str = "") -> list[Picture]:
     """Both figures, each an SVG narrow enough for a phone. The same runs give the same SVG."""
-    measure = groups[0].first.run.measure
+    measure = groups[0].first.measure
     return [
         Picture(
             _draw(groups, [panel], "svg").decode(),
@@ -61,7 +61,7 @@ def _draw(groups: Sequence[Group], panels: Sequence[str], form: str) -> bytes:
 
 
 def _draw_panel(axes: "Axes", groups: Sequence[Group], panel: str) -> None:
-    runs = [run.run for group in groups for run in group.runs]
+    runs = [run for group in groups for run in group.runs]
     longest = max(getattr(run.final.spent, panel) for run in runs)
     if panel == _SECONDS:
         unit = unit_of([longest])
@@ -75,11 +75,11 @@ def _draw_panel(axes: "Axes", groups: Sequence[Group], panel: str) -> None:
             "linestyle": _LINES[index // len(COLOURS) % len(_LINES)],
             "marker": MARKERS[index % len(MARKERS)],
             "markersize": 3.5,
-            "markevery": max(1, len(group.first.run.points) // 12),
+            "markevery": max(1, len(group.first.points) // 12),
             "linewidth": 1.6,
         }
         _draw_group(axes, group, panel, size, style)
-        for begin, end in [stretch for run in group.runs for stretch in run.run.sifted]:
+        for begin, end in [stretch for run in group.runs for stretch in run.sifted]:
             edges = [getattr(side, panel) / size for side in (begin, end)]
             axes.axvspan(*edges, color=colour, alpha=0.2 / len(runs), linewidth=0, zorder=0)
     if any(run.sifted for run in runs):
@@ -99,7 +99,7 @@ def _draw_group(axes: "Axes", group: Group, panel: str, size: float, style: dict
     points = group.points
     points["accuracy"] *= 100
     points[panel] /= size
-    final = sum(run.run.final.accuracy for run in group.runs) / len(group.runs)
+    final = sum(run.final.accuracy for run in group.runs) / len(group.runs)
     label = f"{group.label}: {100 * final:.2f}%"
     at_step = points.drop(columns="run").groupby("step")
     if (at_step.size() == len(group.runs)).all():

@@ -57,7 +57,7 @@ class Group:
                     "accuracy": point.accuracy,
                 }
                 for run in self.runs
-                for point in run.run.points
+                for point in run.points
             ]
         )
 
@@ -122,7 +122,7 @@ class Comparison:
 
     @property
     def measure(self) -> str:
-        return self.groups[0].first.run.measure
+        return self.groups[0].first.measure
 
     @property
     def runs(self) -> list[LoggedRun]:
@@ -142,7 +142,7 @@ class Comparison:
     @property
     def unit(self) -> Unit:
         """The unit for the training times of whole runs."""
-        return unit_of([run.run.final.spent.total_seconds for run in self.runs])
+        return unit_of([run.final.spent.total_seconds for run in self.runs])
 
     @property
     def title(self) -> str:
@@ -154,7 +154,7 @@ class Comparison:
         if self.dataset is not None:
             return f"{self.dataset}, learning rate {self.rate:g}"
         if layers is not None:
-            return f"{layers} layers of width {width}, {run.run.final.spent.step:,.0f} updates"
+            return f"{layers} layers of width {width}, {run.final.spent.step:,.0f} updates"
         return cell_of(run.name) or self.measure
 
 
@@ -174,7 +174,7 @@ def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
         return []
     fields = _fields([run.starts[-1] if run.starts else {} for run in runs])
     fields = fields.drop(columns=_SEEDS, errors="ignore")
-    fields["measure"] = [run.run.measure for run in runs]
+    fields["measure"] = [run.measure for run in runs]
     # Runs with unknown settings are compared by name within their folder.
     unknown = [run for run in runs if run.setting("training") is None]
     fields["folder"] = [cell_of(run.name) if run in unknown else "" for run in runs]

@@ -71,7 +71,7 @@ def _table(
             columns[f"paper: {method}"] = _best_in_bold(cells, papers)
         found = [groups.get(method) for _, groups in rows]
         means = [
-            mean(run.run.final.accuracy for run in group.runs) if group else None for group in found
+            mean(run.final.accuracy for run in group.runs) if group else None for group in found
         ]
         cells = [
             over_seeds(group, lambda run: 100 * run.final.accuracy, ".2f") if group else ""

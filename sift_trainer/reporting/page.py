@@ -36,7 +36,7 @@ def items(texts: Sequence[str]) -> str:
 
 def table(rows: Table) -> str:
     """A table. Cells in ``**`` are bold."""
-    cells = [rows[0].keys(), *(row.values() for row in rows)]
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
     return markdown([list(map(plain, row)) for row in cells])
 
 

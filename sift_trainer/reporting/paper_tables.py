@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sift_trainer import paper
-from sift_trainer.report import Run
 from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.page import Table
+from sift_trainer.reporting.runs import LoggedRun
 from sift_trainer.reporting.statistics import (
     NONE,
     accuracy_gain,
     against,
-    over_seeds,
     ratio,
     spread,
 )
@@ -35,6 +34,10 @@ class Row(NamedTuple):
     criterion: str | None
     layer: int | None
     group: Group | None
+
+    @property
+    def runs(self) -> list[LoggedRun]:
+        return [] if self.group is None else self.group.runs
 
     @property
     def is_baseline(self) -> bool:
@@ -92,12 +95,12 @@ def table_1(comparison: Comparison) -> Table:
             {
                 **row.start(),
                 "paper": spread([theirs], ".4f"),
-                "measured": over_seeds(row.group, lambda run: run.final.accuracy, ".4f"),
+                "measured": spread([run.final.accuracy for run in row.runs], ".4f"),
                 "paper: to baseline": spread([gain], "+.4f"),
                 "measured: to baseline": NONE
                 if row.group is comparison.baseline
                 else against(row.group, comparison.baseline, accuracy_gain, "+.4f"),
-                "seeds": NONE if row.group is None else str(len(row.group.runs)),
+                "seeds": str(len(row.runs) or NONE),
                 **row.end(),
             }
         )
@@ -121,19 +124,20 @@ def table_6(comparison: Comparison) -> Table:
     for row in rows_of_table_1(comparison):
         theirs = row.papers(paper.SAMPLING_HOURS)
         computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
-        runs = [] if row.group is None else [run.run for run in row.group.runs]
         times = {
             f"{phase} ({unit.name})": spread(
-                [run.final.spent.seconds[phase] / unit.seconds for run in runs], unit.form
+                [run.final.spent.seconds[phase] / unit.seconds for run in row.runs], unit.form
             )
             for phase in ("sampling", "forward", "backward")
         }
+        shares = [_share(run.final.spent.seconds) for run in row.runs]
+        while_sifting = [_share(run.while_sifting) for run in row.runs]
         rows.append(
             {
                 **row.start(),
                 "paper: of forward + backward": spread([ratio(theirs, computed)], ".1%"),
-                "measured: of forward + backward": over_seeds(row.group, _share, ".1%"),
-                "the same, while sifting": over_seeds(row.group, _share_while_sifting, ".1%"),
+                "measured: of forward + backward": spread(shares, ".1%"),
+                "the same, while sifting": spread(while_sifting, ".1%"),
                 "paper: sampling (h)": spread([theirs], ".4f"),
                 **times,
                 **row.end(),
@@ -142,14 +146,6 @@ def table_6(comparison: Comparison) -> Table:
     return rows
 
 
-def _share(run: Run) -> float | None:
-    """Time of sampling as a share of forward and backward; None without sampling."""
-    return _sampling_share(run.final.spent.seconds)
-
-
-def _share_while_sifting(run: Run) -> float | None:
-    return _sampling_share(run.while_sifting)
-
-
-def _sampling_share(seconds: Mapping[str, float]) -> float | None:
+def _share(seconds: Mapping[str, float]) -> float | None:
+    """Sampling as a share of forward and backward; None without sampling."""
     return ratio(seconds["sampling"], seconds["forward"] + seconds["backward"]) or None

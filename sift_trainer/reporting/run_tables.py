@@ -35,7 +35,7 @@ def results_table(comparison: Comparison) -> Table:
         row = {"run": group.label, "seeds": str(len(group.runs))}
         row[comparison.measure] = over_seeds(group, lambda run: run.final.accuracy, ".4f")
         row[f"vs {name}"] = against(group, baseline, accuracy_gain, "+.4f")
-        if any(run.run.final.nsp_accuracy is not None for run in comparison.runs):
+        if any(run.final.nsp_accuracy is not None for run in comparison.runs):
             row["NSP accuracy"] = over_seeds(group, lambda run: run.final.nsp_accuracy, ".4f")
         row[f"time ({unit.name})"] = over_seeds(
             group, lambda run: run.final.spent.total_seconds / unit.seconds, unit.form
@@ -64,7 +64,7 @@ def spending_table(comparison: Comparison) -> Table:
     unit = comparison.unit
     rows = []
     for group in comparison.groups:
-        spent = [run.run.final.spent for run in group.runs]
+        spent = [run.final.spent for run in group.runs]
         row = {"run": group.label, "updates": f"{mean(each.step for each in spent):,.0f}"}
         for phase in _PHASES:
             time = mean(each.seconds[phase] / unit.seconds for each in spent)
@@ -77,7 +77,7 @@ def spending_table(comparison: Comparison) -> Table:
 
 def evaluations_table(comparison: Comparison) -> Table:
     """A row for each evaluated step, with the accuracies of each configuration."""
-    steps = sorted({point.spent.step for run in comparison.runs for point in run.run.points})
+    steps = sorted({point.spent.step for run in comparison.runs for point in run.points})
     rows = {step: {"update": f"{step:,.0f}"} for step in steps}
     for group in comparison.groups:
         accuracies = group.points.groupby("step")["accuracy"].agg(list)
@@ -93,10 +93,10 @@ def grid_table(runs: Sequence[LoggedRun]) -> Table:
     The last accuracy in percent, the best of each column in bold, `-` if there is no run.
     """
     accuracy = pd.Series(
-        {(cell_of(run.name), short_name(run.name)): 100 * run.run.final.accuracy for run in runs}
+        {(cell_of(run.name), short_name(run.name)): 100 * run.final.accuracy for run in runs}
     )
     grid = accuracy.unstack(sort=False)
     text = grid.map("{:.2f}".format)
     text = text.where(grid != grid.max(), "**" + text + "**").where(grid.notna(), NONE)
-    head = f"{runs[0].run.measure} (%)"
+    head = f"{runs[0].measure} (%)"
     return [{head: cell, **row} for cell, row in text.to_dict(orient="index").items()]

@@ -25,11 +25,10 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LoggedRun:
-    """A whole run.
+class LoggedRun(Run):
+    """A whole run. Its name is the path of its folder in the folder that all runs are in.
 
     Attributes:
-        name: path of its folder, relative to the folder that all runs of the report are in.
         starts: the start line of each start and resume, with the settings; empty if only a
             ``trainer_state.json`` is left.
         rates: (step, learning rate) of the training lines.
@@ -37,8 +36,6 @@ class LoggedRun:
         nonfinite_scores: the number of sample scores that were not finite.
     """
 
-    name: str
-    run: Run
     starts: list[dict[str, Any]]
     rates: list[tuple[float, float]]
     max_steps: int | None
@@ -131,7 +128,9 @@ def read_whole_run(name: str, folder: Path) -> LoggedRun:
         raise ValueError("an accuracy is not a number")
     rates = [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line]
     nonfinite = max(int(line.get("sift/nonfinite_scores", 0)) for line in history)
-    return LoggedRun(name, run, starts, rates, max_steps, nonfinite)
+    return LoggedRun(
+        **vars(run), starts=starts, rates=rates, max_steps=max_steps, nonfinite_scores=nonfinite
+    )
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def setting_table(comparison: Comparison) -> Table:
 def _size(run: LoggedRun) -> dict[str, Any]:
     """What `paper.BERT_SETTING` and `paper.IMAGE_SETTINGS` have, of a run; None if it is unknown or
     not part of the setting."""
-    spent = run.run.final.spent
+    spent = run.final.spent
     rows = round(spent.backprop_samples / spent.step)
     warmup = run.setting("training", "sift_warmup_steps")
     if isinstance(warmup, float) and warmup < 1 and run.max_steps:

@@ -42,8 +42,8 @@ def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
 
 
-def over_seeds(group: "Group | None", value: Value, form: str) -> str:
-    return spread([] if group is None else [value(run.run) for run in group.runs], form)
+def over_seeds(group: "Group", value: Value, form: str) -> str:
+    return spread([value(run) for run in group.runs], form)
 
 
 def against(
@@ -69,7 +69,7 @@ def against(
     own, theirs = [run.seed for run in group.runs], [run.seed for run in baseline.runs]
     if len(set(own)) == len(own) == len(theirs) and set(own) == set(theirs) != {None}:
         pairs = [(run, base) for run, base in pairs if run.seed == base.seed]
-    return spread([value(run.run, base.run) for run, base in pairs], form, unit)
+    return spread([value(run, base) for run, base in pairs], form, unit)
 
 
 def accuracy_gain(run: Run, base: Run) -> float:

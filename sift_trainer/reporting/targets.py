@@ -21,13 +21,13 @@ def choose_target(comparison: Comparison, wanted: float | None) -> Target:
     highest that all runs reach."""
     if wanted is not None:
         return Target(wanted, "as requested")
-    least = min(run.run.best_accuracy for run in comparison.runs)
+    least = min(run.best_accuracy for run in comparison.runs)
     why = "the highest that all runs reach"
     if comparison.measure != MASKED_LM:
         return Target(least, why)
     if comparison.baseline is None:
         return Target(least, f"{why}; there is no baseline that could reach the paper's")
-    reached = min(run.run.best_accuracy for run in comparison.baseline.runs)
+    reached = min(run.best_accuracy for run in comparison.baseline.runs)
     if reached >= paper.TARGET_ACCURACY:
         return Target(paper.TARGET_ACCURACY, "the paper's, which the baseline reaches")
     below = f"the baseline reaches {reached:.4f}, below the paper's {paper.TARGET_ACCURACY}"
@@ -45,11 +45,11 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         return None if spent is None else spent.backprop_samples
 
     masked, baseline = comparison.measure == MASKED_LM, comparison.baseline
-    times = [seconds(run.run) for run in comparison.runs]
+    times = [seconds(run) for run in comparison.runs]
     unit = unit_of([time for time in times if time is not None])
     rows = []
     for group in comparison.groups:
-        reached = sum(seconds(run.run) is not None for run in group.runs)
+        reached = sum(seconds(run) is not None for run in group.runs)
         hours = _papers_hours(group)
         row = {
             "run": group.label,

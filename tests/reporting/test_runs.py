@@ -27,7 +27,7 @@ def test_a_whole_run_is_read_with_its_settings(tmp_path: Path) -> None:
     assert (run.name, run.seed, run.max_steps) == ("mine", 3, 20)
     assert run.setting("training", "sift_criterion") == "loss"
     assert run.setting("images", "dataset") is None
-    assert [point.accuracy for point in run.run.points] == [0.1, 0.2]
+    assert [point.accuracy for point in run.points] == [0.1, 0.2]
     assert run.rates == [(10, 1e-4), (20, 0.0)]
     assert "cores" in run.machines[0]
     assert whole(tmp_path / "mine").name == "mine"
@@ -44,14 +44,14 @@ def test_runs_in_several_folders_are_found_once(tmp_path: Path) -> None:
 def test_a_run_that_its_time_budget_ended_is_whole(tmp_path: Path) -> None:
     settings = resnet(same_time_as="baseline")
     write_run(tmp_path / "mine", [0.1, 0.2], max_steps=80, settings=settings)
-    assert whole(tmp_path).run.final.spent.step == 20
+    assert whole(tmp_path).final.spent.step == 20
 
 
 def test_a_trainer_state_alone_is_a_run_with_unknown_settings(tmp_path: Path) -> None:
     run = write_run(tmp_path / "mine", [0.1, 0.2])
     (run / FILE).unlink()
     read = whole(tmp_path)
-    assert read.run.final.accuracy == 0.2
+    assert read.final.accuracy == 0.2
     assert (read.starts, read.seed, read.machines) == ([], None, [])
 
 
@@ -62,7 +62,7 @@ def test_steps_that_a_resumed_run_repeats_count_once(tmp_path: Path) -> None:
     again = json.dumps({**json.loads(start), "step": 10})
     rewrite(log, start, *rest[:3], '{"event": "log", "st', again, *rest[2:])
     read = whole(tmp_path)
-    assert [point.accuracy for point in read.run.points] == [0.1, 0.2]
+    assert [point.accuracy for point in read.points] == [0.1, 0.2]
     assert len(read.starts) == 2
 
 
