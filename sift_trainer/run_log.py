@@ -121,8 +121,7 @@ def read_lines(folder: str | Path) -> list[dict[str, Any]]:
 def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
     """The log lines of a run in the order of training, without the steps that a resume repeated.
 
-    Raises:
-        ValueError: see `read_lines`.
+    Raises `ValueError`, see `read_lines`.
     """
     logged: list[dict[str, Any]] = []
     for line in read_lines(folder):
@@ -134,9 +133,5 @@ def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_machines(folder: str | Path) -> list[dict[str, Any]]:
-    """The machine of each start line of a run.
-
-    Raises:
-        ValueError: see `read_lines`.
-    """
+    """The machine of each start line of a run. Raises `ValueError`, see `read_lines`."""
     return [line["machine"] for line in read_lines(folder) if line["event"] == "start"]

@@ -91,13 +91,6 @@ def test_an_evaluation_after_the_last_totals_is_refused():
         summarize("loss", [*LOSS, evaluation_line(45, 0.5)])
 
 
-def test_a_history_without_evaluation_is_refused():
-    with pytest.raises(
-        ValueError, match="'loss' logged no eval_mlm_accuracy or eval_accuracy; set eval_strategy"
-    ):
-        summarize("loss", [line for line in LOSS if "loss" in line])
-
-
 def test_the_last_of_two_evaluations_of_a_step_counts():
     assert summarize("loss", [*LOSS, evaluation_line(40, 0.9)]).final.accuracy == 0.9
 

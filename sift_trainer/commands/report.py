@@ -27,8 +27,7 @@ def add_to(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where to write; default: report/ in the first RUN_DIR, or in the working directory "
-        "if that is not writable",
+        help="where to write; default: report/ in the first RUN_DIR, or here if it is read-only",
     )
     parser.add_argument(
         "--target_accuracy",

@@ -6,7 +6,7 @@ from statistics import mean
 from sift_trainer import paper
 from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.page import Table
-from sift_trainer.reporting.statistics import NONE, over_seeds
+from sift_trainer.reporting.statistics import NONE, spread
 
 _METHODS = ("baseline", "early exit", "last exit")
 _NOTE = "Test accuracy in percent after the last update, the best of each column in bold. "
@@ -74,7 +74,7 @@ def _table(
             mean(run.final.accuracy for run in group.runs) if group else None for group in found
         ]
         cells = [
-            over_seeds(group, lambda run: 100 * run.final.accuracy, ".2f") if group else ""
+            spread([100 * run.final.accuracy for run in group.runs], ".2f") if group else ""
             for group in found
         ]
         columns[f"measured: {method}" if theirs else method] = _best_in_bold(cells, means)

@@ -13,7 +13,6 @@ from sift_trainer.reporting.statistics import (
     NONE,
     accuracy_gain,
     against,
-    over_seeds,
     ratio,
     spread,
 )
@@ -32,21 +31,25 @@ def results_table(comparison: Comparison) -> Table:
     name = baseline.label if baseline else "baseline"
     rows = []
     for group in comparison.groups:
-        row = {"run": group.label, "seeds": str(len(group.runs))}
-        row[comparison.measure] = over_seeds(group, lambda run: run.final.accuracy, ".4f")
-        row[f"vs {name}"] = against(group, baseline, accuracy_gain, "+.4f")
-        if any(run.final.nsp_accuracy is not None for run in comparison.runs):
-            row["NSP accuracy"] = over_seeds(group, lambda run: run.final.nsp_accuracy, ".4f")
-        row[f"time ({unit.name})"] = over_seeds(
-            group, lambda run: run.final.spent.total_seconds / unit.seconds, unit.form
-        )
-        row[f"time vs {name}"] = against(group, baseline, _time_ratio, ".2f", "x", timed=True)
-        reached = against(group, baseline, _share_to_its_accuracy, ".2f", "x", timed=True)
-        if reached != NONE:
-            reached = f"after {reached}"
-        elif baseline is not None and row[f"time vs {name}"] != NONE:
-            reached = "never" if len(group.runs) == 1 else "not by all seeds"
-        row[f"reached {name}'s accuracy"] = reached
+        final, pair = [run.final for run in group.runs], (group, baseline)
+        times = [point.spent.total_seconds / unit.seconds for point in final]
+        time_ratio = against(*pair, _time_ratio, ".2f", "x", timed=True)
+        reached = against(*pair, _share_to_its_accuracy, ".2f", "x", timed=True)
+        never = "never" if len(final) == 1 else "not by all seeds"
+        row = {
+            "run": group.label,
+            "seeds": str(len(final)),
+            comparison.measure: spread([point.accuracy for point in final], ".4f"),
+            f"vs {name}": against(*pair, accuracy_gain, "+.4f"),
+            "NSP accuracy": spread([point.nsp_accuracy for point in final], ".4f"),
+            f"time ({unit.name})": spread(times, unit.form),
+            f"time vs {name}": time_ratio,
+            f"reached {name}'s accuracy": f"after {reached}" if reached != NONE else never,
+        }
+        if time_ratio == NONE:
+            row[f"reached {name}'s accuracy"] = NONE
+        if all(run.final.nsp_accuracy is None for run in comparison.runs):
+            del row["NSP accuracy"]
         rows.append(row)
     return rows
 

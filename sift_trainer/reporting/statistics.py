@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from sift_trainer.reporting.groups import Group
 
 NONE = "-"
-Value = Callable[[Run], float | None]
 
 
 class Unit(NamedTuple):
@@ -40,10 +39,6 @@ def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
         return NONE
     middle, low, high = (format(value, form) for value in (mean(known), min(known), max(known)))
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
-
-
-def over_seeds(group: "Group", value: Value, form: str) -> str:
-    return spread([value(run) for run in group.runs], form)
 
 
 def against(

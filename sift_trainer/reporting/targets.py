@@ -6,7 +6,7 @@ from sift_trainer import paper
 from sift_trainer.report import Run
 from sift_trainer.reporting.groups import MASKED_LM, Comparison, Group
 from sift_trainer.reporting.page import Table
-from sift_trainer.reporting.statistics import against, over_seeds, ratio, spread, unit_of
+from sift_trainer.reporting.statistics import against, ratio, spread, unit_of
 
 
 class Target(NamedTuple):
@@ -44,35 +44,31 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         spent = run.spent_at(target.accuracy)
         return None if spent is None else spent.backprop_samples
 
-    masked, baseline = comparison.measure == MASKED_LM, comparison.baseline
-    times = [seconds(run) for run in comparison.runs]
-    unit = unit_of([time for time in times if time is not None])
-    rows = []
+    def time_ratio(run: Run, base: Run) -> float | None:
+        return ratio(seconds(run), seconds(base))
+
+    def samples_ratio(run: Run, base: Run) -> float | None:
+        return ratio(samples(run), samples(base))
+
+    times = [time for run in comparison.runs if (time := seconds(run)) is not None]
+    unit, rows = unit_of(times), []
     for group in comparison.groups:
+        hours, pair = _papers_hours(group), (group, comparison.baseline)
         reached = sum(seconds(run) is not None for run in group.runs)
-        hours = _papers_hours(group)
+        share = ratio(hours, paper.BASELINE_HOURS_TO_TARGET)
+        times_to = [ratio(seconds(run), unit.seconds) for run in group.runs]
         row = {
             "run": group.label,
-            f"time ({unit.name})": over_seeds(
-                group, lambda run: ratio(seconds(run), unit.seconds), unit.form
-            ),
-            "time ratio": against(
-                *(group, baseline, lambda run, base: ratio(seconds(run), seconds(base))),
-                *(".2f", "x"),
-                timed=True,
-            ),
+            f"time ({unit.name})": spread(times_to, unit.form),
+            "time ratio": against(*pair, time_ratio, ".2f", "x", timed=True),
+            "paper: time ratio": spread([share], ".2f", "x"),
+            "samples trained on": spread([samples(run) for run in group.runs], ",.0f"),
+            "samples ratio": against(*pair, samples_ratio, ".2f", "x"),
+            "seeds that reach it": f"{reached} of {len(group.runs)}",
+            "paper: to 64% (h)": spread([hours], ".0f"),
         }
-        if masked:
-            share = ratio(hours, paper.BASELINE_HOURS_TO_TARGET)
-            row["paper: time ratio"] = spread([share], ".2f", "x")
-        row["samples trained on"] = over_seeds(group, samples, ",.0f")
-        row["samples ratio"] = against(
-            group, baseline, lambda run, base: ratio(samples(run), samples(base)), ".2f", "x"
-        )
-        row["seeds that reach it"] = f"{reached} of {len(group.runs)}"
-        if masked:
-            row["paper: to 64% (h)"] = spread([hours], ".0f")
-        rows.append(row)
+        masked = comparison.measure == MASKED_LM
+        rows.append({name: row[name] for name in row if masked or not name.startswith("paper")})
     return rows
 
 

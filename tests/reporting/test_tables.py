@@ -10,7 +10,6 @@ from sift_trainer.reporting.image_tables import image_tables
 from sift_trainer.reporting.paper_tables import table_1, table_1_note, table_6
 from sift_trainer.reporting.run_tables import evaluations_table, results_table, spending_table
 from sift_trainer.reporting.runs import find_runs
-from sift_trainer.reporting.setting import setting_table
 from sift_trainer.reporting.targets import choose_target, target_table
 from tests.reporting.made_up import PLAIN, edit_start, resnet, seeds_of_table_1, write_run
 
@@ -158,13 +157,6 @@ def test_results_spending_and_evaluations(tmp_path: Path) -> None:
         "baseline": "0.6000",
         "loss_exit_1": "0.6700 (0.6600 to 0.6800)",
     }
-
-
-def test_the_setting_stands_beside_the_papers(tmp_path: Path) -> None:
-    found = {row[""]: row for row in setting_table(only(seeds_of_table_1(tmp_path)))}
-    assert found["layers"]["paper"] == found["layers"]["here"] == "12"
-    assert (found["updates"]["paper"], found["updates"]["here"]) == ("800,000", "40")
-    assert found["rows of an update"]["here"] == "256"
 
 
 @pytest.fixture
