@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.reporting import build_report
+from sift_trainer.plots import require_matplotlib
 
 
 def add_to(commands: Any) -> None:
@@ -53,6 +53,9 @@ def run(flags: argparse.Namespace) -> None:
         ImportError: an extra is missing.
         OSError: a file cannot be written.
     """
+    require_matplotlib()
+    from sift_trainer.reporting import build_report  # needs pandas, which the probe does not
+
     report = build_report(flags.folders, flags.target_accuracy)
     folder = flags.folders[0] if os.access(flags.folders[0], os.W_OK) else Path.cwd()
     output = flags.output or folder / "report"

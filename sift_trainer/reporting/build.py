@@ -7,7 +7,6 @@ from typing import Any
 
 from sift_trainer import paper
 from sift_trainer.atomic_write import write_json, write_text
-from sift_trainer.plots import require_matplotlib
 from sift_trainer.report import Run
 from sift_trainer.reporting import run_tables
 from sift_trainer.reporting.caveats import caveats, machines, shared_caveats
@@ -69,9 +68,8 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
 
     Raises:
         ValueError: a folder cannot be read, see `find_runs`.
-        ImportError: an extra is missing.
+        ImportError: matplotlib is missing.
     """
-    require_matplotlib()
     runs, left_out = find_runs(folders)
     comparisons = compare(runs)
     count = (

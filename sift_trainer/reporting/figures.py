@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _SAMPLES, _SECONDS = "backprop_samples", "total_seconds"  # of `Totals`
 _PANELS = {_SAMPLES: "backpropagated samples", _SECONDS: "training time"}
-_COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 _LINES = ("-", "--", ":")
 
 
@@ -61,13 +60,15 @@ def _draw(groups: Sequence[Group], panels: Sequence[str], form: str) -> bytes:
 
 
 def _draw_panel(axes: "Axes", groups: Sequence[Group], panel: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
     runs = [run for group in groups for run in group.runs]
-    longest = max(getattr(run.final.spent, panel) for run in runs)
-    if panel == _SECONDS:
-        unit = unit_of([longest])
-        size, label = unit.seconds, unit.name
-    else:
-        size, label = next(((s, name) for s, name in _COUNTS if longest >= s), (1.0, ""))
+    unit = unit_of([run.final.spent.total_seconds for run in runs])
+    size, label = unit.seconds, f"{_PANELS[panel]} ({unit.name})"
+    if panel == _SAMPLES:
+        size, label = 1.0, _PANELS[panel]
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5k, 200M
+    axes.set_xlabel(label)
     for index, group in enumerate(groups):
         colour = COLOURS[index % len(COLOURS)]
         style: dict[str, Any] = {
@@ -84,7 +85,6 @@ def _draw_panel(axes: "Axes", groups: Sequence[Group], panel: str) -> None:
             axes.axvspan(*edges, color=colour, alpha=0.2 / len(runs), linewidth=0, zorder=0)
     if any(run.sifted for run in runs):
         axes.set_title("shaded: sifting", loc="right", fontsize=9, color="0.35")
-    axes.set_xlabel(f"{_PANELS[panel]} ({label})" if label else _PANELS[panel])
     axes.set_ylabel(f"validation {runs[0].measure} (%)")
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
