@@ -7,13 +7,7 @@ from sift_trainer import paper
 from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.page import Table
 from sift_trainer.reporting.runs import LoggedRun
-from sift_trainer.reporting.statistics import (
-    NONE,
-    accuracy_gain,
-    against,
-    ratio,
-    spread,
-)
+from sift_trainer.reporting.statistics import NONE, accuracy_gain, against, ratio, spread
 
 _NAMES = {"loss": "Loss-based", "entropy": "Entropy-based"}
 TABLE_6_NOTE = (

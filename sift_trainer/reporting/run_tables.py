@@ -9,13 +9,7 @@ from sift_trainer.report import Run
 from sift_trainer.reporting.groups import Comparison, cell_of, short_name
 from sift_trainer.reporting.page import Table
 from sift_trainer.reporting.runs import LoggedRun
-from sift_trainer.reporting.statistics import (
-    NONE,
-    accuracy_gain,
-    against,
-    ratio,
-    spread,
-)
+from sift_trainer.reporting.statistics import NONE, accuracy_gain, against, ratio, spread
 
 _PHASES = ("sampling", "forward", "backward", "optimizer", "data")
 
