@@ -1,11 +1,10 @@
-"""What a training run leaves behind for reports: one JSON object per line, as it happens."""
+"""The log of a training run: one JSON object per line, written while the run goes on."""
 
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 FILE = "log.jsonl"
+SPEED = ("processor", "accelerator", "cores", "threads")
+"""The parts of `machine` that decide how fast a run is."""
 _PACKAGES = ["sift-trainer", "torch", "transformers", "accelerate", "datasets", "deepspeed"]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, accelerator and versions, as far as they matter to speed and results."""
+    """Processor, accelerator and package versions, as far as they matter to speed and results."""
     return {
         "processor": platform.processor() or platform.machine(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -37,12 +38,12 @@ def _version(name: str) -> str | None:
 
 
 class RunLog(TrainerCallback):
-    """Appends to ``log.jsonl`` in `output_dir`, beside the checkpoints, on the main process.
+    """Appends lines to ``log.jsonl`` in `output_dir`, on the main process.
 
-    A ``start`` line has the settings, the machine and the step that training goes on from; every
-    ``log`` line is a log line of the Trainer: steps, accuracy, seconds of each phase, candidates
-    and backpropagated samples since the start; the closing one has ``max_steps`` besides, as a
-    stopped run has one too. A resumed run appends to the same file.
+    A ``start`` line has the settings, the machine and the step at which training starts or goes
+    on. Every ``log`` line is a log line of the Trainer: accuracies, seconds of each phase,
+    candidates and backpropagated samples since the start. The closing line also has
+    ``max_steps``, because a stopped run writes one too. A resumed run appends to the same file.
 
     Args:
         settings: what describes the run, as plain data.
@@ -69,7 +70,7 @@ class RunLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = dict(logs or {})
-        if "train_runtime" in logs:  # also of a run that was stopped before its last step
+        if "train_runtime" in logs:  # the closing line, also that of a stopped run
             logs["max_steps"] = state.max_steps
         self._append(args, state, {"event": "log", "step": state.global_step, **logs})
 
@@ -80,49 +81,57 @@ class RunLog(TrainerCallback):
         file.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**line, "time": round(time.time(), 3)}, default=str) + "\n"
         with file.open("a+b") as stream:
-            if stream.tell() and not _ends_a_line(stream):
-                text = "\n" + text  # behind a line that a killed process left unfinished
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a killed process left an unfinished line
+                    text = "\n" + text
             stream.write(text.encode())
 
 
-def _ends_a_line(stream: Any) -> bool:
-    stream.seek(-1, 2)
-    return bool(stream.read(1) == b"\n")
+def read_lines(folder: str | Path) -> list[dict[str, Any]]:
+    """All lines of the log in `folder`, in the order in which they were written.
 
-
-def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The log lines of a run in the order of training, without those that a resume did again.
+    A killed process can leave an unfinished line at the end, or before the start line of a resumed
+    run. That line is skipped.
 
     Raises:
-        ValueError: there is no ``log.jsonl`` in `folder`.
+        ValueError: `folder` has no ``log.jsonl``, or another line of it is unreadable.
     """
-    return without_repeats(_read(folder))
-
-
-def without_repeats(written: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The log lines out of all lines of a file: what a resumed run does again counts once."""
+    file = Path(folder) / FILE
+    if not file.is_file():
+        raise ValueError(f"{file} is not there; give the output_dir of a run")
     lines: list[dict[str, Any]] = []
-    for line in written:
-        if line["event"] == "start":
-            lines = [before for before in lines if before["step"] <= line["step"]]
-        else:
+    unreadable = None
+    for number, text in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            is_start = line["event"] == "start"
+        except (ValueError, TypeError, KeyError, RecursionError):
+            line, is_start = None, False
+        if unreadable is not None and not is_start:
+            raise ValueError(
+                f"{file}, line {unreadable} cannot be read; remove that line if it can be spared"
+            )
+        unreadable = number if line is None else None
+        if line is not None:
             lines.append(line)
     return lines
 
 
-def read_machines(folder: str | Path) -> list[dict[str, Any]]:
-    """The machines that a run was on, one for each time that it was started or resumed.
+def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The log lines of a run in the order of training, without the steps that a resume repeated.
 
-    Raises:
-        ValueError: there is no ``log.jsonl`` in `folder`.
+    Raises `ValueError`, see `read_lines`.
     """
-    return [line["machine"] for line in _read(folder) if line["event"] == "start"]
+    logged: list[dict[str, Any]] = []
+    for line in read_lines(folder):
+        if line["event"] == "start":
+            logged = [before for before in logged if before["step"] <= line["step"]]
+        else:
+            logged.append(line)
+    return logged
 
 
-def _read(folder: str | Path) -> Iterator[dict[str, Any]]:
-    file = Path(folder) / FILE
-    if not file.is_file():
-        raise ValueError(f"{file} is not there; give the output_dir of a run")
-    for text in file.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):  # the unfinished line of a process that was killed
-            yield json.loads(text)
+def read_machines(folder: str | Path) -> list[dict[str, Any]]:
+    """The machine of each start line of a run. Raises `ValueError`, see `read_lines`."""
+    return [line["machine"] for line in read_lines(folder) if line["event"] == "start"]

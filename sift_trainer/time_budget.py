@@ -11,13 +11,10 @@ from transformers.utils import logging
 from sift_trainer.arguments import sift_arguments
 from sift_trainer.measuring.timing import PHASES
 from sift_trainer.processes.host_group import HostGroup
-from sift_trainer.run_log import machine, read_machines, read_run_log
+from sift_trainer.run_log import SPEED, machine, read_machines, read_run_log
 from sift_trainer.trainer import SiftMixin
 
 logger = logging.get_logger(__name__)
-
-_SPEED = ("processor", "accelerator", "cores", "threads")
-"""What of a machine decides how much it does in a second."""
 
 
 class TimeBudget(TrainerCallback):
@@ -193,7 +190,7 @@ def training_seconds(folder: str | Path) -> float:
         )
     here = machine()
     for there in read_machines(folder):
-        for name in _SPEED:
+        for name in SPEED:
             if there.get(name, here[name]) != here[name]:
                 raise ValueError(
                     f"the run in seconds={str(folder)!r} was on a machine with {name}="

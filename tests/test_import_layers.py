@@ -136,11 +136,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     # from logs to tables
     "report": {"run_log", "timing"},
-    "tables": {"atomic_write", "report", "run_log"},
-    "plots": {"report"},
+    "tables": set(),
+    "plots": set(),
     # the theory on problems in closed form
     "greedy_sgd": {"greedy_sgd", "plots", "theory"},
-    "seeds": {"report", "run_log", "tables"},
     # from a trainer to what sifting would bring
     "probe": {
         "arguments",
@@ -176,7 +175,6 @@ ALLOWED: dict[str, set[str]] = {
         "report",
         "reporting",
         "run_log",
-        "seeds",
         "tables",
     },
     "commands": {
@@ -202,8 +200,8 @@ ALLOWED: dict[str, set[str]] = {
         "launch",
         "plots",
         "report",
+        "reporting",
         "run_log",
-        "tables",
         "validation",
     },
 }

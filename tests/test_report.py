@@ -1,14 +1,15 @@
-"""The numbers of the table and the figure, against ones worked out by hand."""
+"""The numbers of a run's log and of the closing tables, against ones worked out by hand."""
 
-import builtins
 import json
 import struct
+import sys
 
 import pytest
 
-from sift_trainer.plots import plot_accuracy
-from sift_trainer.report import read_run, summarize, totals, totals_at
-from sift_trainer.tables import grid_table, table
+from sift_trainer.plots import require_matplotlib
+from sift_trainer.report import summarize, totals, totals_at
+from sift_trainer.reporting import write_closing_tables
+from tests.reporting.made_up import PLAIN, write_run
 
 
 def training_line(step, sampling, forward, samples, candidates):
@@ -90,13 +91,6 @@ def test_an_evaluation_after_the_last_totals_is_refused():
         summarize("loss", [*LOSS, evaluation_line(45, 0.5)])
 
 
-def test_a_history_without_evaluation_is_refused():
-    with pytest.raises(
-        ValueError, match="'loss' logged no eval_mlm_accuracy or eval_accuracy; set eval_strategy"
-    ):
-        summarize("loss", [line for line in LOSS if "loss" in line])
-
-
 def test_the_last_of_two_evaluations_of_a_step_counts():
     assert summarize("loss", [*LOSS, evaluation_line(40, 0.9)]).final.accuracy == 0.9
 
@@ -115,116 +109,40 @@ def test_seconds_to_an_accuracy_are_read_off_the_curve():
     assert run.seconds_to(0.41) is None
 
 
-def tables(*runs):
-    """The cells of both tables, without the rules under their heads."""
-    for part in table(runs).split("\n\n"):
-        lines = [line.strip("|").split("|") for line in part.splitlines()]
-        assert len({len(line) for line in lines}) == 1
-        head, _, *rows = [[cell.strip() for cell in line] for line in lines]
-        yield head, *rows
-
-
-def test_the_tables_compare_with_the_vanilla_run():
-    reached, spent = tables(summarize("vanilla", VANILLA), summarize("loss", LOSS))
-    assert reached[0][1:4] == ["MLM accuracy", "vs vanilla", "NSP accuracy"]
-    assert reached[0][4:] == ["seconds", "vs vanilla", "reached vanilla's accuracy"]
-    # 13.5 s of 18 s.
-    assert reached[2] == ["loss", "0.4000", "+0.1000", "0.7000", "19.8", "1.10x", "after 0.75x"]
-    assert reached[1][1:] == ["0.3000", "+0.0000", "0.6000", "18.0", "1.00x", "after 1.00x"]
-    phases = ["sampling", "forward", "backward", "optimizer", "data"]
-    samples = ["backpropagated", "candidates"]
-    assert spent[0] == ["run", *(f"{phase} (s)" for phase in phases), *samples]
-    assert spent[2] == ["loss", "1.8", "4.0", "8.0", "4.0", "2.0", "320", "640"]
-
-
-def test_a_run_that_stays_below_the_reference_never_reaches_it():
-    reached, _ = tables(summarize("vanilla", LOSS), summarize("loss", VANILLA))
-    assert reached[2][-1] == "never"
-
-
-def test_without_a_reference_there_are_no_ratios():
-    reached, _ = tables(summarize("loss", LOSS))
-    assert reached[1] == ["loss", "0.4000", "-", "0.7000", "19.8", "-", "-"]
-
-
-def in_cell(cell, name, history):
-    return summarize(f"{cell}/{name}", history)
-
-
-def images(history):
-    """The same run as one that is compared by its accuracy alone."""
-    return [
-        {"eval_accuracy": line["eval_mlm_accuracy"], "step": line["step"]}
-        if "eval_mlm_accuracy" in line
-        else line
-        for line in history
+def test_the_closing_tables_of_a_training(tmp_path):
+    """Two learning rates in a grid, and a run that has not ended."""
+    for rate, loss in ((1e-3, 0.4), (1e-4, 0.7)):
+        cell = tmp_path / f"learning_rate_{rate}"
+        write_run(cell / "vanilla", [0.2, 0.6], sift=PLAIN, learning_rate=rate)
+        write_run(cell / "loss", [0.2, loss], sampling=0.3, learning_rate=rate)
+    write_run(tmp_path / "learning_rate_0.0001" / "late", [0.1], finished=False)
+    names = [
+        f"learning_rate_{rate}/{name}" for rate in (1e-4, 1e-3) for name in ("vanilla", "loss")
     ]
-
-
-def test_a_run_without_pairs_has_no_column_for_them():
-    reached, _ = tables(summarize("baseline", images(VANILLA)), summarize("early", images(LOSS)))
-    assert reached[0] == [
-        *("run", "accuracy", "vs baseline", "seconds", "vs baseline"),
-        "reached baseline's accuracy",
+    text = write_closing_tables(tmp_path, names, {"model": "mine"})
+    assert (tmp_path / "table.md").read_text() == text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert rows[0] == ["MLM accuracy (%)", "vanilla", "loss"]
+    assert rows[2:4] == [
+        ["learning_rate_0.0001", "**60.00**", "**70.00**"],
+        ["learning_rate_0.001", "**60.00**", "40.00"],
     ]
-    assert reached[2] == ["early", "0.4000", "+0.1000", "19.8", "1.10x", "after 0.75x"]
+    worse, better = (row for row in rows if row[0] == "loss" and len(row) == 7)
+    assert better[2:] == ["0.7000", "+0.1000", "6.60", "1.10x", "after 0.99x"]
+    assert worse[2:] == ["0.4000", "-0.2000", "6.60", "1.10x", "never"]
+    assert "- learning_rate_0.0001/late: unfinished: the log stops at step 10" in text
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [run["name"] for run in results["runs"]] == names
+    assert results["model"] == "mine"
+    for rate in (1e-3, 1e-4):
+        picture = tmp_path / f"learning_rate_{rate}" / f"learning_rate_{rate}.png"
+        content = picture.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])
+        assert width > 1400 > height > 500
+        assert len(content) > 20_000
 
 
-def test_runs_of_a_grid_are_held_to_the_reference_of_their_cell():
-    better = [
-        line | {"eval_mlm_accuracy": 2 * line["eval_mlm_accuracy"]}
-        if "eval_mlm_accuracy" in line
-        else line
-        for line in VANILLA
-    ]
-    reached, _ = tables(
-        in_cell("rate_1", "vanilla", VANILLA),
-        in_cell("rate_1", "loss", LOSS),
-        in_cell("rate_2", "vanilla", better),
-        in_cell("rate_2", "loss", LOSS),
-        in_cell("rate_3", "loss", LOSS),
-    )
-    assert [row[2] for row in reached[1:]] == ["+0.0000", "+0.1000", "+0.0000", "-0.2000", "-"]
-
-
-def test_the_table_of_a_grid_has_a_row_for_each_cell():
-    text = grid_table(
-        [
-            in_cell("rate_1", "baseline", images(VANILLA)),
-            in_cell("rate_1", "early", images(LOSS)),
-            in_cell("rate_2", "baseline", images(LOSS)),
-        ]
-    )
-    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()]
-    assert rows[0] == ["accuracy (%)", "baseline", "early"]
-    assert rows[2:] == [["rate_1", "30.00", "**40.00**"], ["rate_2", "**40.00**", "-"]]
-
-
-def test_a_run_is_read_from_its_log(tmp_path):
-    lines = [{"event": "start", "step": 0}, *({"event": "log", **line} for line in LOSS)]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_run("loss", tmp_path) == summarize("loss", LOSS)
-
-
-def test_the_figure_is_a_png_of_two_panels(tmp_path):
-    path = plot_accuracy(
-        [summarize("vanilla", VANILLA), summarize("loss", LOSS)], tmp_path / "figure.png"
-    )
-    content = path.read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", content[16:24])
-    assert width > 1400 > height > 500
-    assert len(content) > 20_000
-
-
-def test_the_figure_names_the_extra_where_matplotlib_is_missing(tmp_path, monkeypatch):
-    imported = builtins.__import__
-
-    def without_matplotlib(name, *rest, **named):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return imported(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+def test_the_error_names_the_extra_where_matplotlib_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "sift-trainer\[report\]"'):
-        plot_accuracy([summarize("loss", LOSS)], tmp_path / "figure.png")
+        require_matplotlib()

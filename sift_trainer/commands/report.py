@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.reporting import build_report
+from sift_trainer.plots import require_matplotlib
 
 
 def add_to(commands: Any) -> None:
-    """Add the subcommand to what ``add_subparsers`` of a parser gave."""
+    """Add the subcommand to what ``add_subparsers`` of a parser returned."""
     parser = commands.add_parser(
         "report",
         help="runs beside the paper's tables and figures",
@@ -27,8 +27,7 @@ def add_to(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where to write; default: report/ in the first RUN_DIR, or in the working directory "
-        "where that is not writable",
+        help="where to write; default: report/ in the first RUN_DIR, or here if it is read-only",
     )
     parser.add_argument(
         "--target_accuracy",
@@ -37,6 +36,12 @@ def add_to(commands: Any) -> None:
         help="accuracy in (0, 1] whose time and samples are compared; default: the paper's 0.64 "
         "if the baseline reaches it, else the highest that all runs reach",
     )
+    parser.add_argument(
+        "--summary",
+        type=Path,
+        metavar="PATH",
+        help="also write PATH.json, all evaluations of all runs, and PATH.png, one picture",
+    )
     parser.set_defaults(run=run)
 
 
@@ -44,20 +49,22 @@ def run(flags: argparse.Namespace) -> None:
     """Build the report, then write it.
 
     Raises:
-        ValueError: for folders or logs that cannot be read.
-        ImportError: for a missing extra.
-        OSError: for what cannot be written.
+        ValueError: a folder cannot be read.
+        ImportError: an extra is missing.
+        OSError: a file cannot be written.
     """
+    require_matplotlib()
+    from sift_trainer.reporting import build_report  # needs pandas, which the probe does not
+
     report = build_report(flags.folders, flags.target_accuracy)
-    output = flags.output or _default_output(flags.folders[0])
+    folder = flags.folders[0] if os.access(flags.folders[0], os.W_OK) else Path.cwd()
+    output = flags.output or folder / "report"
     report.write(output)
+    if flags.summary:
+        report.write_summary(flags.summary)
     for line in report.summary:
         print(line)
     print(f"written: {output / 'report.html'}, {output / 'report.md'}")
-
-
-def _default_output(folder: Path) -> Path:
-    return (folder if os.access(folder, os.W_OK) else Path.cwd()) / "report"
 
 
 def _share(text: str) -> float:
@@ -66,5 +73,5 @@ def _share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no accuracy in (0, 1], such as 0.64")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an accuracy in (0, 1], such as 0.64")
     return value

@@ -25,11 +25,11 @@ from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
 from sift_trainer.config import Config, ConfigError
 from sift_trainer.experiments.progress import SiftProgress
-from sift_trainer.plots import plot_accuracy, require_matplotlib
+from sift_trainer.plots import require_matplotlib
 from sift_trainer.processes.launch import LaunchArguments, check_launch
-from sift_trainer.report import Run, earlier_runs, read_run, summarize
+from sift_trainer.report import Run, read_run, summarize
+from sift_trainer.reporting import write_closing_tables
 from sift_trainer.run_log import RunLog
-from sift_trainer.tables import cell_of, write_report
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +80,7 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
     The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
     a figure named after the folder, with a grid one in the folder of each cell. Runs that are in
-    `output_dir` from earlier calls, finished or not, are in them too.
+    `output_dir` from earlier calls are in them too; unfinished ones are listed with the reason.
 
     Returns:
         The runs that came to their end: fewer than there are if a signal asked to stop.
@@ -109,11 +109,7 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
             return runs
         runs.append(run)
     if shared.args.process_index == 0:
-        compared = [*runs, *earlier_runs(output, {run.name for run in runs})]
-        order = {name: index for index, name in enumerate(config.names)}
-        compared.sort(key=lambda run: order.get(run.name, len(order)))
-        print(write_report(output, compared, experiment.describe(shared, data)))
-        _plot(compared, output)
+        print(write_closing_tables(output, config.names, experiment.describe(shared, data)))
     return runs
 
 
@@ -213,9 +209,3 @@ def _checkpoint(args: SiftTrainingArguments) -> str | None:
         folder = Path(args.output_dir)
         wanted = last_whole_checkpoint(folder) if folder.is_dir() else None
     return wanted
-
-
-def _plot(runs: Sequence[Run], output: Path) -> None:
-    for cell in dict.fromkeys(cell_of(run.name) for run in runs):
-        within = [run for run in runs if cell_of(run.name) == cell]
-        plot_accuracy(within, output / cell / f"{(output / cell).resolve().name}.png")

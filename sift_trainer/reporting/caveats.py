@@ -1,157 +1,115 @@
-"""What the numbers of a comparison cannot carry, in sentences."""
+"""What the numbers of a comparison do not show, in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from sift_trainer.reporting.groups import Comparison, differing
-from sift_trainer.reporting.machines import distinct, machines_of
-from sift_trainer.reporting.reading import LoggedRun
-from sift_trainer.reporting.setting import is_the_papers, setting_table
+from sift_trainer.reporting.runs import LoggedRun
+from sift_trainer.reporting.setting import setting_table
 from sift_trainer.reporting.targets import Target
 
 _DECAYED = 0.01
-"""A rate that is this share of its highest counts as decayed; the last step of a short linear
-schedule, which uses a rate of one step's height, does too."""
+"""The share of its highest value below which a learning rate counts as decayed. The last step of a
+short linear schedule uses a rate of one step's height, which counts too."""
 
 
 def caveats(comparison: Comparison, target: Target | None = None) -> list[str]:
-    """In the order of what they put in question: the results, the seconds, the details.
+    """First what puts the results in question, then the times, then details.
 
-    Without a target none that concerns time and samples to it.
+    Without a target, none about the time and samples to it.
     """
-    return [
-        *_setting(comparison),
-        *_seeds(comparison),
-        *_rates(comparison.runs),
-        *_machines(comparison),
-        *_baseline(comparison),
-        *_settings(comparison.runs),
-        *([] if target is None else _first_evaluation(comparison, target)),
-        *_scores(comparison.runs),
+    groups, runs = comparison.groups, comparison.runs
+    if any(row["paper"] != row["here"] for row in setting_table(comparison)):
+        size = "These runs are smaller or larger than the paper's. Its numbers are shown for"
+        size = f"{size} orientation: they neither confirm nor contradict these runs."
+    else:
+        size = ""
+    several = [
+        f"{group.label} ({len(group.runs)} runs, {len(seeds)} seeds)"
+        for group in groups
+        if 1 < len(group.runs) > len(seeds := {run.seed for run in group.runs})
     ]
+    named = {
+        "A single seed, and seeds may differ as much as these runs": [
+            group.label for group in groups if len(group.runs) == 1
+        ],
+        "Runs with the same seed, which spread less than seeds do": several,
+        **_rates(runs),
+        "Machines differ, and times on different machines are not compared": [
+            f"{machine} ({_some(names)})" for machine, names in machines(comparison).items()
+        ]
+        if len(machines(comparison)) > 1
+        else [],
+        "No machine was logged, so times may not compare": [
+            run.name for run in runs if not run.machines
+        ],
+        "There is no baseline that differs in sifting alone; the nearest one differs in": (
+            [] if comparison.baseline else comparison.others or ["everything"]
+        ),
+        f"Several configurations do not sift. {groups[0].label} is the baseline, others are": [
+            group.label for group in groups[1:] if group.is_baseline
+        ],
+        "Settings were not logged; runs are identified by name and compared within their folder": [
+            run.name for run in runs if run.setting("training") is None
+        ],
+        "Settings changed when the run was resumed": list(_changed(runs)),
+        "The target was reached before the first evaluation; time and samples are at most those"
+        " shown": [
+            run.name for run in runs if target and run.points[0].accuracy >= target.accuracy
+        ],
+        "Sample scores were not finite": [
+            f"{run.name} ({run.nonfinite_scores:,})" for run in runs if run.nonfinite_scores
+        ],
+    }
+    listed = [f"{sentence}: {_some(names)}." for sentence, names in named.items() if names]
+    return [size, *listed] if size else listed
 
 
 def shared_caveats(comparisons: Sequence[Comparison]) -> list[str]:
-    """Of a table over several comparisons: what holds for all of them, then what is in each."""
+    """Of a table over several comparisons: what holds for all, then what holds for each."""
     each = {comparison.name: caveats(comparison) for comparison in comparisons}
     common = [text for text in next(iter(each.values())) if all(text in of for of in each.values())]
-    return [
-        *common,
-        *(f"{name}: {text}" for name, of in each.items() for text in of if text not in common),
-    ]
+    own = [f"{name}: {text}" for name, of in each.items() for text in of if text not in common]
+    return [*common, *own]
 
 
-def _setting(comparison: Comparison) -> Iterator[str]:
-    if setting_table(comparison) is not None and not is_the_papers(comparison):
-        yield (
-            "These runs are not of the paper's size, so its numbers stand beside them for "
-            "orientation, and neither confirm nor contradict them."
-        )
+def machines(comparison: Comparison) -> Mapping[str, list[str]]:
+    """Machine -> names of the runs that were on it."""
+    found: dict[str, list[str]] = {}
+    for run in comparison.runs:
+        for machine in run.machines:
+            found.setdefault(machine, []).append(run.name)
+    return found
 
 
-def _seeds(comparison: Comparison) -> Iterator[str]:
-    single = [group.label for group in comparison.groups if len(group.runs) == 1]
-    if single:
-        yield (
-            f"A single seed: {', '.join(single)}. Differences may be of the size that seeds make, "
-            "which one seed does not show."
-        )
-    for group in comparison.groups:
-        seeds = [run.seed for run in group.runs]
-        if len(seeds) > 1 and len(set(seeds)) < len(seeds):
-            yield (
-                f"{group.label}: {len(seeds)} runs of {len(set(seeds))} seeds; those of one seed "
-                "spread less than seeds do."
-            )
-
-
-def _rates(runs: Sequence[LoggedRun]) -> Iterator[str]:
-    unknown = [run.name for run in runs if not run.rates]
-    if unknown:
-        yield f"No learning rate was logged, so nothing says if it was decayed: {_list(unknown)}."
+def _rates(runs: Sequence[LoggedRun]) -> dict[str, list[str]]:
+    """The runs whose learning rate was not decayed near zero, as far as their logs say."""
+    unknown: list[str] = []
     high: list[str] = []
     early: list[str] = []
     for run in runs:
-        share = _undecayed(run)
-        if share is not None:
-            step, of = run.rates[-1][0], run.run.final.spent.step
-            text = f"{run.name} ({share:.0%} of its peak at update {step:,.0f} of {of:,.0f})"
-            (high if step == of else early).append(text)
-    if high:
-        yield (
-            "The learning rate was not fully decayed, so these runs end below what they could "
-            f"reach, and gains over them may vanish: {_list(high)}."
-        )
-    if early:
-        yield (
-            "The learning rate was last logged before the end, so nothing says if it was fully "
-            f"decayed: {_list(early)}."
-        )
+        peak, end = max((rate for _, rate in run.rates), default=0.0), run.final.spent.step
+        if not peak:
+            unknown.append(run.name)
+            continue
+        step, rate = run.rates[-1]
+        if rate / peak > max(_DECAYED, 2 / end):
+            text = f"{run.name} ({rate / peak:.0%} of its peak at update {step:,.0f} of {end:,.0f})"
+            (high if step == end else early).append(text)
+    return {
+        "No learning rate was logged, so it may not be decayed": unknown,
+        "The learning rate was not fully decayed, so these runs end below what they could reach,"
+        " and gains over them may vanish": high,
+        "The learning rate was last logged before the end, so it may not be decayed": early,
+    }
 
 
-def _undecayed(run: LoggedRun) -> float | None:
-    """The last logged rate as a share of the highest, if that is not near zero."""
-    if not run.rates:
-        return None
-    peak = max(rate for _, rate in run.rates)
-    share = run.rates[-1][1] / peak if peak > 0 else 1.0
-    steps = run.run.final.spent.step
-    return share if share > max(_DECAYED, 2 / steps) else None
-
-
-def _machines(comparison: Comparison) -> Iterator[str]:
-    found = distinct(comparison)
-    if len(found) > 1:
-        each = "; ".join(f"{machine}: {_list(names)}" for machine, names in found.items())
-        yield f"Machines differ, and times of one are not held to those of another. {each}."
-    unknown = [run.name for run in comparison.runs if not machines_of(run)]
-    if unknown:
-        yield f"No machine was logged, so nothing says if times compare: {_list(unknown)}."
-
-
-def _baseline(comparison: Comparison) -> Iterator[str]:
-    baseline = comparison.baseline
-    if baseline is None:
-        near = ""
-        if comparison.others:
-            near = f" The nearest one differs in {_list(comparison.others)}."
-        yield f"There is no baseline that differs in sifting alone.{near}"
-        return
-    more = [group.label for group in comparison.groups[1:] if group.is_baseline]
-    if more:
-        yield f"Of the runs without sifting {baseline.label} is the baseline, not {_list(more)}."
-
-
-def _settings(runs: Sequence[LoggedRun]) -> Iterator[str]:
-    unknown = [run.name for run in runs if run.setting("training") is None]
-    if unknown:
-        yield (
-            "Settings were not logged, so runs are told apart by their names and compared within "
-            f"their folder: {_list(unknown)}."
-        )
+def _changed(runs: Sequence[LoggedRun]) -> Iterator[str]:
     for run in runs:
-        changed = {
-            name for before, after in pairwise(run.starts) for name in differing(before, after)
-        }
-        if changed:
-            yield f"{run.name} was resumed with another {_list(sorted(changed))}."
+        for before, after in pairwise(run.starts):
+            yield from (f"{name} of {run.name}" for name in differing(before, after))
 
 
-def _first_evaluation(comparison: Comparison, target: Target) -> Iterator[str]:
-    early = [run.name for run in comparison.runs if run.run.points[0].accuracy >= target.accuracy]
-    if early:
-        yield (
-            f"The target accuracy was there at the first evaluation already, so time and samples "
-            f"are at most those shown: {_list(early)}."
-        )
-
-
-def _scores(runs: Sequence[LoggedRun]) -> Iterator[str]:
-    bad = [f"{run.name} ({run.nonfinite_scores:,})" for run in runs if run.nonfinite_scores]
-    if bad:
-        yield f"Sample scores that were not finite: {_list(bad)}."
-
-
-def _list(names: Sequence[str], most: int = 8) -> str:
+def _some(names: Sequence[str], most: int = 8) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

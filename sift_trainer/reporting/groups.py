@@ -1,20 +1,21 @@
 """Which runs are seeds of one configuration, and which configurations differ in sifting alone."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sift_trainer.report import MEASURES
-from sift_trainer.reporting.reading import LoggedRun
-from sift_trainer.tables import REFERENCES, cell_of
+import pandas as pd
 
-_SEEDS = {"training.seed", "training.data_seed"}
-_NEITHER_RESULT_NOR_SPEED = {
-    "run",
-    "images.files",
-    "images.cache_dir",
+from sift_trainer.report import MEASURES
+from sift_trainer.reporting.runs import LoggedRun
+from sift_trainer.reporting.statistics import Unit, unit_of
+
+REFERENCES = ("vanilla", "baseline")
+MASKED_LM = MEASURES["mlm_accuracy"]
+_SEEDS = ["training.seed", "training.data_seed"]
+_NEITHER_RESULT_NOR_SPEED = [
+    *("event", "step", "time", "run", "images.files", "images.cache_dir"),
     *(
         f"training.{name}"
         for name in (
@@ -23,8 +24,9 @@ _NEITHER_RESULT_NOR_SPEED = {
             *("save_strategy", "save_steps", "save_total_limit", "logging_dir"),
         )
     ),
-}
-MASKED_LM = MEASURES["mlm_accuracy"]
+]
+# Settings of the paper's runs: half of the candidates, the hardest, in every step.
+_PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0.0, "interval": 1}
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,30 @@ class Group:
     def first(self) -> LoggedRun:
         return self.runs[0]
 
+    @property
+    def points(self) -> pd.DataFrame:
+        """A row for each evaluation, with the totals and the accuracy of that moment."""
+        return pd.DataFrame(
+            [
+                {
+                    "run": run.name,
+                    "step": point.spent.step,
+                    "backprop_samples": point.spent.backprop_samples,
+                    "total_seconds": point.spent.total_seconds,
+                    "accuracy": point.accuracy,
+                }
+                for run in self.runs
+                for point in run.points
+            ]
+        )
+
     def sift(self, name: str) -> Any:
-        """The value of a ``sift_*`` field."""
+        """The value of a ``sift_*`` field; None if it is unknown."""
         return self.first.setting("training", f"sift_{name}")
 
     @property
     def is_baseline(self) -> bool:
-        """Nothing was sifted; by its name where the settings are not known."""
+        """Whether it does not sift; decided by its name if the settings are unknown."""
         ratio = self.sift("keep_ratio")
         return self.label in REFERENCES if ratio is None else ratio == 1
 
@@ -59,16 +78,16 @@ class Group:
 
     @property
     def depth(self) -> int | None:
-        """How many exits the model has."""
+        """The number of exits of the model; None if it is unknown."""
         if self.first.setting("images") is not None:
             return 2
-        layers = self.first.setting("model", "num_hidden_layers")
-        return layers if isinstance(layers, int) else None
+        layers: int | None = self.first.setting("model", "num_hidden_layers")
+        return layers
 
     @property
     def exit_layer(self) -> int | None:
-        """With -1 as the last one's number, where that is known."""
-        layer = self.sift("exit_layer")
+        """From 1 to the depth, also where it was set as -1."""
+        layer: int | None = self.sift("exit_layer")
         return self.depth if layer == -1 else layer
 
     @property
@@ -77,9 +96,9 @@ class Group:
 
     @property
     def is_the_papers(self) -> bool:
-        """Whether it keeps the larger half by the paper's rule."""
-        wanted = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0.0, "interval": 1}
-        return all(self.sift(name) == value for name, value in wanted.items())
+        """Whether it keeps the larger half by the paper's rule, none of it at random."""
+        by_rule = all(self.sift(name) == value for name, value in _PAPERS.items())
+        return by_rule and not self.sift("random_share")
 
 
 @dataclass(frozen=True)
@@ -88,9 +107,9 @@ class Comparison:
 
     Attributes:
         name: unique in a report.
-        groups: the baseline, if there is one, first.
-        others: of configurations without a baseline, the fields in which they differ from the
-            nearest that has one.
+        groups: the baseline first, if there is one.
+        others: for a comparison without baseline, the fields in which it differs from the nearest
+            comparison that has one.
     """
 
     name: str
@@ -103,7 +122,7 @@ class Comparison:
 
     @property
     def measure(self) -> str:
-        return self.groups[0].first.run.measure
+        return self.groups[0].first.measure
 
     @property
     def runs(self) -> list[LoggedRun]:
@@ -111,139 +130,116 @@ class Comparison:
 
     @property
     def dataset(self) -> str | None:
-        """Of an image experiment."""
-        dataset = self.groups[0].first.setting("images", "dataset")
-        return None if dataset is None else str(dataset)
+        """The data set of an image experiment."""
+        dataset: str | None = self.groups[0].first.setting("images", "dataset")
+        return dataset
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; 0 if it is unknown."""
+        return self.groups[0].first.setting("training", "learning_rate") or 0.0
+
+    @property
+    def unit(self) -> Unit:
+        """The unit for the training times of whole runs."""
+        return unit_of([run.final.spent.total_seconds for run in self.runs])
+
+    @property
+    def title(self) -> str:
+        """A name for it, which is not always unique."""
+        run = self.groups[0].first
+        layers, width = (
+            run.setting("model", name) for name in ("num_hidden_layers", "hidden_size")
+        )
+        if self.dataset is not None:
+            return f"{self.dataset}, learning rate {self.rate:g}"
+        if layers is not None:
+            return f"{layers} layers of width {width}, {run.final.spent.step:,.0f} updates"
+        return cell_of(run.name) or self.measure
+
+
+def cell_of(name: str) -> str:
+    """The folder of a run, which is its cell in a grid; empty without one."""
+    return name.rpartition("/")[0]
+
+
+def short_name(name: str) -> str:
+    """The name of a run in its cell."""
+    return name.rpartition("/")[2]
 
 
 def compare(runs: Sequence[LoggedRun]) -> list[Comparison]:
     """All runs, in comparisons, those with a baseline first."""
-    families: dict[str, dict[str, list[LoggedRun]]] = {}
-    fields: dict[str, dict[str, str]] = {}
-    for run in runs:
-        whole = _configuration(run)
-        rest = {key: value for key, value in whole.items() if not _is_sifting(key)}
-        family = json.dumps(rest, sort_keys=True)
-        fields[family] = rest
-        group = json.dumps(whole, sort_keys=True)
-        families.setdefault(family, {}).setdefault(group, []).append(run)
-    named = {family: _groups(list(found.values())) for family, found in families.items()}
-    with_baseline = [family for family in named if named[family][0].is_baseline]
-    order = sorted(named, key=lambda family: _place(named[family]))
-    names = _unique([_title(named[family]) for family in order])
-    return [
-        Comparison(
-            name,
-            named[family],
-            []
-            if family in with_baseline
-            else _nearest(fields[family], [fields[other] for other in with_baseline]),
-        )
-        for name, family in zip(names, order, strict=True)
+    if not runs:
+        return []
+    fields = _fields([run.starts[-1] if run.starts else {} for run in runs])
+    fields = fields.drop(columns=_SEEDS, errors="ignore")
+    fields["measure"] = [run.measure for run in runs]
+    # Runs with unknown settings are compared by name within their folder.
+    unknown = [run for run in runs if run.setting("training") is None]
+    fields["folder"] = [cell_of(run.name) if run in unknown else "" for run in runs]
+    fields["training.sift_"] = [run.name if run in unknown else "" for run in runs]
+    sifting = [name for name in fields if name.startswith(("training.sift_", "duration."))]
+    shared = [name for name in fields if name not in sifting]
+
+    found = [
+        (Comparison("", _groups(family[sifting], runs), []), family[shared].iloc[0])
+        for _, family in fields.groupby(shared, sort=False)
     ]
-
-
-def _place(groups: Sequence[Group]) -> tuple[bool, str, float]:
-    """Those with a baseline first, then by data set, high learning rates first as in the paper."""
-    run = groups[0].first
-    dataset, rate = run.setting("images", "dataset"), run.setting("training", "learning_rate")
-    return not groups[0].is_baseline, str(dataset or ""), -(rate or 0.0)
+    # As in the paper: by data set, high learning rates first.
+    found.sort(key=lambda each: (each[0].baseline is None, each[0].dataset or "", -each[0].rate))
+    with_baseline = [setting for each, setting in found if each.baseline]
+    titles = [each.title for each, _ in found]
+    comparisons = []
+    for index, (each, setting) in enumerate(found):
+        name, count = titles[index], titles[: index + 1].count(titles[index])
+        name += f" ({count})" if titles.count(name) > 1 else ""
+        others = [] if each.baseline else _nearest(setting, with_baseline)
+        comparisons.append(Comparison(name, each.groups, others))
+    return comparisons
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The fields of two runs' settings that differ in more than where they were written."""
-    first, second = _flat(one), _flat(other)
-    return sorted(
-        key
-        for key in first.keys() | second.keys()
-        if key not in _NEITHER_RESULT_NOR_SPEED and first.get(key) != second.get(key)
-    )
+    """The fields of two runs' settings that differ and matter to results or speed."""
+    fields = _fields([one, other])
+    return sorted(name for name in fields if fields[name].nunique() > 1)
 
 
-def _configuration(run: LoggedRun) -> dict[str, str]:
-    """The fields of a run but its seed. A run of unknown settings is like no other, and in a
-    comparison with those that are in one folder with it."""
-    if run.setting("training") is None:
-        return {"measure": run.run.measure, "folder": cell_of(run.name), "training.sift_": run.name}
-    drop = _SEEDS | _NEITHER_RESULT_NOR_SPEED
-    return {"measure": run.run.measure} | {
-        key: value for key, value in _flat(run.settings).items() if key not in drop
-    }
-
-
-def _is_sifting(key: str) -> bool:
-    return key.startswith(("training.sift_", "duration."))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
-    def walk(value: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(value, Mapping) and value:
-            for key, part in value.items():
-                yield from walk(part, f"{path}.{key}" if path else str(key))
-        else:
-            yield path, json.dumps(value, sort_keys=True)
-
-    return dict(walk(settings, ""))
-
-
-def _groups(found: Sequence[list[LoggedRun]]) -> list[Group]:
-    labels = [_label(runs[0]) for runs in found]
-    flat = [_flat(runs[0].settings) for runs in found]
-    for label in [label for label, count in Counter(labels).items() if count > 1]:
-        same = [index for index, other in enumerate(labels) if other == label]
-        keys = [key for key in flat[same[0]] if _is_sifting(key)]
-        telling = [key for key in keys if len({flat[index].get(key) for index in same}) > 1]
-        for index in same:
-            values = ", ".join(
-                f"{key.rpartition('.')[2]}={flat[index].get(key)}" for key in telling
-            )
-            labels[index] = f"{label} ({values or found[index][0].name})"
-    groups = [Group(label, runs) for label, runs in zip(labels, found, strict=True)]
-    return sorted(groups, key=_order)
-
-
-def _label(run: LoggedRun) -> str:
-    return run.name.rpartition("/")[2]
-
-
-def _order(group: Group) -> tuple[bool, bool, int, int, str]:
-    """As in the paper: baseline, loss by exit, entropy by exit."""
-    criteria = ["loss", "entropy"]
-    criterion = group.sift("criterion")
-    rank = criteria.index(criterion) if criterion in criteria else len(criteria)
-    layer = group.exit_layer
-    depth = layer if isinstance(layer, int) else 10**6
-    return (not group.is_baseline, group.same_time, rank, depth, group.label)
-
-
-def _title(groups: Sequence[Group]) -> str:
-    run = groups[0].first
-    rate = run.setting("training", "learning_rate")
-    dataset = run.setting("images", "dataset")
-    layers = run.setting("model", "num_hidden_layers")
-    if dataset is not None and rate is not None:
-        return f"{dataset}, learning rate {rate:g}"
-    if layers is not None:
-        width = run.setting("model", "hidden_size")
-        return f"{layers} layers of width {width}, {run.run.final.spent.step:,.0f} updates"
-    return cell_of(run.name) or run.run.measure
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    counts = Counter(names)
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name] += 1
-        unique.append(f"{name} ({seen[name]})" if counts[name] > 1 else name)
-    return unique
-
-
-def _nearest(fields: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> list[str]:
-    """In the fewest fields; nothing where nothing has the same measure."""
-    alike = [other for other in others if other["measure"] == fields["measure"]]
-    differences = [
-        sorted(key for key in fields.keys() | other.keys() if fields.get(key) != other.get(key))
-        for other in alike
+def _fields(settings: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A row of flat fields for each start line, as text."""
+    fields = pd.json_normalize([dict(each) for each in settings])
+    matter = [
+        name
+        for name in fields
+        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith("machine.")
     ]
+    return fields[matter].reindex(range(len(settings))).map(json.dumps)
+
+
+def _groups(sifting: pd.DataFrame, runs: Sequence[LoggedRun]) -> list[Group]:
+    """One for each configuration of a family. If two have the same name, the fields that differ are
+    added to it."""
+    found = [same.index for _, same in sifting.groupby(list(sifting), sort=False)]
+    labels = [short_name(runs[index[0]].name) for index in found]
+    telling = [name for name in sifting if sifting[name].nunique() > 1]
+    groups = []
+    for label, index in zip(labels, found, strict=True):
+        if labels.count(label) > 1:
+            values = [f"{name.rpartition('.')[2]}={sifting[name][index[0]]}" for name in telling]
+            label = f"{label} ({', '.join(values)})"
+        groups.append(Group(label, [runs[i] for i in index]))
+    return sorted(groups, key=_paper_order)
+
+
+def _paper_order(group: Group) -> tuple[bool, bool, int, int, str]:
+    """The order of the paper: baseline, loss by exit, entropy by exit."""
+    rank = {"loss": 0, "entropy": 1}.get(group.sift("criterion"), 2)
+    layer = group.exit_layer
+    return (not group.is_baseline, group.same_time, rank, layer or 10**6, group.label)
+
+
+def _nearest(setting: pd.Series, others: Sequence[pd.Series]) -> list[str]:
+    """The fields in which the nearest of the others with the same measure differs."""
+    alike = [other for other in others if other["measure"] == setting["measure"]]
+    differences = [sorted(setting.index[setting != other]) for other in alike]
     return min(differences, key=len, default=[])

@@ -1,127 +1,89 @@
 """Tables 2 to 5 of the paper, test accuracies over learning rates, with measured columns."""
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from sift_trainer import paper
 from sift_trainer.reporting.groups import Comparison, Group
-from sift_trainer.reporting.page import Block, Heading, Table
-from sift_trainer.reporting.statistics import spread
+from sift_trainer.reporting.page import Table
+from sift_trainer.reporting.statistics import NONE, spread
 
-METHODS = ("baseline", "early exit", "last exit")
-_KINDS = {True: "same training time", False: "same number of updates"}
+_METHODS = ("baseline", "early exit", "last exit")
+_NOTE = "Test accuracy in percent after the last update, the best of each column in bold. "
 
 
-def image_tables(comparisons: Sequence[Comparison]) -> list[Block]:
-    """Of one data set: the tables of which a sifted run is there, the one of the same time first.
+def image_tables(comparisons: Sequence[Comparison]) -> list[tuple[str, Table, str]]:
+    """Title, table and note for one data set: of the same time, and of the same updates.
 
-    The runs of a method and a learning rate that are in several comparisons are apart by rows.
+    A table without a sifted run is left out. If a method has runs at one learning rate in several
+    comparisons, each comparison is a row.
     """
     dataset = comparisons[0].dataset
-    blocks: list[Block] = []
-    for same_time in (True, False):
-        table = _table(comparisons, same_time)
-        if table is None:
+    tables = []
+    for same_time, kind in ((True, "same training time"), (False, "same number of updates")):
+        rows = [
+            (comparison.rate, methods)
+            for comparison in comparisons
+            if (methods := _methods(comparison, same_time)).keys() - {_METHODS[0]}
+        ]
+        if not rows:
             continue
-        number = next(
-            (
-                number
-                for number, each in paper.IMAGE_TABLES.items()
-                if (each.dataset, each.same_time) == (dataset, same_time)
-            ),
-            None,
-        )
-        name = "As Tables 2 to 5" if number is None else f"Table {number}"
-        blocks += [Heading(3, f"{name}: {dataset}, {_KINDS[same_time]}"), table]
-    return blocks
+        name, note = "As Tables 2 to 5", "Empty: no whole run here. The paper has no such table."
+        key = (dataset or "", same_time)
+        theirs = paper.IMAGE_TABLES.get(key, {})
+        if theirs:
+            name = f"Table {2 + list(paper.IMAGE_TABLES).index(key)}"
+            note = (
+                "Empty: no whole run here, or no such run in the paper. A dash in the paper's "
+                "columns: the run did not converge."
+            )
+        rows += [(rate, {}) for rate in theirs if rate not in {rate for rate, _ in rows}]
+        rows.sort(key=lambda row: -row[0])
+        tables.append((f"{name}: {dataset}, {kind}", _table(rows, theirs), _NOTE + note))
+    return tables
 
 
-def _method(group: Group, same_time: bool) -> str | None:
-    """The column that a configuration is in; None for what the paper's tables do not have."""
-    if group.is_baseline:
-        return METHODS[0]
-    if group.sift("criterion") != "loss" or not group.is_the_papers:
-        return None
-    if group.same_time != same_time or group.first.setting("duration", "train_seconds"):
-        return None
-    return METHODS[2] if group.is_last_exit else METHODS[1]
+def _methods(comparison: Comparison, same_time: bool) -> dict[str, Group]:
+    """The configurations that have a column in the paper's tables; the first of each."""
+    methods: dict[str, Group] = {}
+    for group in comparison.groups:
+        by_the_paper = group.is_the_papers and group.sift("criterion") == "loss"
+        timed = group.first.setting("duration", "train_seconds")
+        if group.is_baseline:
+            methods.setdefault(_METHODS[0], group)
+        elif by_the_paper and group.same_time == same_time and not timed:
+            methods.setdefault(_METHODS[1 + group.is_last_exit], group)
+    return methods
 
 
-def _table(comparisons: Sequence[Comparison], same_time: bool) -> Table | None:
-    rates: dict[str, float] = {}
-    found: dict[str, dict[str, Group]] = {}
-    for comparison in comparisons:
-        columns = {
-            method: group
-            for group in reversed(comparison.groups)
-            if (method := _method(group, same_time)) is not None
-        }
-        rate = comparison.groups[0].first.setting("training", "learning_rate")
-        if columns.keys() & set(METHODS[1:]) and rate is not None:
-            found[comparison.name] = columns
-            rates[comparison.name] = rate
-    if not found:
-        return None
-    theirs = _paper_rows(comparisons[0].dataset, same_time)
-    best = {method: _best(found, method) for method in METHODS}
-    order: list[tuple[float, str | None]] = [(rates[name], name) for name in found]
-    order += [(rate, None) for rate in theirs if rate not in rates.values()]
-    kinds = ("paper: ", "measured: ") if theirs else ("",)
-    rows = [["max_lr", *(f"{kind}{name}" for name in METHODS for kind in kinds)]]
-    for rate, name in sorted(order, key=lambda each: -each[0]):
-        cells = [f"{rate:g}"]
-        for index, method in enumerate(METHODS):
-            group = None if name is None else found[name].get(method)
-            cells += [_paper(theirs, rate, index)] if theirs else []
-            cells.append(_measured(group, best[method]))
-        rows.append(cells)
-    note = "Test accuracy in percent after the last update, the best of each column bold. "
-    if theirs:
-        note += (
-            "Empty: no whole run here, or no such run in the paper; a dash in the paper's columns: "
-            "it did not converge."
-        )
-    else:
-        note += "Empty: no whole run here. The paper has no such table."
-    return Table(rows, note)
+def _table(
+    rows: Sequence[tuple[float, Mapping[str, Group]]],
+    theirs: Mapping[float, Sequence[float | None]],
+) -> Table:
+    columns = {"max_lr": [f"{rate:g}" for rate, _ in rows]}
+    for index, method in enumerate(_METHODS):
+        if theirs:
+            papers = [theirs[rate][index] if rate in theirs else None for rate, _ in rows]
+            cells = [
+                ("" if rate not in theirs else NONE) if value is None else f"{value:.2f}"
+                for (rate, _), value in zip(rows, papers, strict=True)
+            ]
+            columns[f"paper: {method}"] = _best_in_bold(cells, papers)
+        found = [groups.get(method) for _, groups in rows]
+        means = [
+            mean(run.final.accuracy for run in group.runs) if group else None for group in found
+        ]
+        cells = [
+            spread([100 * run.final.accuracy for run in group.runs], ".2f") if group else ""
+            for group in found
+        ]
+        columns[f"measured: {method}" if theirs else method] = _best_in_bold(cells, means)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _paper_rows(
-    dataset: str | None, same_time: bool
-) -> Mapping[float, tuple[float | None, float | None, float | None]]:
-    for table in paper.IMAGE_TABLES.values():
-        if (table.dataset, table.same_time) == (dataset, same_time):
-            return table.rows
-    return {}
-
-
-def _paper(
-    rows: Mapping[float, tuple[float | None, float | None, float | None]], rate: float, index: int
-) -> str:
-    if rate not in rows:
-        return ""
-    value = rows[rate][index]
-    if value is None:
-        return "-"
-    best = max(each for row in rows.values() if (each := row[index]) is not None)
-    return f"**{value:.2f}**" if value == best else f"{value:.2f}"
-
-
-def _percent(group: Group) -> list[float]:
-    return [100 * run.run.final.accuracy for run in group.runs]
-
-
-def _best(found: Mapping[str, Mapping[str, Group]], method: str) -> float:
-    means = [
-        sum(values) / len(values)
-        for columns in found.values()
-        if method in columns and (values := _percent(columns[method]))
+def _best_in_bold(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
+    best = max((value for value in values if value is not None), default=None)
+    return [
+        f"**{cell}**" if value is not None and value == best else cell
+        for cell, value in zip(cells, values, strict=True)
     ]
-    return max(means, default=0.0)
-
-
-def _measured(group: Group | None, best: float) -> str:
-    if group is None:
-        return ""
-    values = _percent(group)
-    text = spread(values, ".2f")
-    return f"**{text}**" if sum(values) / len(values) == best else text

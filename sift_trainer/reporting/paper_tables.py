@@ -1,171 +1,145 @@
 """Tables 1 and 6 of the paper with measured columns beside its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sift_trainer import paper
 from sift_trainer.reporting.groups import Comparison, Group
 from sift_trainer.reporting.page import Table
-from sift_trainer.reporting.reading import LoggedRun
-from sift_trainer.reporting.statistics import NONE, against, difference, spread, unit_of
+from sift_trainer.reporting.runs import LoggedRun
+from sift_trainer.reporting.statistics import NONE, accuracy_gain, against, ratio, spread
 
 _NAMES = {"loss": "Loss-based", "entropy": "Entropy-based"}
+TABLE_6_NOTE = (
+    f"The paper has {paper.FORWARD_HOURS} h of forward and {paper.BACKWARD_HOURS} h of backward in "
+    "all cases. Compare the shares, not the hours."
+)
 
 
 class Row(NamedTuple):
-    """One of the paper's, a measured one, or one that both have.
+    """A row of the paper, a measured one, or one that is both.
 
     Attributes:
-        criterion: ``loss`` or ``entropy``; None for the baseline.
-        layer: of the paper's exits; None where it has no such run.
+        criterion: None for the baseline.
+        layer: the exit of the paper's row; None if the paper has no such row, and for the baseline.
+        group: None if there is no such run.
     """
 
     criterion: str | None
     layer: int | None
     group: Group | None
 
+    @property
+    def runs(self) -> list[LoggedRun]:
+        return [] if self.group is None else self.group.runs
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.criterion is None if self.group is None else self.group.is_baseline
+
+    def papers(self, table: Mapping[str, Mapping[int, float]]) -> float | None:
+        """The paper's value in a table by criterion and exit."""
+        return table.get(self.criterion or "", {}).get(self.layer or 0)
+
+    def start(self) -> dict[str, str]:
+        """The first cells."""
+        group, layer = self.group, str(self.layer or NONE)
+        if self.is_baseline:
+            return {"algorithm": "Baseline", "layer": "N/A"}
+        if group is not None and group.exit_layer is not None:
+            layer = f"{group.exit_layer} of {group.depth}" if group.depth else f"{group.exit_layer}"
+        name = _NAMES.get(self.criterion or "", self.criterion or "not known")
+        return {"algorithm": name, "layer": layer}
+
+    def end(self) -> dict[str, str]:
+        return {"run": NONE if self.group is None else self.group.label}
+
 
 def rows_of_table_1(comparison: Comparison) -> Iterator[Row]:
-    """The paper's rows in its order, with the measured runs beside them, and then the others.
+    """The rows of the paper in its order with the measured runs, then the other runs.
 
-    The last exit of a model of any depth is beside the paper's last, its others beside those of the
-    same number.
+    The last exit of a model of any depth belongs to the paper's last exit, the others to the exits
+    of the same number.
     """
-    left = dict(enumerate(comparison.groups))
+    left = list(comparison.groups)
     wanted: list[tuple[str | None, int | None]] = [(None, None)]
     wanted += [(name, layer) for name, row in paper.ACCURACY.items() for layer in row]
     for criterion, layer in wanted:
-        found = [
-            index for index, group in left.items() if _place(group) == (True, criterion, layer)
-        ]
-        if not found:
-            yield Row(criterion, layer, None)
-        for index in found:
-            yield Row(criterion, layer, left.pop(index))
-    for group in left.values():
+        found = [group for group in left if _is_row(group, criterion, layer)]
+        yield from (Row(criterion, layer, group) for group in found or (None,))
+        left = [group for group in left if group not in found]
+    for group in left:
         yield Row(group.sift("criterion"), None, group)
 
 
-def _place(group: Group) -> tuple[bool, str | None, int | None]:
-    """Whether the paper could have it, its criterion and exit layer."""
-    if group.is_baseline:
-        return True, None, None
-    layer = paper.BERT_LAYERS if group.is_last_exit else group.exit_layer
-    return group.is_the_papers, group.sift("criterion"), layer
+def _is_row(group: Group, criterion: str | None, layer: int | None) -> bool:
+    if group.is_baseline or criterion is None:
+        return group.is_baseline and criterion is None
+    own = paper.BERT_LAYERS if group.is_last_exit else group.exit_layer
+    return group.is_the_papers and (group.sift("criterion"), own) == (criterion, layer)
 
 
 def table_1(comparison: Comparison) -> Table:
     """Validation accuracy at the last step."""
-    rows = [
-        [
-            *("algorithm", "layer", "paper", "measured", "paper: to baseline"),
-            *("measured: to baseline", "seeds", "run"),
-        ]
-    ]
-    base = paper.BASELINE_ACCURACY
+    rows = []
     for row in rows_of_table_1(comparison):
-        theirs = _accuracy(row)
-        gain = "-" if theirs is None or row.layer is None else f"{theirs - base:+.4f}"
-        measured = gains = seeds = run = NONE
-        if row.group is not None:
-            each = [_final_accuracy(run) for run in row.group.runs]
-            measured, seeds, run = spread(each, ".4f"), str(len(each)), row.group.label
-            if row.group is not comparison.baseline:
-                differences = against(row.group, comparison.baseline, _final_accuracy, difference)
-                gains = spread(differences, "+.4f")
+        theirs = paper.BASELINE_ACCURACY if row.is_baseline else row.papers(paper.ACCURACY)
+        gain = None if theirs is None or row.is_baseline else theirs - paper.BASELINE_ACCURACY
         rows.append(
-            [
-                *(_algorithm(row), _layer(row), NONE if theirs is None else f"{theirs:.4f}"),
-                *(measured, gain, gains, seeds, run),
-            ]
+            {
+                **row.start(),
+                "paper": spread([theirs], ".4f"),
+                "measured": spread([run.final.accuracy for run in row.runs], ".4f"),
+                "paper: to baseline": spread([gain], "+.4f"),
+                "measured: to baseline": NONE
+                if row.group is comparison.baseline
+                else against(row.group, comparison.baseline, accuracy_gain, "+.4f"),
+                "seeds": str(len(row.runs) or NONE),
+                **row.end(),
+            }
         )
-    return Table(rows, _note(comparison))
+    return rows
 
 
-def table_6(comparison: Comparison) -> Table:
-    """Time of sampling, with its share of forward and backward."""
-    runs = [run.run for run in comparison.runs]
-    unit, size = unit_of([run.final.spent.total_seconds for run in runs])
-    phases = ("sampling", "forward", "backward")
-    rows = [
-        [
-            *("algorithm", "layer", "paper: of forward + backward"),
-            *("measured: of forward + backward", "the same, while sifting"),
-            *("paper: sampling (h)", *(f"{phase} ({unit})" for phase in phases), "run"),
-        ]
-    ]
-    computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
-    for row in rows_of_table_1(comparison):
-        theirs = paper.SAMPLING_HOURS.get(row.criterion or "", {}).get(row.layer or 0)
-        of_whole = of_sifted = run = NONE
-        seconds = [NONE] * len(phases)
-        if row.group is not None:
-            each, run = [run.run for run in row.group.runs], row.group.label
-            of_whole = spread(_shares([run.final.spent.seconds for run in each]), ".1%")
-            of_sifted = spread(_shares([run.while_sifting for run in each]), ".1%")
-            seconds = [
-                spread([run.final.spent.seconds[phase] / size for run in each], ".2f")
-                for phase in phases
-            ]
-        rows.append(
-            [
-                *(_algorithm(row), _layer(row)),
-                NONE if theirs is None else f"{theirs / computed:.1%}",
-                *(of_whole, of_sifted, NONE if theirs is None else f"{theirs:.4f}"),
-                *(*seconds, run),
-            ]
-        )
-    return Table(
-        rows,
-        f"The paper has {paper.FORWARD_HOURS} h of forward and {paper.BACKWARD_HOURS} h of "
-        "backward in all cases. Compare the shares, not the hours.",
-    )
-
-
-def _shares(each: Sequence[Mapping[str, float]]) -> list[float]:
-    """Sampling of forward + backward, of those that have any of it."""
-    return [
-        seconds["sampling"] / (seconds["forward"] + seconds["backward"])
-        for seconds in each
-        if seconds["sampling"] and seconds["forward"] + seconds["backward"]
-    ]
-
-
-def _final_accuracy(run: LoggedRun) -> float:
-    return run.run.final.accuracy
-
-
-def _accuracy(row: Row) -> float | None:
-    if row.criterion is None and (row.group is None or row.group.is_baseline):
-        return paper.BASELINE_ACCURACY
-    return paper.ACCURACY.get(row.criterion or "", {}).get(row.layer or 0)
-
-
-def _algorithm(row: Row) -> str:
-    if row.group is not None and row.group.is_baseline:
-        return "Baseline"
-    if row.criterion is None:
-        return "Baseline" if row.group is None else "not known"
-    return _NAMES.get(row.criterion, row.criterion)
-
-
-def _layer(row: Row) -> str:
-    group = row.group
-    if group is None or group.is_baseline:
-        return "N/A" if row.layer is None else str(row.layer)
-    layer = group.exit_layer
-    if layer is None:
-        return NONE
-    return f"{layer} of {group.depth}" if group.depth else str(layer)
-
-
-def _note(comparison: Comparison) -> str:
+def table_1_note(comparison: Comparison) -> str:
     missing = [
-        f"{row.criterion or 'baseline'}{f' {row.layer}' if row.layer else ''}"
+        f"{row.criterion} {row.layer}" if row.criterion else "baseline"
         for row in rows_of_table_1(comparison)
         if row.group is None
     ]
-    notes = ["The accuracies of several seeds are their mean, the lowest and the highest."]
-    if missing:
-        notes.append(f"No whole run here of: {', '.join(missing)}.")
-    return " ".join(notes)
+    note = "The accuracies of several seeds are their mean, the lowest and the highest."
+    return f"{note} No whole run here of: {', '.join(missing)}." if missing else note
+
+
+def table_6(comparison: Comparison) -> Table:
+    """Time of sampling, and its share of forward and backward."""
+    unit = comparison.unit
+    rows = []
+    for row in rows_of_table_1(comparison):
+        theirs = row.papers(paper.SAMPLING_HOURS)
+        computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
+        times = {
+            f"{phase} ({unit.name})": spread(
+                [run.final.spent.seconds[phase] / unit.seconds for run in row.runs], unit.form
+            )
+            for phase in ("sampling", "forward", "backward")
+        }
+        shares = [_share(run.final.spent.seconds) for run in row.runs]
+        while_sifting = [_share(run.while_sifting) for run in row.runs]
+        rows.append(
+            {
+                **row.start(),
+                "paper: of forward + backward": spread([ratio(theirs, computed)], ".1%"),
+                "measured: of forward + backward": spread(shares, ".1%"),
+                "the same, while sifting": spread(while_sifting, ".1%"),
+                "paper: sampling (h)": spread([theirs], ".4f"),
+                **times,
+                **row.end(),
+            }
+        )
+    return rows
+
+
+def _share(seconds: Mapping[str, float]) -> float | None:
+    """Sampling as a share of forward and backward; None without sampling."""
+    return ratio(seconds["sampling"], seconds["forward"] + seconds["backward"]) or None

@@ -1,61 +1,75 @@
-"""Means over seeds with their spread, in words."""
+"""Values of a configuration over its seeds, as text."""
 
 from collections.abc import Callable, Sequence
 from statistics import mean
+from typing import TYPE_CHECKING, NamedTuple
 
-from sift_trainer.reporting.groups import Group
-from sift_trainer.reporting.reading import LoggedRun
+from sift_trainer.report import Run
+
+if TYPE_CHECKING:
+    from sift_trainer.reporting.groups import Group
 
 NONE = "-"
 
-_UNITS = {"h": 3600.0, "min": 60.0, "s": 1.0}
+
+class Unit(NamedTuple):
+    """A unit of time, its length in seconds, and the format of numbers in it."""
+
+    name: str
+    seconds: float
+    form: str
 
 
-def spread(values: Sequence[float], form: str, unit: str = "") -> str:
-    """The mean, and behind it the lowest and highest where they differ:
-    ``0.1300 (0.1292 to 0.1311)``, or with a unit ``0.75x (0.74 to 0.77)``."""
-    if not values:
+def unit_of(seconds: Sequence[float]) -> Unit:
+    """The unit that suits the longest of these times."""
+    longest = max(seconds, default=0.0)
+    if longest >= 2 * 3600:
+        return Unit("h", 3600.0, ".2f")
+    return Unit("min", 60.0, ".2f") if longest >= 600 else Unit("s", 1.0, ".1f")
+
+
+def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
+    """The mean, and in brackets the lowest and the highest if they differ; `NONE` if a value is
+    missing.
+
+    Examples: ``0.1300 (0.1292 to 0.1311)``, with a unit ``0.75x (0.74 to 0.77)``.
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return NONE
-    middle, low, high = (format(value, form) for value in (mean(values), min(values), max(values)))
+    middle, low, high = (format(value, form) for value in (mean(known), min(known), max(known)))
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
 
 
 def against(
-    group: Group,
-    baseline: Group | None,
-    value: Callable[[LoggedRun], float | None],
-    combine: Callable[[float, float], float],
-) -> list[float]:
-    """What each seed's value is to the baseline's: to that of the same seed where both have the
-    same ones, else to the baseline's mean. Nothing where a value is not there."""
-    if baseline is None:
-        return []
-    own, base = [value(run) for run in group.runs], [value(run) for run in baseline.runs]
-    known = [number for number in base if number is not None]
-    if None in own or len(known) < len(base) or not all(known):
-        return []
-    seeds, theirs = [run.seed for run in group.runs], [run.seed for run in baseline.runs]
-    paired = None not in seeds and len(set(seeds)) == len(seeds) and set(seeds) == set(theirs)
-    by_seed = dict(zip(theirs, known, strict=True)) if paired else {}
-    middle = mean(known)
-    return [
-        combine(number, by_seed.get(seed, middle))
-        for seed, number in zip(seeds, own, strict=True)
-        if number is not None
-    ]
+    group: "Group | None",
+    baseline: "Group | None",
+    value: Callable[[Run, Run], float | None],
+    form: str,
+    unit: str = "",
+    *,
+    timed: bool = False,
+) -> str:
+    """The spread of `value` over pairs of a run and the baseline of its seed; over all pairs if the
+    seeds differ.
+
+    If `value` is `timed`, runs on different machines are not compared.
+    """
+    if group is None or baseline is None:
+        return NONE
+    pairs = [(run, base) for run in group.runs for base in baseline.runs]
+    machines = {machine for pair in pairs for run in pair for machine in run.machines}
+    if timed and len(machines) > 1:
+        return NONE
+    own, theirs = [run.seed for run in group.runs], [run.seed for run in baseline.runs]
+    if len(set(own)) == len(own) == len(theirs) and set(own) == set(theirs) != {None}:
+        pairs = [(run, base) for run, base in pairs if run.seed == base.seed]
+    return spread([value(run, base) for run, base in pairs], form, unit)
 
 
-def ratio(value: float, base: float) -> float:
-    return value / base
+def accuracy_gain(run: Run, base: Run) -> float:
+    return run.final.accuracy - base.final.accuracy
 
 
-def difference(value: float, base: float) -> float:
-    return value - base
-
-
-def unit_of(seconds: Sequence[float]) -> tuple[str, float]:
-    """The unit in which the longest is read best, and its seconds: h, min or s."""
-    longest = max(seconds, default=0.0)
-    return next(
-        ((unit, size) for unit, size in _UNITS.items() if longest >= 2 * size), ("s", _UNITS["s"])
-    )
+def ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None

@@ -126,7 +126,6 @@ SCRIPTS: dict[str, Callable[[str, Arguments], object]] = {
     "scripts/prepare_corpus.py": prepare_corpus,
     "scripts/train_resnet.py": train_resnet,
     "scripts/sweep.py": sweep,
-    "scripts/compare_seeds.py": its_own_parser,
     "scripts/reproduce_theory.py": its_own_parser,
     "tests/pretraining/peak_memory.py": only_there,
     **{

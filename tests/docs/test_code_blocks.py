@@ -42,7 +42,7 @@ INLINE = of_all_pages(inline_commands)
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on which some runs were trained."""
     folder = checkout(tmp_path_factory.mktemp("machine") / "checkout")
-    for name in ("bert_base", "resnet50", "RUN_DIR"):
+    for name in ("bert_base", "bert_tiny", "resnet50", "RUN_DIR"):
         seeds_of_table_1(folder / "runs" / name)
     (folder / "FOLDER").mkdir()
     (folder / "RUN_DIR").symlink_to(folder / "runs" / "RUN_DIR")

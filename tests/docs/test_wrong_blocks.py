@@ -46,7 +46,6 @@ WRONG = {
     "--augmentations 2",
     "a flag of a benchmark": "python benchmarks/step_time.py --exit_layers 1",
     "a value of a benchmark": "python benchmarks/step_time.py --rounds few",
-    "a flag of comparing": "python scripts/compare_seeds.py runs/a --out docs/b --figure",
     "folders of a report": "sift-trainer report runs/nothing",
     "a flag of a report": "sift-trainer report runs --accuracy 0.64",
     "a flag of the probe": "sift-trainer probe --config configs/quickstart.yaml --batch 2 --x 1",
