@@ -1,4 +1,4 @@
-"""Modules outside Transformers: their task, and whether they can do without labels."""
+"""Modules outside Transformers: their task, and whether their forward works without labels."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sift_trainer import (
-    SiftArguments,
-    register_exit,
-    register_task,
-)
-from sift_trainer.sifter import Sifter
+from sift_trainer import register_exit, register_task
 from sift_trainer.tasks import Regression
 from tests.loss_runs import refused_untouched, registries, run_of
 from tests.matrix import ROWS, causal
@@ -48,8 +43,7 @@ def points() -> dict[str, Tensor]:
 
 def test_a_module_of_ones_own_is_sifted_by_the_task_that_was_registered(tmp_path: Path) -> None:
     register_exit(Line, "blocks")
-    message = refused_untouched(run_of(Line(), points(), tmp_path), "labels are torch.float32")
-    assert "register_task" in message
+    refused_untouched(run_of(Line(), points(), tmp_path), "register_task")
     register_task(Line, Regression())
     model, batch = Line(), points()
     with torch.no_grad():
@@ -85,7 +79,7 @@ class Classifier(PlainNet):
 
 
 class Untouched(PlainNet):
-    """Its signature does not ask for labels, but its forward does: torch complains."""
+    """Its signature does not require labels, but its forward does: torch raises."""
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         outputs = super().forward(input_ids)
@@ -94,37 +88,12 @@ class Untouched(PlainNet):
 
 
 class Flattened(PlainNet):
-    """In the same way, but Python complains."""
+    """In the same way, but Python raises."""
 
     def forward(self, input_ids: Tensor, labels: Any = None) -> dict[str, Tensor]:
         outputs = super().forward(input_ids)
         loss = functional.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten())
         return {"loss": loss, **outputs}
-
-
-def test_a_model_gets_labels_in_scoring_on_every_process_or_on_none() -> None:
-    """This one can do without, but another process has found that it cannot."""
-    register_exit(PlainNet, "trunk.blocks")
-    given: list[bool] = []
-
-    class Noting(Classifier):
-        def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-            given.append(labels is not None)
-            return super().forward(input_ids, labels)
-
-    model, sift = Noting(), SiftArguments(sift_exit_layer=1)
-    batch = {"input_ids": causal()["input_ids"], "labels": causal()["labels"]}
-    for others_can in (True, False):
-        asked: list[bool] = []
-
-        def agreed(answer: bool, can: bool = others_can, asked: list[bool] = asked) -> bool:
-            asked.append(given[-1])
-            return answer and (can or given[-1])  # the one question that is asked without labels
-
-        sifter = Sifter(model, model, sift, ["labels"], batch, False, None, agreed=agreed)
-        assert asked.count(False) == 1
-        sifter.score(batch, torch.Generator())
-        assert given[-1] is not others_can
 
 
 @pytest.mark.parametrize("kind", [Classifier, Untouched, Flattened])

@@ -19,13 +19,12 @@ LORA = {
     "bert": (None, ["query", "value", "dense"]),  # inside the pruned exit block too
     "t5": ("SEQ_2_SEQ_LM", ["q", "v"]),
     "bert, sequences": ("SEQ_CLS", ["query", "value"]),
-    "bert, answers": ("QUESTION_ANS", ["query", "value"]),
     "albert": (None, ["query", "value"]),
 }
 
 
 def wrapped(name: str, model: Any = None, **more: Any) -> Any:
-    """With adapters that are no longer zero, as after some training."""
+    """With adapters that are not zero, as after some training."""
     kind, targets = LORA[name]
     config = peft.LoraConfig(task_type=kind, target_modules=targets, r=2, lora_dropout=0.0, **more)
     made = peft.get_peft_model(MATRIX[name].build() if model is None else model, config)
@@ -80,10 +79,9 @@ def test_only_the_adapters_are_trained_and_saved_and_loaded(tmp_path: Path) -> N
     )
     again = trainer_of(name, tmp_path, exit_layer=1, model=loaded)
     again.train()
-    assert trainer._sifter is not None
-    expected = trainer._sifter.score(MATRIX[name].batch(), torch.Generator())
-    assert torch.equal(scored(again)[0], expected)
-    assert not torch.equal(scored(trainer)[0], expected)
+    expected = alone(MATRIX[name], MATRIX[name].shorter(model.merge_and_unload(), 1))
+    torch.testing.assert_close(scored(again)[0], expected, rtol=1e-4, atol=1e-4)
+    assert (scored(trainer)[0] - expected).abs().max() > 1e-3
 
 
 def test_an_adapter_on_the_head_is_scored_with(tmp_path: Path) -> None:
@@ -117,7 +115,7 @@ def test_a_disabled_adapter_is_left_out_of_the_exit() -> None:
 
 
 def test_prompts_that_lengthen_the_input_are_refused(tmp_path: Path) -> None:
-    """Their predictions are more than the labels, and not at the labels' places."""
+    """They make more predictions than there are labels."""
     name = "llama, untied"
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     trainer = trainer_of(

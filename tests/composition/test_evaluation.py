@@ -71,41 +71,6 @@ def test_metrics_are_of_the_whole_model_at_each_step(tmp_path: Path) -> None:
     assert len({log["eval_loss"] for log in logs}) == 4
 
 
-def test_metrics_may_have_inputs_losses_and_chosen_logits(tmp_path: Path) -> None:
-    """`include_for_metrics`, `preprocess_logits_for_metrics` and `batch_eval_metrics`."""
-    seen: list[Any] = []
-
-    def metrics(prediction: Any, compute_result: bool) -> dict[str, float]:
-        seen.append((prediction.inputs, prediction.predictions, prediction.losses))
-        return {"batches": len(seen)} if compute_result else {}
-
-    args = arguments(
-        tmp_path,
-        **EACH_STEP,
-        max_steps=1,
-        include_for_metrics=["inputs", "loss"],
-        batch_eval_metrics=True,
-    )
-    trainer = RecordingTrainer(
-        bert(),
-        args,
-        train_dataset=Rows(48),
-        eval_dataset=EVALUATED,
-        compute_metrics=metrics,
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
-    )
-    trainer.train()
-    logits = plain_logits(trainer.model)
-    inputs, predictions, losses = zip(*seen, strict=True)
-    assert torch.equal(torch.cat([fields["input_ids"] for fields in inputs]), TOKENS)
-    assert torch.equal(torch.cat(predictions), logits.argmax(-1))
-    assert torch.cat(losses).tolist() == pytest.approx(
-        [loss for loss, count in batch_losses(logits) for _ in range(count)], rel=1e-5
-    )
-    (log,) = [log for log in trainer.state.log_history if "eval_batches" in log]
-    assert log["eval_batches"] == 3
-
-
 def test_evaluating_changes_nothing(tmp_path: Path) -> None:
     """Without dropout, as a plain Trainer's evaluation draws from the global random state too."""
     calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -108,28 +108,6 @@ def test_every_trial_sifts_by_its_values(tmp_path: Path) -> None:
         assert last["sift/candidates"] == STEPS * round(KEPT / values["sift_keep_ratio"])
 
 
-class SecondIsPruned(optuna.pruners.BasePruner):
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        return trial.number == 1
-
-
-def test_a_pruned_trial_leaves_nothing_behind(tmp_path: Path) -> None:
-    trainer = searching(tmp_path, eval_strategy="steps", eval_steps=1)
-    grid = {"sift_criterion": ["loss"], "sift_keep_ratio": [0.5, 0.25, 0.125]}
-    trainer.hyperparameter_search(
-        lambda trial: chosen(trial, grid),
-        n_trials=3,
-        direction="minimize",
-        sampler=optuna.samplers.GridSampler(grid),
-        pruner=SecondIsPruned(),
-    )
-    first, second, third = trainer.trials.noted
-    assert len(second[1]) == 1
-    for values, selections, last in (first, third):
-        assert_own_values(values, selections, exit_layer=1)
-        assert last["sift/backprop_samples"] == STEPS * KEPT
-
-
 def test_a_share_is_not_made_a_whole_number(tmp_path: Path) -> None:
     """A search gives its values the type of what it replaces, here 0."""
     trainer = searching(tmp_path, sift_warmup_steps=0)
@@ -144,11 +122,8 @@ def test_a_share_is_not_made_a_whole_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("sift_keep_ratio", 1.5, r"sift_keep_ratio=1.5 must be in \(0, 1\]"),
-        ("sift_keep_ratio", 0.9, "draws no candidate more than it trains on"),
-        ("sift_criterion", "hardest", "sift_criterion='hardest' is unknown"),
+        ("sift_keep_ratio", 1.5, "sift_keep_ratio=1.5"),
         ("sift_exit_layer", 9, "exit layer 9"),
-        ("sift_warmup_steps", 2.0, "no step would sift"),
     ],
 )
 def test_values_that_cannot_work_are_refused(

@@ -38,12 +38,9 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "bert": Run("bert_pretraining"),
     "bert by entropy": Run("bert_pretraining", criterion="entropy"),
     "bert, window of 2": Run("bert_pretraining", accumulation=2),
-    "llama": Run("llama"),
     "llama, window of 2": Run("llama", accumulation=2),
-    "resnet": Run("resnet"),
     "resnet, window of 2": Run("resnet", accumulation=2),
 }
 
@@ -88,6 +85,7 @@ def train(run: Run) -> list[str]:
         sift_criterion=run.criterion,
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
+        sift_random_share=0,
     )
     notes.clear()
     SiftTrainer(run.build(), args, train_dataset=run.rows()).train()

@@ -37,8 +37,7 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "batches": Run(),
-    # More than half of some micro-batches: then rows without a label are kept too.
+    # More than half of some micro-batches have no label: then such rows are kept too.
     "gaps": Run(accumulation=2, unlabelled=(0, 1, 3, 20, 21, 22, 45, 56, 57, 58, 59, 80, 82, 83)),
 }
 
@@ -53,20 +52,29 @@ class Recording(SiftTrainer):
     for each step, the statistics in front of scoring and after it."""
 
     notes: dict[str, list]
+    scored = False
 
     def note(self, **values) -> None:
         for name, value in values.items():
             self.notes.setdefault(name, []).append(value)
 
-    def _sift_window(self, *args) -> None:
-        bare = self.accelerator.unwrap_model(self.model)
-        for batch in self._window:
+    def get_batch_samples(self, *args, **kwargs):
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        for batch in batches:
             self.note(drawn=first_pixels(batch["pixel_values"]))
-        self.note(before=statistics(bare))
-        super()._sift_window(*args)
-        self.note(after=statistics(bare))
-        for batch, selection in zip(self._window, self.selections, strict=True):
-            self.note(kept=first_pixels(batch["pixel_values"]), scores=selection.scores.tolist())
+        self.note(before=statistics(self.accelerator.unwrap_model(self.model)))
+        self.scored = False
+        return batches, count
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """The first one of a window comes when all candidates have been scored."""
+        if not self.scored:
+            self.scored = True
+            self.note(after=statistics(self.accelerator.unwrap_model(self.model)))
+            for selection in self.selections:
+                self.note(scores=selection.scores.tolist())
+        self.note(kept=first_pixels(inputs["pixel_values"]))
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def train(run: Run, folder: Path, resume: bool = False) -> dict:
@@ -87,6 +95,7 @@ def train(run: Run, folder: Path, resume: bool = False) -> dict:
         disable_tqdm=True,
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
+        sift_random_share=0,
     )
     sgd = (SGD, {"lr": RATE, "momentum": MOMENTUM})
     # A resumed run begins elsewhere, so that what it goes on from is the checkpoint's.

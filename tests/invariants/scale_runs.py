@@ -1,7 +1,7 @@
 """Two optimisation steps of SiftTrainer on tiny models, under one layout of the same 8 kept rows.
 
-Run as a script under a launcher it writes what was logged in each layout of two processes, as JSON,
-from the first one: ``scale_runs.py OUTPUT``.
+``scale_runs.py OUTPUT`` under a launcher: the first process writes the log lines of each layout of
+two processes, as JSON.
 """
 
 import json
@@ -149,6 +149,7 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
             "sift_criterion": "mean_label",
             "sift_warmup_steps": 0,
             "sift_cooldown_steps": 0,
+            "sift_random_share": 0,
             **settings,
         },
     )

@@ -86,6 +86,7 @@ def test_sifted_training_is_the_loops(name, criterion, tmp_path):
         sift_criterion=criterion,
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
+        sift_random_share=0,
     )
     trainer = Recording(build(name), args, train_dataset=rows(name, "ragged"))
     trainer.train()

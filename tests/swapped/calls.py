@@ -52,7 +52,6 @@ def fields(name: str, folder: Path, steps: int) -> dict[str, Any]:
     model, data = str(folder / "models" / name), folder / "data"
     ending = {
         "masked_lm": ".txt",
-        "causal_lm": ".jsonl",
         "sentence_classification": ".csv",
         "question_answering": "_questions.json",
     }
@@ -73,14 +72,12 @@ def fields(name: str, folder: Path, steps: int) -> dict[str, Any]:
         values |= {"config_name": model, "tokenizer_name": model}
     else:
         values |= {"model_name_or_path": model}
-    if name == "image_classification":
-        return {**values, "data_dir": str(data / "pictures"), "remove_unused_columns": False}
     for split in ("train", "validation"):
         values[f"{split}_file"] = f"{data}/{split}{ending[name]}"
     if name == "sentence_classification":
         del values["max_steps"]
         values |= {"num_train_epochs": EPOCHS[steps], "test_file": f"{data}/test.csv"}
-    if name in ("sentence_classification", "question_answering"):
+    if name != "masked_lm":
         values["do_predict"] = True
     return values
 
