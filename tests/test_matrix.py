@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments, early_exit
+from sift_trainer import SiftTrainer, early_exit
 from tests.matrix import MATRIX, ROWS, Batch, Entry, next_tokens
-from tests.training import quick
+from tests.training import arguments
 
 EARLY = [name for name in MATRIX if MATRIX[name].depth is not None]
 KEPT = ROWS // 2
@@ -51,22 +51,18 @@ def trainer_of(
     name: str, folder: Path, exit_layer: int, model: Any = None, **changes: Any
 ) -> SiftTrainer:
     """A trainer that drew all rows and trained on half of them, for one step."""
-    arguments = SiftTrainingArguments(
-        **quick(
-            folder,
-            max_steps=1,
-            per_device_train_batch_size=KEPT,
-            train_sampling_strategy="sequential",
-            sift_warmup_steps=0,
-            sift_cooldown_steps=0,
-            sift_random_share=0,
-            sift_exit_layer=exit_layer,
-            **changes,
-        )
+    args = arguments(
+        folder,
+        max_steps=1,
+        per_device_train_batch_size=KEPT,
+        train_sampling_strategy="sequential",
+        sift_random_share=0,
+        sift_exit_layer=exit_layer,
+        **changes,
     )
     return SiftTrainer(
         MATRIX[name].build() if model is None else model,
-        arguments,
+        args,
         train_dataset=rows_of(MATRIX[name].batch()),
         data_collator=default_collate,
     )

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from sift_trainer import early_exit
 from tests.matrix import MATRIX, Entry
 from tests.test_matrix import alone, hardest, scored, trainer_of
 
@@ -99,21 +97,6 @@ def test_an_adapter_on_the_head_is_scored_with(tmp_path: Path) -> None:
     assert (losses - alone(entry, entry.build())).abs().max() > 0.01
 
 
-@torch.no_grad()
-def test_a_disabled_adapter_is_left_out_of_the_exit() -> None:
-    name = "llama, untied"
-    model, batch = wrapped(name), MATRIX[name].batch()
-    with early_exit(model, 1):
-        with_adapter = model(**batch).logits
-        with model.disable_adapter():
-            without = model(**batch).logits
-    plain = MATRIX[name].build()
-    with early_exit(plain, 1):
-        expected: Tensor = plain(**batch).logits
-    torch.testing.assert_close(without, expected)
-    assert (with_adapter - without).abs().max() > 0.01
-
-
 def test_prompts_that_lengthen_the_input_are_refused(tmp_path: Path) -> None:
     """They make more predictions than there are labels."""
     name = "llama, untied"
@@ -121,6 +104,6 @@ def test_prompts_that_lengthen_the_input_are_refused(tmp_path: Path) -> None:
     trainer = trainer_of(
         name, tmp_path, exit_layer=1, model=peft.get_peft_model(MATRIX[name].build(), config)
     )
-    with pytest.raises(ValueError, match=r"labels of shape \(2, 12\) do not fit logits of shape"):
+    with pytest.raises(ValueError, match=r"labels of shape .* do not fit logits"):
         trainer.train()
     assert trainer.state.global_step == 0

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from tests import training
 from tests.invariants.by_hand import step_loss
 from tests.invariants.scale_runs import rows
 from tests.invariants.test_sifted_step import score
@@ -79,24 +80,18 @@ class Noting(SiftTrainer):
 
 
 def arguments(folder: Path, **changes: Any) -> SiftTrainingArguments:
+    """Plain gradient steps on rows in their order."""
     settings = {
-        "output_dir": str(folder),
         "max_steps": STEPS,
         "per_device_train_batch_size": KEPT,
         "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
         "optim": "sgd",
         "max_grad_norm": 0,
-        "use_cpu": True,
-        "report_to": "none",
-        "save_strategy": "no",
         "train_sampling_strategy": "sequential",
-        "disable_tqdm": True,
-        "sift_warmup_steps": 0,
-        "sift_cooldown_steps": 0,
+        "logging_steps": 500,
         "sift_random_share": 0,
     }
-    return SiftTrainingArguments(**{**settings, **changes})
+    return training.arguments(folder, **{**settings, **changes})
 
 
 def trained(

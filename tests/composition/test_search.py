@@ -13,7 +13,7 @@ from sift_trainer import SiftTrainer
 from sift_trainer.callback import Selection
 from tests.composition.replay import KEPT, arguments
 from tests.invariants.scale_runs import build, rows
-from tests.invariants.test_sifted_step import EXITS
+from tests.invariants.test_sifted_step import score
 
 NAME = "bert_masked_lm"
 STEPS = 2
@@ -69,27 +69,13 @@ def space(trial: optuna.Trial) -> dict[str, Any]:
     return {**values, "sift_exit_layer": EXIT_LAYER[values["sift_keep_ratio"]]}
 
 
-def first_scores(criterion: str, exit_layer: int, drawn: int) -> Tensor:
-    """Of the first rows, by hand and by the model of `searching` before its first update."""
-    model, data = build(NAME).eval(), rows(NAME, "ragged")[:drawn]
-    labels = torch.stack([row["labels"] for row in data])
-    with torch.no_grad():
-        tokens = torch.stack([row["input_ids"] for row in data])
-        states = model(input_ids=tokens, output_hidden_states=True).hidden_states
-        log_probabilities = EXITS[NAME](model, states[exit_layer]).log_softmax(dim=-1)
-    if criterion == "entropy":
-        values = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
-    else:
-        values = -log_probabilities.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    labelled = labels != -100
-    return (values * labelled).sum(dim=1) / labelled.sum(dim=1)
-
-
 def assert_own_values(values: dict[str, Any], selections: list[Selection], exit_layer: int) -> None:
     """Batch of candidates, adapter and criterion are those of the trial."""
     drawn = round(KEPT / values["sift_keep_ratio"])
     assert [(each.candidates, len(each.rows)) for each in selections] == [(drawn, KEPT)] * STEPS
-    scores = first_scores(values["sift_criterion"], exit_layer, drawn)
+    model, criterion = build(NAME), values["sift_criterion"]
+    data = rows(NAME, "ragged")[:drawn]
+    scores = torch.tensor([score(model, NAME, row, criterion, exit_layer) for row in data])
     assert selections[0].scores is not None
     torch.testing.assert_close(selections[0].scores, scores, rtol=1e-5, atol=1e-6)
     assert torch.equal(selections[0].rows, scores.topk(KEPT).indices.sort().values)

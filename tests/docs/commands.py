@@ -39,23 +39,10 @@ def commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(command, comments=True)
 
 
-def file_names(text: str) -> Iterator[Path]:
-    """Configurations that a block lists; a bare name is in the folder of the line's first one."""
-    for line in text.splitlines():
-        if line.startswith("configs/"):
-            names = re.sub(r"\([^)]*\)", "", line).split()
-            for name in names:
-                folder = Path() if "/" in name else Path(names[0]).parent
-                yield from (folder / each for each in _braces(name))
-
-
-def _braces(name: str) -> list[str]:
-    """``a{b,c}`` is ``ab`` and ``ac``."""
-    head, opened, rest = name.partition("{")
-    if not opened:
-        return [name]
-    inner, _, tail = rest.partition("}")
-    return [each for part in inner.split(",") for each in _braces(head + part + tail)]
+def listed_files(text: str) -> list[str]:
+    """Configurations that a block lists, as patterns: ``a_{1,2}.yaml`` is ``a_*.yaml``."""
+    lines = [line for line in text.splitlines() if line.startswith("configs/")]
+    return re.findall(r"[\w*]+\.yaml", re.sub(r"\{[^}]*\}", "*", " ".join(lines)))
 
 
 def check(words: list[str]) -> str:

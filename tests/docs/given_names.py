@@ -53,18 +53,6 @@ class MyNet(nn.Module):
         return {"logits": self.out(features)}
 
 
-def readme(folder: Path) -> Names:
-    return {"model": bert(), "data": Rows(256)}
-
-
-def adding_an_exit(folder: Path) -> Names:
-    return {"MyNet": MyNet}
-
-
-def faults(folder: Path) -> Names:
-    return {"trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(64))}
-
-
 def images(folder: Path) -> Names:
     from tests.data.pictures import food_archive
     from tests.models.small_resnet import resnet
@@ -93,10 +81,6 @@ def exits_work(names: Names) -> None:
         assert not torch.allclose(early, model(inputs)["logits"])
 
 
-def probe(folder: Path) -> Names:
-    return {"model": bert(), "args": TrainingArguments(**quick(folder)), "data": Rows(48)}
-
-
 def recipe(folder: Path) -> Names:
     from tests.models.small_resnet import Images, resnet
 
@@ -113,28 +97,27 @@ def theory(folder: Path) -> Names:
 def trainers(folder: Path) -> Names:
     """A small model of the block's architecture, under the block's name."""
     from datasets import Dataset
-    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from tests.trainers.sentences import WORDS, parts, text, tokenizer
+    from tests.trainers.sentences import causal, parts, text, tokenizer
 
-    config = Qwen3Config(
-        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=6, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=16, intermediate_size=48, max_position_embeddings=128,
-        pad_token_id=0, bos_token_id=None, eos_token_id=1,
-    )  # fmt: skip
     here = folder / "Qwen" / "Qwen3-0.6B"
-    Qwen3ForCausalLM(config).save_pretrained(here)
+    causal("qwen3", blocks=6).save_pretrained(here)
     tokenizer().save_pretrained(here)
     return {"data": Dataset.from_list([{"text": text([*a, *b])} for a, b in parts(64)])}
 
 
 GIVEN: dict[str, Callable[[Path], Names]] = {
-    "README.md": readme,
-    "docs/adding_an_exit.md": adding_an_exit,
-    "docs/faults.md": faults,
+    "README.md": lambda _: {"model": bert(), "data": Rows(256)},
+    "docs/adding_an_exit.md": lambda _: {"MyNet": MyNet},
+    "docs/faults.md": lambda folder: {
+        "trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(64))
+    },
     "docs/images.md": images,
     "docs/performance.md": performance,
-    "docs/probe.md": probe,
+    "docs/probe.md": lambda folder: {
+        **{"model": bert(), "data": Rows(48)},
+        "args": TrainingArguments(**quick(folder)),
+    },
     "docs/recipe.md": recipe,
     "docs/theory.md": theory,
     "docs/trainers.md": trainers,

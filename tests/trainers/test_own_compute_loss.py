@@ -120,31 +120,6 @@ def test_own_loss_is_trained_on_the_rows_that_the_model_ranks_highest(
     assert name in warnings[0]
 
 
-def test_a_mean_that_says_so_is_divided_by_the_micro_batches(tmp_path: Path) -> None:
-    """The Trainer's own contract for a loss that ignores the count, on the kept rows."""
-    if not hasattr(Trainer, "loss_is_scaled_for_ga"):
-        pytest.skip("transformers before 5.19 has no loss_is_scaled_for_ga")
-
-    class Mean(RecordingTrainer):
-        loss_is_scaled_for_ga = False
-
-        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-            logits = model(input_ids=inputs["input_ids"]).logits
-            return functional.cross_entropy(logits.flatten(0, 1), inputs["labels"].flatten())
-
-    args = arguments(tmp_path, **{**EXACT, "max_steps": 1}, gradient_accumulation_steps=3)
-    trainer = Mean(bert(**NO_DROPOUT), args, train_dataset=Rows(48))
-    trainer.train()
-    by_hand, losses = bert(**NO_DROPOUT), []
-    for kept in trainer.kept:
-        rows = [Rows(48)[row] for row in kept]
-        logits = by_hand(torch.stack([row["input_ids"] for row in rows])).logits
-        labels = torch.stack([row["labels"] for row in rows])
-        losses.append(functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
-    take_step(by_hand, torch.stack(losses).mean())
-    assert_same(trainer.model, by_hand)
-
-
 # ---- a model whose forward knows nothing of labels ----
 
 
@@ -236,16 +211,6 @@ def test_samples_of_several_rows_are_refused_before_the_first_update(
         Comparing(model, args, train_dataset=data, data_collator=collate_pairs).train()
     for name, value in bert().state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-
-
-def test_rows_of_a_sample_are_candidates_where_the_model_computes_the_loss(tmp_path: Path) -> None:
-    """As of a long text that a collator cuts: each row has labels of its own."""
-    args = arguments(tmp_path, max_steps=1)
-    trainer = RecordingTrainer(
-        bert(), args, train_dataset=PairedRows(48), data_collator=collate_pairs
-    )
-    trainer.train()
-    assert [len(kept) for kept in trainer.kept] == [8]
 
 
 def test_making_a_trainer_draws_no_random_number(tmp_path: Path) -> None:
