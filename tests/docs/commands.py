@@ -115,6 +115,7 @@ def _parse_only(name: str, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_Parsed):
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         _run(name, arguments)
+        raise AssertionError(f"{name} did not parse its arguments")
 
 
 def _run(name: str, arguments: list[str]) -> str:
