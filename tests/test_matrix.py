@@ -1,7 +1,7 @@
-"""Every family and task of the table: what is scored, at which exit, and what is trained on.
+"""Every family and task of the table: the scores, the exit, and the rows that are trained on.
 
-What a sample's loss is, the model itself says: its loss of a batch of that sample alone. What an
-exit is, a model says that was made with fewer blocks.
+A sample's loss is compared with the model's own loss of a batch of that sample alone; an exit with
+a model that was made with fewer blocks.
 """
 
 import functools
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments, early_exit
+from sift_trainer import SiftTrainer, early_exit
 from tests.matrix import MATRIX, ROWS, Batch, Entry, next_tokens
-from tests.training import quick
+from tests.training import arguments
 
 EARLY = [name for name in MATRIX if MATRIX[name].depth is not None]
 KEPT = ROWS // 2
@@ -51,21 +51,18 @@ def trainer_of(
     name: str, folder: Path, exit_layer: int, model: Any = None, **changes: Any
 ) -> SiftTrainer:
     """A trainer that drew all rows and trained on half of them, for one step."""
-    arguments = SiftTrainingArguments(
-        **quick(
-            folder,
-            max_steps=1,
-            per_device_train_batch_size=KEPT,
-            train_sampling_strategy="sequential",
-            sift_warmup_steps=0,
-            sift_cooldown_steps=0,
-            sift_exit_layer=exit_layer,
-            **changes,
-        )
+    args = arguments(
+        folder,
+        max_steps=1,
+        per_device_train_batch_size=KEPT,
+        train_sampling_strategy="sequential",
+        sift_random_share=0,
+        sift_exit_layer=exit_layer,
+        **changes,
     )
     return SiftTrainer(
         MATRIX[name].build() if model is None else model,
-        arguments,
+        args,
         train_dataset=rows_of(MATRIX[name].batch()),
         data_collator=default_collate,
     )
@@ -78,7 +75,7 @@ def scored(trainer: SiftTrainer) -> tuple[Tensor, list[int]]:
 
 
 def hardest(losses: Tensor) -> list[int]:
-    """The KEPT rows of the largest losses, by hand; a row without a loss is no hard one."""
+    """The KEPT rows of the largest losses; a row without a loss comes last."""
     values = [-math.inf if math.isnan(loss) else loss for loss in losses.tolist()]
     return sorted(sorted(range(ROWS), key=lambda row: -values[row])[:KEPT])
 
@@ -101,7 +98,7 @@ def test_exact_losses_are_those_of_rows_alone_and_make_the_models_own(
         own = float(built(name)(**batch).loss) - entry.rest(built(name), batch)
     weights = torch.ones(ROWS) if entry.total else entry.scale(batch) / entry.scale(batch).sum()
     assert float((found * weights)[known].sum()) == pytest.approx(own, rel=1e-4)
-    # What is trained on is the model's own loss of the kept rows, to the last term.
+    # The loss of the step is the model's own loss of the kept rows, with all its terms.
     narrowed = {field: value[kept] for field, value in batch.items()}
     with torch.no_grad():
         expected = float(entry.build().train()(**narrowed).loss)
@@ -120,17 +117,22 @@ def test_early_losses_are_those_of_a_model_that_was_made_shorter(name: str, tmp_
     assert (losses - alone(entry, built(name)))[known].abs().max() > 0.01
     assert kept == hardest(losses)
 
-    # Saved and loaded, the trained model gives the scores that it now gives itself.
+
+@pytest.mark.parametrize("name", ["bert", "llama, tied", "t5", "vit"])
+def test_a_trained_model_scores_the_same_after_saving_and_loading(
+    name: str, tmp_path: Path
+) -> None:
+    entry = MATRIX[name]
+    trainer = trainer_of(name, tmp_path, exit_layer=1)
+    trainer.train()
     trainer.save_model(str(tmp_path / "trained"))
-    loaded = trainer_of(
-        name, tmp_path, exit_layer=1, model=entry.model.from_pretrained(tmp_path / "trained")
-    )
+    losses = alone(entry, entry.shorter(trainer.model, 1))
+    model = entry.model.from_pretrained(tmp_path / "trained")
+    loaded = trainer_of(name, tmp_path, exit_layer=1, model=model)
     loaded.train()
-    again, _ = scored(loaded)
-    batch, draw = entry.batch(), torch.Generator()
-    assert trainer._sifted is not None
-    torch.testing.assert_close(again, trainer._sifted.score(batch, draw), rtol=1e-6, atol=1e-6)
-    assert (again - found)[known].abs().max() > 1e-3
+    known = ~losses.isnan()
+    torch.testing.assert_close(scored(loaded)[0][known], losses[known], rtol=1e-4, atol=1e-5)
+    assert (losses - scored(trainer)[0])[known].abs().max() > 1e-3
 
 
 @torch.no_grad()

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from sift_trainer import early_exit
 from tests.matrix import MATRIX, Entry
 from tests.test_matrix import alone, hardest, scored, trainer_of
 
@@ -19,13 +17,12 @@ LORA = {
     "bert": (None, ["query", "value", "dense"]),  # inside the pruned exit block too
     "t5": ("SEQ_2_SEQ_LM", ["q", "v"]),
     "bert, sequences": ("SEQ_CLS", ["query", "value"]),
-    "bert, answers": ("QUESTION_ANS", ["query", "value"]),
     "albert": (None, ["query", "value"]),
 }
 
 
 def wrapped(name: str, model: Any = None, **more: Any) -> Any:
-    """With adapters that are no longer zero, as after some training."""
+    """With adapters that are not zero, as after some training."""
     kind, targets = LORA[name]
     config = peft.LoraConfig(task_type=kind, target_modules=targets, r=2, lora_dropout=0.0, **more)
     made = peft.get_peft_model(MATRIX[name].build() if model is None else model, config)
@@ -80,10 +77,9 @@ def test_only_the_adapters_are_trained_and_saved_and_loaded(tmp_path: Path) -> N
     )
     again = trainer_of(name, tmp_path, exit_layer=1, model=loaded)
     again.train()
-    assert trainer._sifted is not None
-    expected = trainer._sifted.score(MATRIX[name].batch(), torch.Generator())
-    assert torch.equal(scored(again)[0], expected)
-    assert not torch.equal(scored(trainer)[0], expected)
+    expected = alone(MATRIX[name], MATRIX[name].shorter(model.merge_and_unload(), 1))
+    torch.testing.assert_close(scored(again)[0], expected, rtol=1e-4, atol=1e-4)
+    assert (scored(trainer)[0] - expected).abs().max() > 1e-3
 
 
 def test_an_adapter_on_the_head_is_scored_with(tmp_path: Path) -> None:
@@ -101,28 +97,13 @@ def test_an_adapter_on_the_head_is_scored_with(tmp_path: Path) -> None:
     assert (losses - alone(entry, entry.build())).abs().max() > 0.01
 
 
-@torch.no_grad()
-def test_a_disabled_adapter_is_left_out_of_the_exit() -> None:
-    name = "llama, untied"
-    model, batch = wrapped(name), MATRIX[name].batch()
-    with early_exit(model, 1):
-        with_adapter = model(**batch).logits
-        with model.disable_adapter():
-            without = model(**batch).logits
-    plain = MATRIX[name].build()
-    with early_exit(plain, 1):
-        expected: Tensor = plain(**batch).logits
-    torch.testing.assert_close(without, expected)
-    assert (with_adapter - without).abs().max() > 0.01
-
-
 def test_prompts_that_lengthen_the_input_are_refused(tmp_path: Path) -> None:
-    """Their predictions are more than the labels, and not at the labels' places."""
+    """They make more predictions than there are labels."""
     name = "llama, untied"
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     trainer = trainer_of(
         name, tmp_path, exit_layer=1, model=peft.get_peft_model(MATRIX[name].build(), config)
     )
-    with pytest.raises(ValueError, match=r"labels of shape \(2, 12\) do not fit logits of shape"):
+    with pytest.raises(ValueError, match=r"labels of shape .* do not fit logits"):
         trainer.train()
     assert trainer.state.global_step == 0

@@ -1,4 +1,4 @@
-"""Sifted steps against the same steps by hand: the scores, the choice, the loss, the gradient."""
+"""Compares sifted steps with the same steps by hand: scores, kept rows, loss and gradient."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from tests import training
 from tests.invariants.by_hand import step_loss
 from tests.invariants.scale_runs import rows
 from tests.invariants.test_sifted_step import score
@@ -23,7 +24,7 @@ Gradients = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: scores by number of row, the numbers of the rows trained on, gradients."""
+    """Scores by row number, numbers of the kept rows, and gradients of one step."""
 
     scores: dict[int, float]
     kept: list[int]
@@ -39,7 +40,7 @@ def gradients_of(model: torch.nn.Module) -> Gradients:
 
 
 class Gradient(TrainerCallback):
-    """Notes what the optimizer is about to be given."""
+    """Records the gradient before each optimizer step."""
 
     def __init__(self) -> None:
         self.noted: list[Gradients] = []
@@ -49,7 +50,7 @@ class Gradient(TrainerCallback):
 
 
 class Noting(SiftTrainer):
-    """Draws its rows in their order, and notes each step."""
+    """Records each step; its rows come in their order."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,23 +80,18 @@ class Noting(SiftTrainer):
 
 
 def arguments(folder: Path, **changes: Any) -> SiftTrainingArguments:
+    """Plain gradient steps on rows in their order."""
     settings = {
-        "output_dir": str(folder),
         "max_steps": STEPS,
         "per_device_train_batch_size": KEPT,
         "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
         "optim": "sgd",
         "max_grad_norm": 0,
-        "use_cpu": True,
-        "report_to": "none",
-        "save_strategy": "no",
         "train_sampling_strategy": "sequential",
-        "disable_tqdm": True,
-        "sift_warmup_steps": 0,
-        "sift_cooldown_steps": 0,
+        "logging_steps": 500,
+        "sift_random_share": 0,
     }
-    return SiftTrainingArguments(**{**settings, **changes})
+    return training.arguments(folder, **{**settings, **changes})
 
 
 def trained(
@@ -109,8 +105,7 @@ def trained(
 
 
 def assert_chosen(step: Step, scores: dict[int, float], tolerance: float) -> None:
-    """The scores are those given, and the rows kept have the largest, as far as they can be told
-    apart."""
+    """The scores are those given, and the kept rows have the largest, up to the tolerance."""
     assert step.scores.keys() == scores.keys()
     assert all(abs(step.scores[row] - scores[row]) <= tolerance for row in scores), (step, scores)
     dropped = scores.keys() - step.kept

@@ -1,4 +1,4 @@
-"""Sifting in processes that share one loader, or one batch; each writes what it did.
+"""Sifting in two processes, by each way of loading; each process writes what it did.
 
 ``shared_loading_run.py FOLDER`` under a launcher.
 """
@@ -18,13 +18,15 @@ from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
 
 NAME, KEPT, ROWS, EPOCHS = "bert_masked_lm", 4, 21, 2
+SPLIT = {"split_batches": True, "dispatch_batches": False}
 SETTINGS = {
-    "dispatched": {"dispatch_batches": True},
-    "split": {"split_batches": True, "dispatch_batches": False},
-    "split and dispatched": {"split_batches": True, "dispatch_batches": True},
+    "separate": {},
+    "compiled": {"torch_compile": True, "torch_compile_backend": "eager"},
+    "dispatched": {"accelerator_config": {"dispatch_batches": True}},
+    "split": {"accelerator_config": SPLIT},
     "streamed": {},
 }
-UNEVEN = [(5, 0.5), (6, 0.66)]  # rows trained on by both; the second of 9 candidates
+UNEVEN = [(5, 0.5), (6, 0.66)]  # rows that both train on together; the second of 9 candidates
 
 
 def data() -> list[dict[str, Tensor]]:
@@ -69,14 +71,14 @@ def refusal(folder: Path, batch_size: int, ratio: float) -> str:
 
 def main(folder: Path) -> None:
     records, gradients = {}, {}
-    for name, accelerator_config in SETTINGS.items():
+    for name, changes in SETTINGS.items():
         streamed = name == "streamed"
         args = arguments(
             folder / name,
             max_steps=3 if streamed else -1,
             num_train_epochs=EPOCHS,
             train_sampling_strategy="random",
-            accelerator_config=accelerator_config,
+            **changes,
         )
         gradient = Gradient()
         trainer = Recording(
@@ -90,7 +92,6 @@ def main(folder: Path) -> None:
         records[name] = {
             "steps": trainer.record,
             "last": trainer.state.log_history[-1],
-            "foreseen": trainer._planned_steps(),
         }
         gradients[name] = gradient.noted
     records["refused"] = [refusal(folder, *each) for each in UNEVEN]

@@ -71,41 +71,6 @@ def test_metrics_are_of_the_whole_model_at_each_step(tmp_path: Path) -> None:
     assert len({log["eval_loss"] for log in logs}) == 4
 
 
-def test_metrics_may_have_inputs_losses_and_chosen_logits(tmp_path: Path) -> None:
-    """`include_for_metrics`, `preprocess_logits_for_metrics` and `batch_eval_metrics`."""
-    seen: list[Any] = []
-
-    def metrics(prediction: Any, compute_result: bool) -> dict[str, float]:
-        seen.append((prediction.inputs, prediction.predictions, prediction.losses))
-        return {"batches": len(seen)} if compute_result else {}
-
-    args = arguments(
-        tmp_path,
-        **EACH_STEP,
-        max_steps=1,
-        include_for_metrics=["inputs", "loss"],
-        batch_eval_metrics=True,
-    )
-    trainer = RecordingTrainer(
-        bert(),
-        args,
-        train_dataset=Rows(48),
-        eval_dataset=EVALUATED,
-        compute_metrics=metrics,
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
-    )
-    trainer.train()
-    logits = plain_logits(trainer.model)
-    inputs, predictions, losses = zip(*seen, strict=True)
-    assert torch.equal(torch.cat([fields["input_ids"] for fields in inputs]), TOKENS)
-    assert torch.equal(torch.cat(predictions), logits.argmax(-1))
-    assert torch.cat(losses).tolist() == pytest.approx(
-        [loss for loss, count in batch_losses(logits) for _ in range(count)], rel=1e-5
-    )
-    (log,) = [log for log in trainer.state.log_history if "eval_batches" in log]
-    assert log["eval_batches"] == 3
-
-
 def test_evaluating_changes_nothing(tmp_path: Path) -> None:
     """Without dropout, as a plain Trainer's evaluation draws from the global random state too."""
     calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -125,13 +90,9 @@ def test_evaluating_changes_nothing(tmp_path: Path) -> None:
     assert all(scores is not None for scores in runs[0][1])
 
 
-GRADES = [3.0, 2.0, 1.0, 5.0, 4.0, 4.5, 6.0, 0.0]  # the best of the first seven is the third
-
-
-def graded(folder: Path, grades: list[float], **changes: Any) -> Copying:
-    """A trainer whose evaluations give these grades one after the other, and stops after three
-    that are no better."""
-    given = iter(grades)
+def test_early_stopping_ends_with_the_best_model(tmp_path: Path) -> None:
+    """The best of the first six grades is the third; three that are no better end the run."""
+    grades = iter([3.0, 2.0, 1.0, 5.0, 4.0, 4.5])
     settings = {
         **EACH_STEP,
         "max_steps": 8,
@@ -141,47 +102,19 @@ def graded(folder: Path, grades: list[float], **changes: Any) -> Copying:
         "metric_for_best_model": "grade",
         "greater_is_better": False,
     }
-    return Copying(
+    trainer = Copying(
         bert(),
-        arguments(folder, **{**settings, **changes}),
+        arguments(tmp_path, **settings),
         train_dataset=Rows(80),
         eval_dataset=EVALUATED,
-        compute_metrics=lambda _: {"grade": next(given)},
+        compute_metrics=lambda _: {"grade": next(grades)},
         callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
     )
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Copying:
-    trainer = graded(tmp_path_factory.mktemp("stopped"), GRADES)
     trainer.train()
-    return trainer
-
-
-def assert_best(trainer: Copying, state: dict[str, torch.Tensor]) -> None:
+    assert trainer.state.global_step == 6
     assert trainer.state.best_metric == 1.0
     assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-3"
     for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, state[name]), name
-
-
-def test_early_stopping_ends_with_the_best_model(stopped: Copying) -> None:
-    assert stopped.state.global_step == 6
-    assert all(scores is not None for scores in stopped.scores)
-    assert_best(stopped, stopped.copies[2])
-    last = stopped.state.log_history[-1]
-    assert (last["sift/candidates"], last["sift/backprop_samples"]) == (6 * 8, 6 * 4)
-
-
-def test_patience_survives_a_resume(stopped: Copying, tmp_path: Path) -> None:
-    """Interrupted after the second evaluation in a row that was no better."""
-    first = graded(tmp_path, GRADES, max_steps=5, load_best_model_at_end=False)
-    first.train()
-    second = graded(tmp_path, GRADES[5:], restore_callback_states_from_checkpoint=True)
-    second.train(resume_from_checkpoint=True)
-    assert second.state.global_step == 6
-    assert second.kept == stopped.kept[5:]
-    assert second.losses == stopped.losses[5:]
-    assert_best(second, stopped.copies[2])
-    last = second.state.log_history[-1]
+        assert torch.equal(value, trainer.copies[2][name]), name
+    last = trainer.state.log_history[-1]
     assert (last["sift/candidates"], last["sift/backprop_samples"]) == (6 * 8, 6 * 4)

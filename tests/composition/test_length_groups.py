@@ -48,8 +48,7 @@ def drawn(kind: Any, args: TrainingArguments) -> list[list[list[int]]]:
     return batches
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("ratio", [0.5, 0.25])
+@pytest.mark.parametrize(("ratio", "accumulation"), [(0.5, 1), (0.25, 3)])
 def test_candidates_are_the_groups_of_a_trainer_of_such_batches(
     ratio: float, accumulation: int, tmp_path: Path
 ) -> None:

@@ -51,10 +51,3 @@ def test_noise_is_in_the_gradient_and_not_in_the_scores(tmp_path: Path) -> None:
         noisy.mean().backward()
         assert difference(step.gradients, gradients_of(model)) < 1e-5
         descend(model)
-
-
-def test_the_model_is_left_without_noise(tmp_path: Path) -> None:
-    trainer = trained(NAME, build(NAME), tmp_path, neftune_noise_alpha=ALPHA)
-    embeddings = trainer.model.train().get_input_embeddings()
-    tokens = torch.arange(8)
-    assert torch.equal(embeddings(tokens), embeddings.weight[tokens])

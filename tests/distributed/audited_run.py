@@ -1,4 +1,4 @@
-"""Runs of two processes that audits decide upon, or leave as they are; each writes what it did.
+"""Runs of two processes whose audits open and shut a gate; each process writes what it did.
 
 ``audited_run.py FOLDER`` under a launcher.
 """
@@ -58,7 +58,8 @@ def train(folder: Path, seed: int = 0, model: Any = None, resume: Any = None, **
 
 
 def gated(folder: Path, share: float, **more: Any) -> dict[str, Any]:
-    """By audits that are made, and then find what is told, scoring taking ``share`` of a step."""
+    """A run whose audits are made, and whose results are replaced; scoring takes ``share`` of a
+    step."""
     measured = Auditor._figures
 
     def told(auditor: Auditor, *args: Any) -> dict[str, float]:
@@ -80,11 +81,8 @@ def main(folder: Path) -> None:
     saved = folder / "gated" / f"checkpoint-{SAVED}"
     reports = {
         "gated": gated(folder / "gated", share=0.25),
-        "gated again": gated(folder / "again", share=0.3),
         # From other parameters, which are the checkpoint's then; on a day when scoring is slow.
         "gated resumed": gated(folder / "gated", share=9.0, seed=1, resume=saved),
-        "towards evaluation": train(folder / "audited", **TOWARDS),
-        "not audited": train(folder / "plain"),
         "first step": train(folder / "first", model=NO_DROPOUT, max_steps=1, **TOWARDS),
     }
     torch.save(reports, folder / f"report-{torch.distributed.get_rank()}.pt")

@@ -22,7 +22,7 @@ class Working(OneCycleMixin, SiftTrainer):
 
 
 def train(folder: Path) -> dict[str, Any]:
-    """Trains, and says what this process did."""
+    """Train; what this process did."""
     rates = Rates()
     args = arguments(folder, max_steps=20, lr_scheduler_type="linear")
     trainer = Working(bert(), args, train_dataset=Rows(76), callbacks=[rates])

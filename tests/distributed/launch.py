@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any, NoReturn
 
 from torch import distributed
@@ -20,10 +19,9 @@ LAUNCHER_SETS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT
 
 
 def leave() -> NoReturn:
-    """End this process well, once all others have come here too.
+    """End this process with status 0, once all others have come here too.
 
-    Past the interpreter's own end, in which threads of gloo now and then abort the process though
-    its group is closed.
+    It skips the interpreter's shutdown, in which threads of gloo sometimes abort the process.
     """
     distributed.barrier()
     distributed.destroy_process_group()
@@ -44,8 +42,8 @@ def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Pop
 
 
 def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
-    """Exit status and output of a launch, which is ended with all its processes after ``timeout``
-    seconds: then the launcher is asked first, as it alone knows them.
+    """Exit status and output of a launch, which is terminated after ``timeout`` seconds: the
+    launcher then ends its processes.
 
     Raises:
         subprocess.TimeoutExpired: if it had to be ended.
@@ -60,36 +58,37 @@ def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
 
 
 def together(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
-    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo, to the end,
-    with what a launcher would tell them.
+    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo, with the
+    environment of a launcher.
 
     Raises:
-        AssertionError: if one fails or does not end in time, which ends the others too; carries the
-            end of what they printed.
+        AssertionError: if one fails or does not end in time; the others are then killed. Carries
+            the end of what they printed.
     """
     told = in_a_process(ACCELERATE_USE_CPU="true")["env"]
     statuses, printed = _forked(script, arguments, processes, told, timeout)
     assert statuses == [0] * processes, printed
 
 
-def as_by_accelerate(*line: object, timeout: int = 300) -> str:
-    """Run what this line of `accelerate launch` would start, told what it tells, as `together`
-    does; gives the end of what was printed.
+def as_by_accelerate(*line: object, timeout: int = 300, **environment: str) -> str:
+    """Run what this line of `accelerate launch` would start, with the environment that it sets, as
+    `together` does; returns the end of what was printed.
 
     DeepSpeed may abort in teardown: judge a run by a file that it writes last.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "told.json"
-        told = Forked("tests/distributed/accelerate_line.py", output, *line, **_bare())
+        told = Forked(
+            "tests/distributed/accelerate_line.py",
+            output,
+            *line,
+            environment=in_a_process(**environment)["env"],
+        )
         status, out, error = told.ended(timeout)
         assert status == 0, out + error
         found = json.loads(output.read_text())
     start = (found["script"], found["arguments"], found["processes"], found["environment"])
     return _forked(*start, timeout)[1]
-
-
-def _bare() -> dict[str, Any]:
-    return {"environment": in_a_process()["env"]}
 
 
 def _forked(
@@ -99,7 +98,7 @@ def _forked(
     told: Mapping[str, str],
     timeout: int,
 ) -> tuple[list[int | None], str]:
-    """Status of each process, None of one that had to be ended, and the end of what they
+    """Status of each process, None for one that had to be killed, and the end of what they
     printed."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     members = []
@@ -115,24 +114,15 @@ def _forked(
     return [status for status, *_ in results], printed
 
 
-def accelerate(*arguments: object, timeout: int = 300, **environment: str) -> CompletedProcess[str]:
-    """`accelerate launch` with these arguments, and what came of it.
-
-    DeepSpeed may abort in teardown: judge a run by a file that it writes last.
-    """
-    command = ["accelerate.commands.launch", "--main_process_port", free_port(), *arguments]
-    how = in_a_process(**environment)
-    return subprocess.run(python_module(*command), **how, capture_output=True, timeout=timeout)
-
-
 def python_module(*command: object) -> list[str]:
     """``python -m`` with ``command``, beginning with the module."""
     return [sys.executable, "-m", *map(str, command)]
 
 
 def in_a_process(**environment: str) -> dict[str, Any]:
-    """How to start one: in the checkout, on one thread, without a hub or a launcher's settings."""
-    scripts = str(Path(sys.executable).parent)  # ninja is there, though no environment is activated
+    """Keywords of `subprocess`: in the checkout, on one thread, without a hub or a launcher's
+    settings."""
+    scripts = str(Path(sys.executable).parent)  # where ninja is
     settings = {
         **{name: value for name, value in os.environ.items() if name not in LAUNCHER_SETS},
         "HF_HUB_OFFLINE": "1",

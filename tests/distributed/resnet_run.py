@@ -1,46 +1,37 @@
 """Sifted training of a two-classifier ResNet, whole and resumed; each process writes what it did.
 
 ``resnet_run.py FOLDER`` under a launcher. Candidates are dealt out in blocks of consecutive rows,
-to one process and the other, and what the second gets is of three times the contrast: its
-batch-norm statistics are others. In double precision, since normalising two rows enlarges what
-rounding does.
+to one process and the other. Those of the second have three times the contrast, so that its
+batch-norm statistics differ. In double precision, since normalising two rows enlarges rounding.
 """
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch.optim import SGD
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer import SiftTrainer
 from tests.distributed.launch import leave
 from tests.models.small_resnet import Images, resnet, statistics
+from tests.training import arguments
 
-PROCESSES, KEPT, STEPS, SAVED, RATE, MOMENTUM, CLIP = 2, 4, 6, 3, 0.05, 0.9, 4.6
+PROCESSES, KEPT, ACCUMULATION, STEPS, SAVED = 2, 4, 2, 6, 3
+RATE, MOMENTUM, CLIP = 0.05, 0.9, 4.6
 ROWS = 2 * KEPT * PROCESSES * STEPS
 
 
-class Run(NamedTuple):
-    """Of `KEPT` rows a step and process."""
-
-    accumulation: int = 1
-    unlabelled: tuple[int, ...] = ()  # numbers of rows
-
-    def rows(self) -> Images:
-        data = Images(ROWS)
-        block = torch.arange(ROWS) * self.accumulation // (2 * KEPT)
-        data.pixel_values = data.pixel_values.double()
-        data.pixel_values[block % 2 == 1] *= 3
-        data.labels[list(self.unlabelled)] = -100
-        return data
+# More than half of some micro-batches: rows without a label are kept too.
+UNLABELLED = [0, 1, 3, 20, 21, 22, 45, 56, 57, 58, 59, 80, 82, 83]
 
 
-RUNS = {
-    "batches": Run(),
-    # More than half of some micro-batches: then rows without a label are kept too.
-    "gaps": Run(accumulation=2, unlabelled=(0, 1, 3, 20, 21, 22, 45, 56, 57, 58, 59, 80, 82, 83)),
-}
+def rows() -> Images:
+    data = Images(ROWS)
+    block = torch.arange(ROWS) * ACCUMULATION // (2 * KEPT)
+    data.pixel_values = data.pixel_values.double()
+    data.pixel_values[block % 2 == 1] *= 3
+    data.labels[UNLABELLED] = -100
+    return data
 
 
 def first_pixels(pixel_values: torch.Tensor) -> list[float]:
@@ -53,45 +44,48 @@ class Recording(SiftTrainer):
     for each step, the statistics in front of scoring and after it."""
 
     notes: dict[str, list]
+    scored = False
 
     def note(self, **values) -> None:
         for name, value in values.items():
             self.notes.setdefault(name, []).append(value)
 
-    def _sift_window(self, *args) -> None:
-        bare = self.accelerator.unwrap_model(self.model)
-        for batch in self._window.batches:
+    def get_batch_samples(self, *args, **kwargs):
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        for batch in batches:
             self.note(drawn=first_pixels(batch["pixel_values"]))
-        self.note(before=statistics(bare))
-        super()._sift_window(*args)
-        self.note(after=statistics(bare))
-        for batch, selection in zip(self._window.batches, self.selections, strict=True):
-            self.note(kept=first_pixels(batch["pixel_values"]), scores=selection.scores.tolist())
+        self.note(before=statistics(self.accelerator.unwrap_model(self.model)))
+        self.scored = False
+        return batches, count
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """The first one of a window comes when all candidates have been scored."""
+        if not self.scored:
+            self.scored = True
+            self.note(after=statistics(self.accelerator.unwrap_model(self.model)))
+            for selection in self.selections:
+                self.note(scores=selection.scores.tolist())
+        self.note(kept=first_pixels(inputs["pixel_values"]))
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def train(run: Run, folder: Path, resume: bool = False) -> dict:
-    args = SiftTrainingArguments(
-        str(folder),
+def train(folder: Path, resume: bool = False) -> dict:
+    args = arguments(
+        folder,
         max_steps=STEPS,
-        per_device_train_batch_size=KEPT // run.accumulation,
-        gradient_accumulation_steps=run.accumulation,
+        per_device_train_batch_size=KEPT // ACCUMULATION,
+        gradient_accumulation_steps=ACCUMULATION,
         learning_rate=RATE,
-        lr_scheduler_type="constant",
         max_grad_norm=CLIP,
         train_sampling_strategy="sequential",
-        use_cpu=True,
-        report_to=[],
         save_strategy="steps",
         save_steps=SAVED,
-        logging_steps=1,
-        disable_tqdm=True,
-        sift_warmup_steps=0,
-        sift_cooldown_steps=0,
+        sift_random_share=0,
     )
     sgd = (SGD, {"lr": RATE, "momentum": MOMENTUM})
-    # A resumed run begins elsewhere, so that what it goes on from is the checkpoint's.
+    # A resumed run starts from other parameters: only the checkpoint can make both equal.
     model = resnet(seed=int(resume)).double()
-    trainer = Recording(model, args, train_dataset=run.rows(), optimizer_cls_and_kwargs=sgd)
+    trainer = Recording(model, args, train_dataset=rows(), optimizer_cls_and_kwargs=sgd)
     trainer.notes = {}
     trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -105,11 +99,8 @@ def train(run: Run, folder: Path, resume: bool = False) -> dict:
 
 
 def main(folder: Path) -> None:
-    reports = {}
-    for name, run in RUNS.items():
-        reports[name] = train(run, folder / name)
-        reports[f"{name} resumed"] = train(run, folder / name, resume=True)
-    torch.save(reports, folder / f"report-{torch.distributed.get_rank()}.pt")
+    report = {"whole": train(folder), "resumed": train(folder, resume=True)}
+    torch.save(report, folder / f"report-{torch.distributed.get_rank()}.pt")
     leave()
 
 

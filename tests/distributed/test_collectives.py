@@ -1,21 +1,15 @@
-"""Under DDP no process waits for another while it scores, as far as its model lets it.
-
-What two real processes send each other, noted by phase of the step.
-"""
+"""What two processes under DDP send each other, by phase of the step: nothing while they score,
+unless the model has running statistics."""
 
 import json
 
 import pytest
 
-from tests.distributed.collectives_run import RUNS, STEPS
+from tests.distributed.collectives_run import ACCUMULATION, RUNS, STEPS
 from tests.distributed.launch import together
 from tests.models.small_resnet import statistics
 
 pytestmark = pytest.mark.distributed
-
-BERTS = [name for name in RUNS if name.startswith("bert")]
-LLAMAS = [name for name in RUNS if name.startswith("llama")]
-RESNETS = [name for name in RUNS if name.startswith("resnet")]
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +49,33 @@ def trained(step):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_all_candidates_are_scored_in_front_of_the_forward(runs, name):
+def test_all_candidates_are_scored_before_the_forward(runs, name):
+    """Backward averages every parameter, so what is sent is recorded."""
+    parameters = sum(parameter.numel() for parameter in RUNS[name].build().parameters())
     assert len(runs[name]) == STEPS
     for step in runs[name]:
         assert "start sampling" not in step[step.index("start forward") :]
         # One for the statistics, and one for each micro-batch.
-        assert step.count("start sampling") == 1 + RUNS[name].accumulation
-        assert step.count("start backward") == RUNS[name].accumulation
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_backward_averages_every_parameter_so_what_is_sent_is_noted(runs, name):
-    parameters = sum(parameter.numel() for parameter in RUNS[name].build().parameters())
-    for step in runs[name]:
+        assert step.count("start sampling") == 1 + ACCUMULATION
+        assert step.count("start backward") == ACCUMULATION
         assert f"allreduce_ {parameters}" in trained(step)
 
 
-@pytest.mark.parametrize("name", BERTS)
-def test_nothing_is_sent_between_the_start_of_scoring_and_the_forward(runs, name):
-    for step in runs[name]:
-        assert sent(until_forward(step)) == []
+def test_a_loss_that_ignores_the_count_sends_nothing_before_the_forward(runs):
+    assert [sent(until_forward(step)) for step in runs["bert"]] == [[]] * STEPS
 
 
-@pytest.mark.parametrize("name", LLAMAS)
-def test_kept_labels_are_counted_over_processes_once_a_window_after_scoring(runs, name):
-    for step in runs[name]:
+def test_kept_labels_are_counted_over_processes_once_a_window_after_scoring(runs):
+    for step in runs["llama"]:
         assert sent(scoring(step)) == []
         assert sent(until_forward(step)) == ["allgather_ 2"]  # a number of each process
 
 
-@pytest.mark.parametrize("name", RESNETS)
-def test_running_statistics_are_sent_once_a_window_and_nothing_else(runs, name):
+def test_running_statistics_are_sent_once_a_window_and_nothing_else(runs):
     """As one tensor of each type: means and variances, and numbers of batches."""
-    kept = statistics(RUNS[name].build()).items()
+    kept = statistics(RUNS["resnet"].build()).items()
     numbers = sum(value.numel() for key, value in kept if key.endswith("num_batches_tracked"))
     means_and_variances = sum(value.numel() for _, value in kept) - numbers
-    for step in runs[name]:
+    for step in runs["resnet"]:
         assert sent(scoring(step)) == [f"broadcast_ {means_and_variances}", f"broadcast_ {numbers}"]
         assert sent(until_forward(step))[2:] == ["allgather_ 2"]  # the kept labels

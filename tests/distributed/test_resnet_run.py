@@ -11,15 +11,16 @@ from torch.optim import SGD
 
 from tests.distributed.launch import together
 from tests.distributed.resnet_run import (
+    ACCUMULATION,
     CLIP,
     KEPT,
     MOMENTUM,
     PROCESSES,
     RATE,
-    RUNS,
     SAVED,
     STEPS,
     first_pixels,
+    rows,
 )
 from tests.models.small_resnet import early_logits, resnet, statistics
 
@@ -30,16 +31,16 @@ RANKS = range(PROCESSES)
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """What each process did, by run."""
+    """What each process did, whole and resumed."""
     folder = tmp_path_factory.mktemp("resnet")
     together("tests/distributed/resnet_run.py", folder, processes=PROCESSES)
     return [torch.load(folder / f"report-{rank}.pt", weights_only=True) for rank in RANKS]
 
 
-@pytest.fixture(scope="module", params=RUNS)
-def run(request, reports):
-    """Name of a run, what each process did in it, and the loop."""
-    return request.param, [report[request.param] for report in reports], Loop(RUNS[request.param])
+@pytest.fixture(scope="module")
+def run(reports):
+    """What each process did, and the loop."""
+    return [report["whole"] for report in reports], Loop()
 
 
 def both_logits(model, pixel_values):
@@ -60,8 +61,8 @@ class Loop:
     had before it took over the others.
     """
 
-    def __init__(self, run) -> None:
-        self.run, self.data, self.model = run, run.rows(), resnet().double()
+    def __init__(self) -> None:
+        self.data, self.model = rows(), resnet().double()
         self.optimizer = SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM)
         self.statistics = [statistics(self.model) for _ in RANKS]
         self.found: list[dict[str, list[Any]]] = [
@@ -74,15 +75,15 @@ class Loop:
 
     def step(self, step: int) -> None:
         chosen = [self.select(step, rank) for rank in RANKS]
-        labelled = self.data.labels[torch.cat([rows for mine in chosen for rows in mine])] != -100
+        labelled = self.data.labels[torch.cat([few for mine in chosen for few in mine])] != -100
         of_first = self.statistics[0]
         self.optimizer.zero_grad()
         losses = []
         for rank in RANKS:
             self.model.load_state_dict(of_first, strict=False)
-            for rows in chosen[rank]:
-                predicted = both_logits(self.model, self.data.pixel_values[rows])
-                labels = self.data.labels[rows]
+            for few in chosen[rank]:
+                predicted = both_logits(self.model, self.data.pixel_values[few])
+                labels = self.data.labels[few]
                 loss = functional.cross_entropy(predicted, labels, reduction="sum")
                 losses.append(loss / labelled.sum())
                 losses[-1].backward()
@@ -94,9 +95,9 @@ class Loop:
     def select(self, step: int, rank: int) -> list[torch.Tensor]:
         """The rows that a process keeps, for each micro-batch of a step."""
         found, chosen = self.found[rank], []
-        for place in range(self.run.accumulation):
-            candidates = 2 * KEPT // self.run.accumulation
-            block = PROCESSES * (step * self.run.accumulation + place) + rank
+        for place in range(ACCUMULATION):
+            candidates = 2 * KEPT // ACCUMULATION
+            block = PROCESSES * (step * ACCUMULATION + place) + rank
             drawn = torch.arange(candidates * block, candidates * (block + 1))
             scores = self.scores(drawn, self.statistics[0])
             order = scores.argsort(descending=True, stable=True)
@@ -118,7 +119,7 @@ class Loop:
 
 
 def test_each_process_keeps_the_rows_that_the_first_ones_statistics_score_highest(run):
-    _, reports, loop = run
+    reports, loop = run
     for report, found in zip(reports, loop.found, strict=True):
         assert report["world_size"] == PROCESSES
         assert report["drawn"] == found["drawn"]
@@ -130,7 +131,7 @@ def test_each_process_keeps_the_rows_that_the_first_ones_statistics_score_highes
 
 
 def test_loss_gradient_norm_parameters_and_statistics_are_the_loops(run):
-    _, reports, loop = run
+    reports, loop = run
     assert min(loop.norms) < CLIP < max(loop.norms)
     for report, expected in zip(reports, loop.statistics, strict=True):
         assert report["grad_norms"] == pytest.approx(loop.norms, rel=1e-5)
@@ -140,26 +141,25 @@ def test_loss_gradient_norm_parameters_and_statistics_are_the_loops(run):
 
 
 def test_scoring_moves_no_statistics_but_shares_the_first_processs(run):
-    name, reports, _ = run
+    reports, _ = run
     first, second = (report["before"] for report in reports)
     for step in range(STEPS):
         for report in reports:
             for key, value in report["after"][step].items():
                 assert torch.equal(value, first[step][key]), (step, key)
                 if key.endswith("num_batches_tracked"):
-                    assert value == step * RUNS[name].accumulation
+                    assert value == step * ACCUMULATION
     for step in range(1, STEPS):  # training has moved them, in each process elsewhere
         mean = "resnet.embedder.embedder.normalization.running_mean"
         assert not torch.equal(first[step][mean], first[step - 1][mean])
         assert not torch.equal(first[step][mean], second[step][mean])
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_resumed_run_is_the_whole_one_bit_for_bit(reports, name):
-    first = SAVED * RUNS[name].accumulation
+def test_a_resumed_run_is_the_whole_one_bit_for_bit(reports):
+    first = SAVED * ACCUMULATION
     for report in reports:
-        whole, resumed = report[name], report[f"{name} resumed"]
-        assert len(resumed["kept"]) == (STEPS - SAVED) * RUNS[name].accumulation
+        whole, resumed = report["whole"], report["resumed"]
+        assert len(resumed["kept"]) == (STEPS - SAVED) * ACCUMULATION
         for field in ("drawn", "scores", "kept"):
             assert resumed[field] == whole[field][first:], field
         for field in ("losses", "grad_norms"):

@@ -10,22 +10,24 @@ from torch.optim import SGD
 
 from sift_trainer import per_sample_loss
 from tests.distributed.launch import as_by_accelerate
-from tests.distributed.test_sifted_run import union_loss
 from tests.distributed.wrapped_run import (
     BUDGETED,
     CLIP,
     KEPT,
     MOMENTUM,
     RATE,
+    RESUMED,
     RUNS,
     SAVED,
     STEPS,
+    runs_in,
 )
-from tests.invariants.scale_runs import build
+from tests.invariants.by_hand import union_loss
+from tests.invariants.scale_runs import LENGTH, build
 
 pytestmark = pytest.mark.distributed
 
-# What a run is to be wrapped in: the configuration that says so, and the class that comes of it.
+# Wrapper: its configuration and its class.
 WRAPPERS = {
     "ddp": ("ddp_8gpu", "DistributedDataParallel"),
     "zero1": ("deepspeed_zero1", "DeepSpeedEngine"),
@@ -51,7 +53,9 @@ def run(request, tmp_path_factory):
     written = [folder / f"report-{rank}.json" for rank in range(2)]
     assert all(path.is_file() for path in written), printed
     reports = [json.loads(path.read_text()) for path in written]
-    models = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in RUNS}
+    models = {
+        name: torch.load(folder / f"{name}.pt", weights_only=True) for name in runs_in(wrapper)
+    }
     return wrapper, reports, models
 
 
@@ -64,8 +68,9 @@ def test_the_model_is_wrapped(run):
 
 
 def test_half_of_the_candidates_is_dropped_on_each_process(run):
-    for report in run[1]:
-        for name, (_, accumulation, *_) in RUNS.items():
+    wrapper, reports, _ = run
+    for report in reports:
+        for name, (_, accumulation, *_) in runs_in(wrapper).items():
             drawn, kept = report[name]["drawn"], report[name]["kept"]
             each, number = KEPT // accumulation, STEPS * accumulation
             assert [len(batch) for batch in drawn] == [2 * each] * number
@@ -77,24 +82,24 @@ def test_half_of_the_candidates_is_dropped_on_each_process(run):
 
 
 def test_processes_draw_different_rows_and_step_together(run):
-    first, second = run[1]
-    for name in RUNS:
+    wrapper, (first, second), _ = run
+    for name in runs_in(wrapper):
         assert first[name]["steps"] == second[name]["steps"] == STEPS
         for mine, others in zip(first[name]["drawn"], second[name]["drawn"], strict=True):
             assert not {tuple(row) for row in mine} & {tuple(row) for row in others}
 
 
-def test_only_what_is_read_is_computed_in_every_wrapper(run):
+def test_the_head_computes_labelled_positions_only(run):
+    """Of a run without audits, which compute more rows than a step keeps."""
     for report in run[1]:
-        for name, (model, *_) in RUNS.items():
-            bert = model == "bert_pretraining"
-            assert report[name]["trains_with"] == ("LabelledLastBlock" if bert else "LabelledHead")
-            assert report[name]["prunes_exit"] == bert
+        assert 0 < report["dropout"]["head_positions"] < KEPT * LENGTH
 
 
 @pytest.mark.parametrize("name", [name for name, run in RUNS.items() if not run.adamw])
 def test_loss_gradient_norm_and_parameters_are_those_of_one_loop_over_the_union(run, name):
-    _, reports, models = run
+    wrapper, reports, models = run
+    if name not in runs_in(wrapper):
+        return
     (model_name, accumulation, *_), data = RUNS[name], RUNS[name].rows()
     by_ids = {tuple(row["input_ids"].tolist()): row for row in data}
     model = build(model_name).train()
@@ -116,11 +121,12 @@ def test_loss_gradient_norm_and_parameters_are_those_of_one_loop_over_the_union(
         assert torch.allclose(models[name][key], expected, rtol=0, atol=1e-7), key
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_is_the_whole_one_bit_for_bit(run, name):
-    """It begins from other parameters than the whole one did, so that they are the checkpoint's."""
+    """The resumed run starts from other parameters: only the checkpoint can make both equal."""
+    wrapper, reports, _ = run
     first = SAVED * RUNS[name].accumulation
-    for report in run[1]:
+    for report in reports if name in runs_in(wrapper) else ():
         whole, resumed = report[name], report[f"{name} resumed"]
         assert len(resumed["kept"]) == (STEPS - SAVED) * RUNS[name].accumulation
         for field in ("drawn", "kept", "micro_losses"):
@@ -129,7 +135,9 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(run, name):
 
 
 def test_audits_change_nothing(run):
-    _, reports, models = run
+    wrapper, reports, models = run
+    if "audited" not in runs_in(wrapper):
+        return
     for report in reports:
         for field in ("drawn", "kept", "micro_losses", "losses", "grad_norms"):
             assert report["audited"][field] == report["bert"][field], field
@@ -138,9 +146,11 @@ def test_audits_change_nothing(run):
 
 
 def test_audits_are_of_all_processes(run):
-    """Mean losses, by hand, of the rows kept in the first step; what updates bring is known where
-    a process has whole gradients."""
+    """The mean loss of the rows kept in the first step, by hand. The descent is known where a
+    process has whole gradients."""
     wrapper, reports, _ = run
+    if "audited" not in runs_in(wrapper):
+        return
     lines = [report["audited"]["audits"] for report in reports]
     assert [bool(line) for line in lines[0]] == [step % 2 == 0 for step in range(STEPS)]
     data = {tuple(row["input_ids"].tolist()): row for row in RUNS["audited"].rows()}
@@ -159,46 +169,21 @@ def test_audits_are_of_all_processes(run):
         assert ("sift_audit/descent_kept" in line) == (wrapper == "ddp")
 
 
-@pytest.mark.parametrize("name", ["audited", "llama"])
-def test_what_random_rows_bring_is_the_mean_over_processes(run, name):
-    """Of the first step, by hand; the loss of a model that divides by a count is not multiplied by
-    the number of processes."""
-    wrapper, reports, _ = run
-    if wrapper != "ddp":  # no process has whole gradients
-        lines = [line for report in reports for line in report[name]["audits"]]
-        assert not any("sift_audit/descent_random" in line for line in lines)
-        return
-    data = {tuple(row["input_ids"].tolist()): row for row in RUNS[name].rows()}
-    model = build(RUNS[name].model).train()
-    descents = []
-    for report in reports:
-        rows = [data[tuple(ids)] for ids in report[name]["drawn"][0]]
-        held_out, pool, at_random = report[name]["split"]
-        gradients = []
-        for chosen in (held_out, [pool[place] for place in at_random]):
-            few = [rows[place] for place in chosen]
-            batch = {key: torch.stack([row[key] for row in few]) for key in few[0]}
-            loss = union_loss(model, RUNS[name].model, [batch])
-            found = torch.autograd.grad(loss, [*model.parameters()], allow_unused=True)
-            gradients.append(torch.cat([each.flatten() for each in found if each is not None]))
-        descents.append(float(gradients[0] @ gradients[1]))
-    for report in reports:
-        found = report[name]["audits"][0]["sift_audit/descent_random"]
-        assert found == pytest.approx(sum(descents) / 2, rel=1e-4)
-
-
 def test_a_process_without_a_label_makes_the_passes_of_the_others(run):
-    """Its batches of the first and the third step: sharded, it would else wait forever."""
+    """In a sharded wrapper the others would wait for it forever."""
+    wrapper, reports, _ = run
+    if "gaps" not in runs_in(wrapper):
+        return
     data = RUNS["gaps"].rows()
     unlabelled = {tuple(data[number]["input_ids"].tolist()) for number in RUNS["gaps"].unlabelled}
     for step in (0, 2, 4):
-        shares = [{tuple(ids) for ids in report["gaps"]["kept"][step]} for report in run[1]]
+        shares = [{tuple(ids) for ids in report["gaps"]["kept"][step]} for report in reports]
         assert not shares[0] & unlabelled
         assert shares[1] <= unlabelled
 
 
 def test_processes_end_with_the_same_step_by_the_clock_of_the_first(run):
-    """Their cycle too: its momentum has to reach the optimizer inside DeepSpeed's."""
+    """With one cycle, whose momentum has to reach the optimizer within DeepSpeed's."""
     wrapper, reports, _ = run
     assert ["budgeted" in report for report in reports] == [wrapper in BUDGETED] * 2
     if wrapper not in BUDGETED:

@@ -1,8 +1,5 @@
-"""What the pages' Python blocks presuppose: real models, data and trainers, of the smallest size.
-
-A name that a block uses and does not make stands for the reader's own object of that kind. Anything
-else, an import above all, has to be in the block.
-"""
+"""Small objects for the names that a page's Python blocks use and do not make: the reader's own
+model, data and trainer. Everything else, such as imports, has to be in the blocks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +10,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
-from sift_trainer import SiftTrainer
+from sift_trainer import SiftArguments, SiftTrainer, early_exit
+from sift_trainer.scoring.tasks import Regression, task_of
+from tests import tiny_configs
 from tests.tiny_inputs import CLASSES, LAYERS, WIDTH
 from tests.training import Rows, arguments, bert, quick
 
@@ -23,7 +22,7 @@ FEW = 3
 
 
 class FewSteps(TrainerCallback):
-    """A run of any length, planned as it is, ends after a few steps."""
+    """Ends a run after a few steps; its schedule stays that of the whole run."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -54,18 +53,6 @@ class MyNet(nn.Module):
         return {"logits": self.out(features)}
 
 
-def readme(folder: Path) -> Names:
-    return {"model": bert(), "data": Rows(256)}
-
-
-def adding_an_exit(folder: Path) -> Names:
-    return {"MyNet": MyNet}
-
-
-def faults(folder: Path) -> Names:
-    return {"trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(64))}
-
-
 def images(folder: Path) -> Names:
     from tests.data.pictures import food_archive
     from tests.models.small_resnet import resnet
@@ -76,7 +63,6 @@ def images(folder: Path) -> Names:
 
 
 def performance(folder: Path) -> Names:
-    """A collator with a promise to make, as `SiftTrainer` reads it."""
     from transformers import DataCollatorForLanguageModeling
 
     from tests.trainers.sentences import tokenizer
@@ -84,8 +70,15 @@ def performance(folder: Path) -> Names:
     return {"collator": DataCollatorForLanguageModeling(tokenizer(), mlm=False)}
 
 
-def probe(folder: Path) -> Names:
-    return {"model": bert(), "args": TrainingArguments(**quick(folder)), "data": Rows(72)}
+def exits_work(names: Names) -> None:
+    """What docs/adding_an_exit.md registers can be used."""
+    assert SiftArguments(sift_criterion="margin").sift_criterion == "margin"
+    assert isinstance(task_of(MyNet()), Regression)
+    swin = names["SupervisedSwinForImageClassification"](tiny_configs.swin()).eval()
+    for model, inputs in ((MyNet(), torch.randn(2, WIDTH)), (swin, torch.randn(2, 3, 32, 32))):
+        with torch.no_grad(), early_exit(model, 1):
+            early = model(inputs)["logits"]
+        assert not torch.allclose(early, model(inputs)["logits"])
 
 
 def recipe(folder: Path) -> Names:
@@ -102,31 +95,31 @@ def theory(folder: Path) -> Names:
 
 
 def trainers(folder: Path) -> Names:
-    """The model of the block, at that name and of its architecture, but small."""
+    """A small model of the block's architecture, under the block's name."""
     from datasets import Dataset
-    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from tests.trainers.sentences import WORDS, parts, text, tokenizer
+    from tests.trainers.sentences import causal, parts, text, tokenizer
 
-    config = Qwen3Config(
-        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=6, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=16, intermediate_size=48, max_position_embeddings=128,
-        pad_token_id=0, bos_token_id=None, eos_token_id=1,
-    )  # fmt: skip
     here = folder / "Qwen" / "Qwen3-0.6B"
-    Qwen3ForCausalLM(config).save_pretrained(here)
+    causal("qwen3", blocks=6).save_pretrained(here)
     tokenizer().save_pretrained(here)
     return {"data": Dataset.from_list([{"text": text([*a, *b])} for a, b in parts(64)])}
 
 
 GIVEN: dict[str, Callable[[Path], Names]] = {
-    "README.md": readme,
-    "docs/adding_an_exit.md": adding_an_exit,
-    "docs/faults.md": faults,
+    "README.md": lambda _: {"model": bert(), "data": Rows(256)},
+    "docs/adding_an_exit.md": lambda _: {"MyNet": MyNet},
+    "docs/faults.md": lambda folder: {
+        "trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(64))
+    },
     "docs/images.md": images,
     "docs/performance.md": performance,
-    "docs/probe.md": probe,
+    "docs/probe.md": lambda folder: {
+        **{"model": bert(), "data": Rows(48)},
+        "args": TrainingArguments(**quick(folder)),
+    },
     "docs/recipe.md": recipe,
     "docs/theory.md": theory,
     "docs/trainers.md": trainers,
 }
+CHECKS: dict[str, Callable[[Names], None]] = {"docs/adding_an_exit.md": exits_work}

@@ -1,21 +1,14 @@
-"""Every code block of the pages, and the commands within their sentences."""
+"""The code blocks of README, CONTRIBUTING and docs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-
-INDENTED = "indented"
-_PROGRAMS = ("python", "accelerate", "torchrun", "pytest", "sift-trainer", "make")
-_OF_THE_PROJECT = ("benchmarks/", "scripts/", "tests/", "configs/")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND_STARTS = ("python ", "accelerate ", "torchrun ", "pytest ", "sift-trainer ", "make ")
 
 
 @dataclass(frozen=True)
@@ -24,8 +17,8 @@ class Block:
 
     Attributes:
         page: path from the root of the repository.
-        line: where its text begins, from 1.
-        language: of the fence, "" for a fence without one, `INDENTED` for a block without a fence.
+        line: the line of the page that its text begins in, from 1.
+        language: of the fence; "" for a fence without one and for indented blocks.
         text: without fence and indentation.
     """
 
@@ -38,41 +31,17 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
-def parse(text: str) -> list[Token]:
-    """As CommonMark reads it, with tables."""
-    return MarkdownIt("commonmark").enable("table").parse(text)
-
-
-def blocks(text: str, page: str) -> Iterator[Block]:
-    """The blocks of a page, in lists and quotations too."""
-    for token in parse(text):
-        if token.type == "fence":
-            assert token.map is not None
-            yield Block(page, token.map[0] + 2, token.info.strip(), token.content)
-        elif token.type == "code_block":
-            assert token.map is not None
-            yield Block(page, token.map[0] + 1, INDENTED, token.content)
-
-
-def inline_commands(text: str, page: str) -> Iterator[Block]:
-    """Commands in sentences and tables that name a file of the project, or a target of make."""
-    for token in parse(text):
+def _blocks(path: Path) -> Iterator[Block]:
+    page = str(path.relative_to(ROOT))
+    for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
+        start = token.map[0] + 1 if token.map else 0
+        if token.type in ("fence", "code_block"):
+            yield Block(page, start + (token.type == "fence"), token.info.strip(), token.content)
         for child in token.children or ():
-            program, _, rest = child.content.partition(" ")
-            if child.type != "code_inline" or not rest:
-                continue
-            program = program.removeprefix(".venv/bin/")
-            own = program == "make" or any(name in rest for name in _OF_THE_PROJECT)
-            if program in _PROGRAMS and own and "SCRIPT" not in rest:
-                assert token.map is not None
-                yield Block(page, token.map[0] + 1, INDENTED, child.content + "\n")
+            # Commands within sentences and tables.
+            text = child.content.removeprefix(".venv/bin/")
+            if child.type == "code_inline" and text.startswith(COMMAND_STARTS) and "/" in text:
+                yield Block(page, start, "", text)
 
 
-def of_all_pages(kind: object = blocks) -> list[Block]:
-    """Of README, CONTRIBUTING and docs, in their order."""
-    assert callable(kind)
-    return [
-        block
-        for path in PAGES
-        for block in kind(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
-    ]
+BLOCKS = [block for path in PAGES for block in _blocks(path)]

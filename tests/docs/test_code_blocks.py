@@ -1,146 +1,135 @@
-"""Every code block of README, CONTRIBUTING and docs runs.
+"""Every code block of README, CONTRIBUTING and docs works.
 
-Python is executed as it is written, with small objects for the reader's own (`given_names`), and a
-training ends after three steps. YAML is read by its parser, a diff is applied to a script that then
-trains, the output of a dry run is compared. Commands are read by bash, and each program that it
-would start is taken as far as `programs` says: cheap ones run; of training and measuring everything
-is done that comes before the work. A block that nothing takes fails.
+Python is executed as it is written, page by page, with small objects for the reader's own, and a
+training ends after three steps. Commands are parsed (`commands`). A block that nothing checks
+fails.
 """
 
-import json
-import subprocess
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
-import torch
 from transformers import trainer, training_args
 
 import sift_trainer.models  # noqa: F401 - registers an exit of its own, which is to stay
-from sift_trainer import SiftArguments
-from sift_trainer.early_exit import _REGISTERED as EXITS
-from sift_trainer.early_exit import early_exit
-from sift_trainer.scoring import tasks
-from sift_trainer.scoring.criteria import CRITERIA
-from tests import tiny_configs
-from tests.docs.given_names import FewSteps, MyNet
-from tests.docs.pages import PAGES, ROOT, Block, inline_commands, of_all_pages
-from tests.docs.shell import calls, checkout
-from tests.docs.takers import commands, taker
-from tests.reporting.made_up import seeds_of_table_1
-from tests.tiny_inputs import WIDTH
+from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.config import parse_config
+from sift_trainer.data.text.corpus import CorpusArguments
+from tests.docs.commands import check, commands, listed_files
+from tests.docs.given_names import CHECKS, GIVEN, FewSteps
+from tests.docs.pages import BLOCKS, ROOT, Block
+from tests.loss_runs import registries
 
-REGISTRIES: tuple[dict[Any, Any], ...] = (EXITS, tasks._REGISTERED, CRITERIA)
+__all__ = ["registries"]  # forgets what the blocks register
 
-BLOCKS = of_all_pages()
-INLINE = of_all_pages(inline_commands)
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout on which some runs were trained."""
-    folder = checkout(tmp_path_factory.mktemp("machine") / "checkout")
-    for name in ("bert_base", "bert_tiny", "resnet50", "RUN_DIR"):
-        seeds_of_table_1(folder / "runs" / name)
-    (folder / "FOLDER").mkdir()
-    (folder / "RUN_DIR").symlink_to(folder / "runs" / "RUN_DIR")
-    return folder
+PYTHON = list(dict.fromkeys(block.page for block in BLOCKS if block.language == "python"))
+SHELL = [
+    block
+    for block in BLOCKS
+    if block.language in ("", "bash")
+    and not block.text.startswith(("sift_trainer/", "loss_exit_1: "))  # tree, output of a dry run
+    and block.page != "docs/architecture.md"  # a drawing of imports
+]
 
 
 @pytest.fixture(autouse=True)
-def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a block registers is forgotten afterwards; a run of many steps ends after a few."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no corpus is prepared there
+def short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of many steps ends after a few, and no corpus is prepared in the reader's cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # TRL asks for bf16, which Transformers computes on a CPU too, but only where it is asked for.
     monkeypatch.setattr(training_args, "is_torch_bf16_gpu_available", lambda: True)
     monkeypatch.setattr(trainer, "DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS, FewSteps])
-    before = [(registry, dict(registry)) for registry in REGISTRIES]
-    yield
-    for registry, entries in before:
-        registry.clear()
-        registry.update(entries)
+    (tmp_path / "FOLDER").mkdir()
+    for name in ("configs", "scripts", "benchmarks", "tests", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_block(
-    block: Block, machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take = taker(block)
-    folder = tmp_path if block.language in ("python", "yaml", "diff") else machine
-    monkeypatch.chdir(folder)
-    before = [set(registry) for registry in REGISTRIES]
-    take(block, folder)
-    for registry, names in zip(REGISTRIES, before, strict=True):
-        for name in registry.keys() - names:
-            if getattr(name, "__module__", "") != "study.models":  # a benchmark's own
-                check_registered(name)
+@pytest.mark.parametrize("page", PYTHON)
+def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("reader")  # dataclasses and pickle look here for what the blocks make
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(module).update(GIVEN.get(page, lambda _: {})(tmp_path))
+    for block in BLOCKS:
+        if (block.page, block.language) == (page, "python"):
+            code = "\n" * (block.line - 1) + block.text  # errors name the line of the page
+            exec(compile(code, str(ROOT / page), "exec"), vars(module))
+    CHECKS.get(page, lambda _: None)(vars(module))
 
 
-def check_registered(name: Any) -> None:
-    """What was registered can be used."""
-    if isinstance(name, str):
-        assert SiftArguments(sift_criterion=name).sift_criterion == name
-        logits, targets = torch.randn(6, 4), torch.arange(6) % 4
-        assert CRITERIA[name](logits, targets).shape == (6,)
-    elif name is MyNet and name in tasks._REGISTERED:
-        assert tasks.task_of(MyNet()) is tasks._REGISTERED[MyNet]
-    else:
-        model = name().eval() if name is MyNet else name(tiny_configs.swin()).eval()
-        inputs = torch.randn(2, WIDTH) if name is MyNet else torch.randn(2, 3, 32, 32)
-        with torch.no_grad(), early_exit(model, 1):
-            early = model(inputs)["logits"]
-        assert not torch.allclose(early, model(inputs)["logits"])
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_commands(block: Block, tmp_path: Path) -> None:
+    found, files = list(commands(block.text)), list(listed_files(block.text))
+    assert found or files, "there is no command in it"
+    for file in files:
+        assert any((ROOT / "configs").rglob(file)), file
+    for words in found:
+        check(words)
 
 
-@pytest.mark.parametrize("block", INLINE, ids=str)
-def test_command_within_a_sentence(
-    block: Block, machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(machine)
-    commands(block, machine)
+WRONG = [
+    "make quickstrat",
+    "python scripts/pretrain_bret.py --config configs/quickstart.yaml",
+    "python scripts/pretrain_bert.py --config configs/quickstart.yaml --sift_exit_layer 13",
+    "python scripts/pretrain_bert.py --config configs/quickstart.yaml --runs naive",
+    "for k in 1 2; do python scripts/prepare_corpus.py --num_procs $k; done",
+    "python scripts/sweep.py train_resnet --config configs/resnet50/table_2.yaml --runs none",
+    "python benchmarks/step_time.py --rounds few",
+    "accelerate launch --number_of_processes 2 scripts/pretrain_bert.py",
+    'srun bash -c "exec accelerate launch --config_file configs/accelerate/none.yaml x.py"',
+    "sift-trainer probe --config configs/quickstart.yaml --x 1",
+    "python run_mlm.py ... --sift_exit 2",
+    "pytest tests/test_selection.py -k selektion",
+]
 
 
-COLLECT = """
-import json, sys
-import pytest
-options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
-named = json.load(sys.stdin)
-sys.exit([words for words in named if pytest.main([*words, *options]) != 0] or 0)
-"""
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_command_fails(text: str) -> None:
+    [words] = commands(text)
+    with pytest.raises((AssertionError, ValueError, OSError)):
+        check(words)
 
 
-def test_the_tests_that_a_page_names_are_there(machine: Path) -> None:
-    """Files and `-k` choose at least one test each; pytest says so by its status."""
-    named = [
-        list(call.arguments)
-        for block in (*BLOCKS, *INLINE)
-        if "pytest " in block.text
-        for call in calls(block.text, machine)
-        if call.program == "pytest"
-    ]
-    assert named
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECT],
-        input=json.dumps(named),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "diff"], ids=str)
+def test_a_diff_swaps_an_import(block: Block) -> None:
+    """Both lines give the same name; afterwards it is a class of this package."""
+    lines = block.text.splitlines()
+    names: list[dict[str, type]] = []
+    for sign in "-+":
+        names.append({})
+        exec("\n".join(line[1:] for line in lines if line.startswith(sign)), names[-1])
+    before, after = ({k: v for k, v in each.items() if k[0] != "_"} for each in names)
+    assert before.keys() == after.keys()
+    for name, kind in after.items():
+        assert kind in (SiftTrainer, SiftTrainingArguments)
+        assert issubclass(kind, before[name])
 
 
-def test_no_page_is_left_out() -> None:
-    """All that git has in docs, and both files beside it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout.split()
-    assert {str(path.relative_to(ROOT)) for path in PAGES} == {*listed} - {"CHANGELOG.md"}
-    assert len(BLOCKS) > 50
+def test_languages_are_those_that_are_checked() -> None:
+    assert {block.language for block in BLOCKS} == {"python", "bash", "diff", "yaml", ""}
+    (yaml,) = (block for block in BLOCKS if block.language == "yaml")
+    Path("block.yaml").write_text(yaml.text)
+    parse_config([CorpusArguments], ["--config", "block.yaml"])
+
+
+def test_the_dry_run_of_the_page_is_what_the_command_prints() -> None:
+    (block,) = (block for block in BLOCKS if block.text.startswith("loss_exit_1: "))
+    config = "configs/bert_base/loss_exit_1.yaml"
+    said = check(["python", "scripts/pretrain_bert.py", "--config", config, "--dry_run"])
+    assert said.strip() == block.text.strip()
+
+
+def test_the_readmes_tree_names_every_module() -> None:
+    """Each file and folder that it names exists, and none of the package's own is left out."""
+    (block,) = (block for block in BLOCKS if block.text.startswith("sift_trainer/"))
+    named = set(re.findall(r"[\w./]+\.(?:py|yaml)\b|[\w/]+/(?=[\s,]|$)", block.text))
+    tops = ("sift_trainer", "configs", "scripts", "tests", "benchmarks", "docs")
+    there = {path.name for top in tops for path in (ROOT / top, *(ROOT / top).rglob("*"))}
+    assert {Path(name).name for name in named} <= there | {"mkdocs.yml"}
+    for path in (ROOT / "sift_trainer").iterdir():
+        if path.suffix == ".py" and not path.name.startswith("__"):
+            assert path.name in named
+        if (path / "__init__.py").is_file():
+            assert f"{path.name}/" in named

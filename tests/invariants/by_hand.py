@@ -38,13 +38,7 @@ def step_loss(model, name: str, kept: list[dict], micro_batch: int) -> torch.Ten
     """Sum over all labels by their number, or the mean over micro-batches of the model's mean."""
     chunks = [kept[start : start + micro_batch] for start in range(0, len(kept), micro_batch)]
     batches = [{k: torch.stack([r[k] for r in chunk]) for k in chunk[0]} for chunk in chunks]
-    if name not in DIVIDES_BY_COUNT:
-        return sum(mean_loss(model, batch) for batch in batches) / len(batches)
-    sums, number = 0.0, 0
-    for batch in batches:
-        losses = token_losses(model(input_ids=batch["input_ids"]).logits, batch["labels"], name)
-        sums, number = sums + losses.sum(), number + len(losses)
-    return sums / number
+    return union_loss(model, name, batches)
 
 
 def mean_loss(model, batch: dict) -> torch.Tensor:
@@ -56,6 +50,17 @@ def mean_loss(model, batch: dict) -> torch.Tensor:
         scores = outputs["seq_relationship_logits"]
         loss = loss + functional.cross_entropy(scores, batch["next_sentence_label"])
     return loss
+
+
+def union_loss(model, name: str, batches: list[dict]) -> torch.Tensor:
+    """The loss of several processes: by the number of all labels, or the mean of their losses."""
+    if name not in DIVIDES_BY_COUNT:
+        return sum(mean_loss(model, batch) for batch in batches) / len(batches)
+    losses = [
+        token_losses(model(input_ids=batch["input_ids"]).logits, batch["labels"], name)
+        for batch in batches
+    ]
+    return torch.cat(losses).sum() / sum(len(part) for part in losses)
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, name: str) -> torch.Tensor:

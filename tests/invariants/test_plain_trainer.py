@@ -2,49 +2,31 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertForPreTraining, Trainer
+from transformers import Trainer
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer import SiftTrainer
 from tests.invariants.scale_runs import build, rows
+from tests.training import arguments
 
 # Where the plain Trainer scales right: a head that swallows the count only without accumulation;
 # GPT-2 only where the first position, which is no target, has no label.
 RUNS = (("bert_pretraining", 1), ("modernbert", 2), ("llama", 2), ("gpt2", 2))
 
 
-def with_dropout(name: str):
-    if name != "bert_pretraining":
-        return build(name)
-    torch.manual_seed(0)
-    return BertForPreTraining(
-        BertConfig(
-            vocab_size=64,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=48,
-        )
-    )
-
-
 def train(trainer_class, name, accumulation, folder):
     data = rows(name, "ragged")
     for row in data:
         row["labels"][0] = -100
-    args = SiftTrainingArguments(
-        str(folder),
+    args = arguments(
+        folder,
+        max_steps=-1,
         num_train_epochs=2,
-        per_device_train_batch_size=4,
         gradient_accumulation_steps=accumulation,
         learning_rate=1e-3,
+        lr_scheduler_type="linear",
         sift_keep_ratio=1.0,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        logging_steps=1,
-        disable_tqdm=True,
     )
-    trainer = trainer_class(with_dropout(name), args, train_dataset=data)
+    trainer = trainer_class(build(name, dropout=True), args, train_dataset=data)
     trainer.train()
     return trainer
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer import SiftTrainer
 from tests.invariants.by_hand import CAUSAL, step_loss
 from tests.invariants.scale_runs import build, rows
+from tests.training import arguments
 
 EXITS = {
     "bert_pretraining": lambda model, hidden: model.cls.predictions(hidden),
@@ -20,12 +21,12 @@ EXITS = {
 KEPT, DRAWN, STEPS, RATE = 4, 8, 4, 0.05
 
 
-def score(model, name: str, row: dict, criterion: str) -> float:
-    """One sample through block 1 and the head, one position after the other."""
+def score(model, name: str, row: dict, criterion: str, block: int = 1) -> float:
+    """One sample through the first blocks and the head, one position after the other."""
     model.eval()
     with torch.no_grad():
         ids = row["input_ids"][None]
-        hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[1]
+        hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[block]
         logits = EXITS[name](model, hidden)[0].double()
     model.train()
     values = []
@@ -70,22 +71,16 @@ def test_sifted_training_is_the_loops(name, criterion, tmp_path):
             chosen.append([first + row for row in self.selections[0].rows.tolist()])
             return loss
 
-    args = SiftTrainingArguments(
-        str(tmp_path),
+    args = arguments(
+        tmp_path,
         max_steps=STEPS,
         per_device_train_batch_size=KEPT,
         learning_rate=RATE,
-        lr_scheduler_type="constant",
         optim="sgd",
         max_grad_norm=0,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
         train_sampling_strategy="sequential",
-        disable_tqdm=True,
         sift_criterion=criterion,
-        sift_warmup_steps=0,
-        sift_cooldown_steps=0,
+        sift_random_share=0,
     )
     trainer = Recording(build(name), args, train_dataset=rows(name, "ragged"))
     trainer.train()

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.distributed.launch import in_a_process, python_module
+from tests.distributed.launch import in_a_process
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TRAINER = "from transformers import Trainer\n"
@@ -16,6 +17,14 @@ SIFT_ARGUMENTS = "sift_trainer.SiftTrainingArguments)"
 KEPT, DRAWN = 4, 8
 FIRST, ALL = 4, 7  # steps of the first call and, resumed, of both
 EPOCHS = {FIRST: 1, ALL: 2}  # of the script that is given epochs instead
+
+ONE_AFTER_THE_OTHER = """
+import json, runpy, sys
+for script, *arguments in json.load(open(sys.argv[1])):
+    print("----", script, *arguments, flush=True)
+    sys.argv[:] = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
 class Call(NamedTuple):
@@ -49,16 +58,10 @@ def with_sift_arguments(text: str) -> str:
 
 def fields(name: str, folder: Path, steps: int) -> dict[str, Any]:
     """Of the script's three dataclasses; ``models``, ``data`` and ``runs`` are in ``folder``."""
-    model, data = str(folder / "models" / name), folder / "data"
-    ending = {
-        "masked_lm": ".txt",
-        "causal_lm": ".jsonl",
-        "sentence_classification": ".csv",
-        "question_answering": "_questions.json",
-    }
+    data = folder / "data"
     values: dict[str, Any] = {
+        "model_name_or_path": str(folder / "models" / name),
         "output_dir": str(folder / "runs" / name),
-        "max_steps": steps,
         "do_train": True,
         "do_eval": True,
         "per_device_train_batch_size": KEPT,
@@ -69,20 +72,13 @@ def fields(name: str, folder: Path, steps: int) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    if name == "masked_lm":
-        values |= {"config_name": model, "tokenizer_name": model}
-    else:
-        values |= {"model_name_or_path": model}
-    if name == "image_classification":
-        return {**values, "data_dir": str(data / "pictures"), "remove_unused_columns": False}
+    ending = "_questions.json" if name == "question_answering" else ".csv"
     for split in ("train", "validation"):
-        values[f"{split}_file"] = f"{data}/{split}{ending[name]}"
-    if name == "sentence_classification":
-        del values["max_steps"]
-        values |= {"num_train_epochs": EPOCHS[steps], "test_file": f"{data}/test.csv"}
-    if name in ("sentence_classification", "question_answering"):
-        values["do_predict"] = True
-    return values
+        values[f"{split}_file"] = f"{data}/{split}{ending}"
+    if name == "question_answering":
+        return {**values, "max_steps": steps}
+    more = {"num_train_epochs": EPOCHS[steps], "test_file": f"{data}/test.csv", "do_predict": True}
+    return {**values, **more}
 
 
 def flags(values: dict[str, Any]) -> list[str]:
@@ -90,7 +86,8 @@ def flags(values: dict[str, Any]) -> list[str]:
 
 
 def run(folder: Path, plan: list[list[str]]) -> dict[str, Call]:
-    """Run a plan of `tests.swapped.run_scripts` in a process of its own.
+    """Run scripts, each a list of words, one after the other in one process: each is a fresh
+    ``__main__``, and the imports, which take longer than the scripts, are shared.
 
     Raises:
         AssertionError: if a script fails; carries the end of the output.
@@ -98,8 +95,8 @@ def run(folder: Path, plan: list[list[str]]) -> dict[str, Call]:
     file = folder / "plan.json"
     file.write_text(json.dumps(plan))
     how = in_a_process(HF_DATASETS_CACHE=str(folder / "cache"), HF_DATASETS_OFFLINE="1")
-    module = python_module("tests.swapped.run_scripts", file)
-    ended = subprocess.run(module, **how, capture_output=True, timeout=300)
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, str(file)]
+    ended = subprocess.run(command, **how, capture_output=True, timeout=300)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
     return {
         output.name: Call(output, json.loads((output / "trainer_state.json").read_text()))

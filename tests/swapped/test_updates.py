@@ -1,4 +1,4 @@
-"""The numbers of updates and rows that docs/swap.md gives are those of the trainers."""
+"""The updates and rows in the table of docs/swap.md are those of the trainers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,5 @@
-"""What the tests of fine-tuning share: sentences of a small vocabulary, and a tokenizer for them
-whose every id is known without it."""
+"""Sentences of a small vocabulary for the tests of fine-tuning, and their tokenizer, whose ids are
+known."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.training import quick
 
 PAD, EOS = 0, 1
 WORDS = ["<pad>", "<eos>", "<unk>", *(f"w{number}" for number in range(3, 60))]
-# The assistant's part ends with <eos>, and that belongs to it.
+# The assistant's part includes its final <eos>.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token for a word: "w17" is 17."""
+    """One token per word: "w17" is 17."""
     model = models.WordLevel({word: index for index, word in enumerate(WORDS)}, "<unk>")
     words = Tokenizer(model)
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -58,15 +58,15 @@ ARCHITECTURES = {
 }
 
 
-def causal(name: str = "llama") -> Any:
-    """Three blocks of width 32, with weights large enough for all of them to matter."""
+def causal(name: str = "llama", blocks: int = 3) -> Any:
+    """Blocks of width 32, with weights large enough for all of them to matter."""
     model_class, config = ARCHITECTURES[name]
     torch.manual_seed(0)
     model = model_class(
         config(
             vocab_size=len(WORDS),
             hidden_size=32,
-            num_hidden_layers=3,
+            num_hidden_layers=blocks,
             num_attention_heads=2,
             num_key_value_heads=2,
             head_dim=16,

@@ -1,43 +1,46 @@
-"""A loss of the user's own gets the kept rows and the count of their labels: against loops.
+"""A user's own loss gets the kept rows and the count of their labels: compared with plain loops.
 
-What chooses the rows is the model's own logits, and that is said once.
+The rows are chosen by the model's own logits, and a warning says so once.
 """
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import Trainer
 
 from sift_trainer import SiftMixin, SiftTrainer, register_exit
-from sift_trainer.early_exit import _REGISTERED
-from tests.trainers.sentences import causal
+from tests.loss_runs import registries
 from tests.training import Recording, RecordingTrainer, Rows, arguments, bert
 
+__all__ = ["registries"]
+
 RATE = 0.1
-CALM = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 EXACT = {"learning_rate": RATE, "optim": "sgd", "max_grad_norm": 0, "max_steps": 2}
 
 
 class WeightedRows(Rows):
-    """`Rows` with a weight for each, which the model knows nothing of."""
+    """`Rows` with a weight for each, a field that the model's forward does not take."""
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return {**super().__getitem__(row), "weight": torch.tensor(0.5 + row / 48)}
 
 
 def focal_sum(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Sum over the labels: each loss by its row's weight and by how far the guess was off."""
+    """Sum over the labels of the focal loss, times the weight of each row."""
     losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     return (weight[:, None] * (1 - torch.exp(-losses)) ** 2 * losses).sum()
 
 
 class Focal(Trainer):
-    """Somebody's trainer: takes what it needs out of the inputs, and divides by the count."""
+    """Takes what it needs out of the inputs, and divides by the count."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -59,7 +62,7 @@ class InFront(RecordingTrainer):
 
 
 def exit_scores(model: Any, data: Rows, rows: list[int]) -> list[float]:
-    """Of each row alone, the mean loss of its labels with the head on block 1."""
+    """The mean loss of each row's labels, with the head on block 1."""
     scores = []
     for row in rows:
         with torch.no_grad():
@@ -70,7 +73,7 @@ def exit_scores(model: Any, data: Rows, rows: list[int]) -> list[float]:
     return scores
 
 
-def stepped(model: Any, loss: Tensor) -> None:
+def take_step(model: Any, loss: Tensor) -> None:
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     with torch.no_grad():
@@ -79,17 +82,21 @@ def stepped(model: Any, loss: Tensor) -> None:
                 parameter -= RATE * gradient
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("trainer_class", [Behind, InFront])
+def assert_same(found: nn.Module, expected: nn.Module) -> None:
+    for each, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(each, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("trainer_class", "accumulation"), [(Behind, 3), (InFront, 1)])
 def test_own_loss_is_trained_on_the_rows_that_the_model_ranks_highest(
     trainer_class: Any, accumulation: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes = {"gradient_accumulation_steps": accumulation, "remove_unused_columns": False}
     args = arguments(tmp_path, **EXACT, **changes)
     data = WeightedRows(48)
-    trainer = trainer_class(bert(**CALM), args, train_dataset=data)
+    trainer = trainer_class(bert(**NO_DROPOUT), args, train_dataset=data)
     trainer.train()
-    by_hand = bert(**CALM)
+    by_hand = bert(**NO_DROPOUT)
     for step in range(2):
         window = slice(step * accumulation, (step + 1) * accumulation)
         kept = []
@@ -103,64 +110,14 @@ def test_own_loss_is_trained_on_the_rows_that_the_model_ranks_highest(
             torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels", "weight")
         )
         loss = focal_sum(by_hand(input_ids=ids).logits, labels, weight) / (labels != -100).sum()
-        stepped(by_hand, loss)
+        take_step(by_hand, loss)
         logged = trainer.state.log_history[step]["loss"]
         assert logged == pytest.approx(loss.item(), rel=1e-5)
-    for found, expected in zip(trainer.model.parameters(), by_hand.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    said = [r.message for r in caplog.records if "overrides compute_loss" in r.message]
+    assert_same(trainer.model, by_hand)
+    warnings = [r.message for r in caplog.records if "overrides compute_loss" in r.message]
+    assert len(warnings) == 1
     name = "Focal" if trainer_class is Behind else "InFront"
-    assert said == [
-        f"{name} overrides compute_loss: it gets the kept rows with all their positions; rows are "
-        "chosen by sift_criterion='loss' of the model's own logits for their label, at exit layer "
-        "1, which is not compared with the loss that is trained on"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"sift_criterion": "random"}, ["all their positions"]),
-        ({"sift_criterion": "random", "sift_masked_only_head": False}, []),
-        ({"sift_criterion": "entropy", "sift_masked_only_head": False}, ["'entropy'"]),
-        ({"sift_keep_ratio": 1.0}, []),
-        ({"sift_keep_ratio": 1.0, "sift_masked_only_head": True}, ["all their positions"]),
-    ],
-)
-def test_it_is_said_where_it_matters(
-    changes: dict[str, Any], says: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    args = arguments(tmp_path, max_steps=2, remove_unused_columns=False, **changes)
-    InFront(bert(), args, train_dataset=WeightedRows(48)).train()
-    said = [r.message for r in caplog.records if "overrides compute_loss" in r.message]
-    assert len(said) == len(says)
-    assert all(part in message for part, message in zip(says, said, strict=True))
-
-
-def test_a_mean_that_says_so_is_divided_by_the_micro_batches(tmp_path: Path) -> None:
-    """The Trainer's own contract for a loss that ignores the count, on the kept rows."""
-    if not hasattr(Trainer, "loss_is_scaled_for_ga"):
-        pytest.skip("transformers before 5.19 has no loss_is_scaled_for_ga")
-
-    class Mean(RecordingTrainer):
-        loss_is_scaled_for_ga = False
-
-        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-            logits = model(input_ids=inputs["input_ids"]).logits
-            return functional.cross_entropy(logits.flatten(0, 1), inputs["labels"].flatten())
-
-    args = arguments(tmp_path, **{**EXACT, "max_steps": 1}, gradient_accumulation_steps=3)
-    trainer = Mean(bert(**CALM), args, train_dataset=Rows(48))
-    trainer.train()
-    by_hand, losses = bert(**CALM), []
-    for kept in trainer.kept:
-        rows = [Rows(48)[row] for row in kept]
-        logits = by_hand(torch.stack([row["input_ids"] for row in rows])).logits
-        labels = torch.stack([row["labels"] for row in rows])
-        losses.append(functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
-    stepped(by_hand, torch.stack(losses).mean())
-    for found, expected in zip(trainer.model.parameters(), by_hand.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert name in warnings[0]
 
 
 # ---- a model whose forward knows nothing of labels ----
@@ -182,8 +139,6 @@ class Net(nn.Module):
 
 
 class Points(Dataset[dict[str, Tensor]]):
-    """The number of a row is its last feature."""
-
     def __len__(self) -> int:
         return 32
 
@@ -200,15 +155,11 @@ def test_model_without_a_loss(tmp_path: Path) -> None:
             return functional.cross_entropy(model(inputs["features"]), inputs["labels"])
 
     kept: list[list[int]] = []
-    args = arguments(
-        tmp_path, **EXACT, train_sampling_strategy="sequential", remove_unused_columns=False
-    )
+    changes = {"train_sampling_strategy": "sequential", "remove_unused_columns": False}
     register_exit(Net, "blocks")
-    try:
-        trainer = Classifying(Net(), args, train_dataset=Points())
-        trainer.train()
-    finally:
-        del _REGISTERED[Net]
+    args = arguments(tmp_path, **EXACT, **changes)
+    trainer = Classifying(Net(), args, train_dataset=Points())
+    trainer.train()
     by_hand, data = Net(), Points()
     for step in range(2):
         rows = list(range(8 * step, 8 * step + 8))
@@ -219,9 +170,8 @@ def test_model_without_a_loss(tmp_path: Path) -> None:
         scores = functional.cross_entropy(exits, labels, reduction="none")
         best = sorted(scores.topk(4).indices.tolist())
         assert kept[step] == [rows[place] for place in best]
-        stepped(by_hand, functional.cross_entropy(by_hand(features[best]), labels[best]))
-    for found, expected in zip(trainer.model.parameters(), by_hand.parameters(), strict=True):
-        torch.testing.assert_close(found, expected)
+        take_step(by_hand, functional.cross_entropy(by_hand(features[best]), labels[best]))
+    assert_same(trainer.model, by_hand)
 
 
 # ---- rows that belong together ----
@@ -239,7 +189,7 @@ def collate_pairs(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([sample[name] for sample in both]) for name in both[0]}
 
 
-class Stream(torch.utils.data.IterableDataset[dict[str, Tensor]]):
+class Stream(IterableDataset[dict[str, Tensor]]):
     def __iter__(self) -> Any:
         return iter([PairedRows(48)[row] for row in range(24)])
 
@@ -252,42 +202,22 @@ class Comparing(SiftTrainer):
         return -functional.logsigmoid(above - below).mean()
 
 
-@pytest.mark.parametrize("criterion", ["loss", "entropy", "random"])
-def test_samples_of_several_rows_are_refused_at_construction(
-    criterion: str, tmp_path: Path
+@pytest.mark.parametrize("data", [PairedRows(48), Stream()])
+def test_samples_of_several_rows_are_refused_before_the_first_update(
+    data: Any, tmp_path: Path
 ) -> None:
-    args = arguments(tmp_path, sift_criterion=criterion)
-    with pytest.raises(ValueError, match=r"collate_pairs, makes 2 rows of a sample.*Comparing"):
-        Comparing(bert(), args, train_dataset=PairedRows(48), data_collator=collate_pairs)
+    model, args = bert(), arguments(tmp_path, sift_criterion="entropy")
+    with pytest.raises(ValueError, match="rows"):
+        Comparing(model, args, train_dataset=data, data_collator=collate_pairs).train()
+    for name, value in bert().state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
 
 
-def test_samples_of_several_rows_in_a_stream_are_refused_at_the_first_batch(tmp_path: Path) -> None:
-    """Of a stream nothing is read beforehand."""
-    args = arguments(tmp_path, sift_criterion="entropy")
-    trainer = Comparing(bert(), args, train_dataset=Stream(), data_collator=collate_pairs)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"16 rows where 8 candidates.*tear them apart"):
-        trainer.train()
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-def test_rows_of_a_sample_are_rows_where_the_models_own_loss_is_trained_on(tmp_path: Path) -> None:
-    """As of a long text that a collator cuts: each has labels of its own."""
-    args = arguments(tmp_path, max_steps=1)
-    trainer = RecordingTrainer(
-        bert(), args, train_dataset=PairedRows(48), data_collator=collate_pairs
-    )
-    trainer.train()
-    assert [len(kept) for kept in trainer.kept] == [8]
-
-
-def test_collator_that_fails_on_the_samples_as_they_are_is_asked_at_the_first_batch(
-    tmp_path: Path,
-) -> None:
-    """The Trainer takes columns away in front of it, which have not gone at construction."""
+def test_making_a_trainer_draws_no_random_number(tmp_path: Path) -> None:
+    """Though a collator that draws is tried; one that fails on columns that training drops may."""
 
     def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        random.random(), np.random.rand(), torch.rand(1)
         return {name: torch.stack([each[name] for each in samples]) for name in samples[0]}
 
     class WithText(Rows):
@@ -298,22 +228,12 @@ def test_collator_that_fails_on_the_samples_as_they_are_is_asked_at_the_first_ba
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             return super().compute_loss(model, inputs, *args, **kwargs)
 
-    trainer = Own(bert(), arguments(tmp_path), train_dataset=WithText(48), data_collator=collate)
+    states = []
+    for kind in (Trainer, Own):
+        args = arguments(tmp_path)
+        trainer = kind(bert(), args, train_dataset=WithText(48), data_collator=collate)
+        numpy_state = np.random.get_state()[1].tolist()
+        states.append([random.getstate(), numpy_state, torch.get_rng_state().tolist()])
+    assert states[0] == states[1]
     trainer.train()
     assert [len(kept) for kept in trainer.kept] == [4] * 4
-
-
-def test_a_causal_models_own_loss_is_compared_with_the_next_labels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Own(SiftTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-
-    class Small(Rows):
-        def __getitem__(self, row: int) -> dict[str, Tensor]:
-            ids = self.tokens[row] % 60
-            return {"input_ids": ids, "labels": ids}
-
-    Own(causal(), arguments(tmp_path, max_steps=1), train_dataset=Small(16)).train()
-    assert "of the model's own logits for the next label, at exit layer 1" in caplog.text

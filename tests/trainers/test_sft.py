@@ -14,7 +14,7 @@ from sift_trainer import SiftArguments, SiftMixin
 from tests.trainers.sentences import EOS, causal, exact, parts, text, tokenizer
 
 pytest.importorskip("trl", reason="TRL is not installed (it needs Python 3.11)")
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 KEPT, DRAWN, STEPS, RATE = 4, 8, 3, 0.05
@@ -25,11 +25,11 @@ Row = tuple[list[int], list[int]]  # token ids, and labels with -100 for what is
 
 @dataclass
 class SiftSFTConfig(SiftArguments, SFTConfig):
-    """Made as the documentation says."""
+    """As in docs/trainers.md."""
 
 
 class SiftSFTTrainer(SiftMixin, SFTTrainer):
-    """Made as the documentation says."""
+    """As in docs/trainers.md."""
 
 
 class Recording(SiftSFTTrainer):
@@ -40,9 +40,9 @@ class Recording(SiftSFTTrainer):
         self.drawn = 0
         super().__init__(*args, **kwargs)
 
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        selection = self._window.selection_of(inputs)
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(*args, **kwargs)
+        selection = self.selections[len(self.kept) % self.args.gradient_accumulation_steps]
         self.kept.append([self.drawn + row for row in selection.rows.tolist()])
         self.drawn += selection.candidates
         return loss
@@ -59,11 +59,6 @@ def sentences() -> tuple[list[dict[str, Any]], list[Row]]:
 def prompts_and_completions() -> tuple[list[dict[str, Any]], list[Row]]:
     samples = [{"prompt": text(a), "completion": " " + text(b)} for a, b in parts(ROWS)]
     return samples, [([*a, *b, EOS], [-100] * len(a) + [*b, EOS]) for a, b in parts(ROWS)]
-
-
-def whole_completions() -> tuple[list[dict[str, Any]], list[Row]]:
-    samples, rows = prompts_and_completions()
-    return samples, [(ids, ids) for ids, _ in rows]
 
 
 def conversations() -> tuple[list[dict[str, Any]], list[Row]]:
@@ -99,7 +94,6 @@ def blocks() -> tuple[list[dict[str, Any]], list[Row]]:
 DATA = {
     "sentences": (sentences, {}),
     "completions": (prompts_and_completions, {}),
-    "whole completions": (whole_completions, {"completion_only_loss": False}),
     "conversations": (conversations, {"assistant_only_loss": True}),
     "blocks": (blocks, {"packing": True, "packing_strategy": "wrapped", "max_length": 8}),
 }
@@ -124,11 +118,8 @@ def score(model: Any, row: Row) -> float:
 
 
 def loop(model: Any, rows: list[Row], accumulation: int, focus: bool = False) -> dict[str, Any]:
-    """Kept rows of each micro-batch, and what each step logs: the model is trained meanwhile.
-
-    Args:
-        focus: whether each token's loss is weighted with its probability, as ``dft`` does.
-    """
+    """Train the model; kept rows of each micro-batch, and what each step logs. With ``focus`` each
+    token's loss is weighted with its probability, as ``loss_type="dft"`` does."""
     kept, logs, seen, drawn = [], [], 0, 0
     parameters = [each for each in model.parameters() if each.requires_grad]
     for _ in range(STEPS):
@@ -147,7 +138,7 @@ def loop(model: Any, rows: list[Row], accumulation: int, focus: bool = False) ->
             right += sum(guess == label for guess, label in zip(guesses, labels[1:], strict=True))
             seen += len(ids)
         each = torch.cat(losses)
-        loss = ((-each).exp().detach() * each if focus else each).sum() / len(each)
+        loss = ((-each).exp().detach() * each if focus else each).mean()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -157,9 +148,13 @@ def loop(model: Any, rows: list[Row], accumulation: int, focus: bool = False) ->
     return {"kept": kept, "logs": logs}
 
 
-def made(folder: Path, model: Any, samples: Any, **changes: Any) -> Recording:
-    args = SiftSFTConfig(**exact(folder, max_steps=STEPS, **changes), sift_warmup_steps=0)
-    data = Dataset.from_list(samples) if isinstance(samples, list) else samples
+def made(folder: Path, model: Any, samples: list[dict[str, Any]], **changes: Any) -> Recording:
+    args = SiftSFTConfig(
+        **exact(folder, max_steps=STEPS, **changes), sift_warmup_steps=0, sift_random_share=0
+    )
+    data = Dataset.from_list(samples)
+    if "prompt" in samples[0]:
+        data = data.to_iterable_dataset()  # streamed data too
     return Recording(model, args, train_dataset=data, processing_class=tokenizer())
 
 
@@ -168,60 +163,31 @@ def assert_same(trainer: Recording, model: Any, expected: dict[str, Any]) -> Non
     logged = [log for log in trainer.state.log_history if "loss" in log]
     for found, by_hand in zip(logged, expected["logs"], strict=True):
         assert found["loss"] == pytest.approx(by_hand["loss"], rel=1e-5)
+        assert found["num_tokens"] == by_hand["num_tokens"]
+        if trainer.args.gradient_accumulation_steps == 1:  # else TRL means over micro-batches
+            assert found["mean_token_accuracy"] == pytest.approx(by_hand["accuracy"])
     for found, hand in zip(trainer.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(found, hand, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("data", "architecture", "accumulation"),
+    ("data", "architecture", "accumulation", "changes"),
     [
-        *((name, "llama", 1) for name in DATA),
-        ("completions", "llama", 2),
-        ("completions", "qwen3", 1),
-        ("blocks", "qwen3", 2),
+        ("sentences", "llama", 1, {"loss_type": "dft"}),
+        ("completions", "llama", 2, {}),
+        ("conversations", "qwen3", 1, {}),
+        ("blocks", "qwen3", 2, {}),
     ],
 )
 def test_sifted_fine_tuning_is_the_loops(
-    data: str, architecture: str, accumulation: int, tmp_path: Path
+    data: str, architecture: str, accumulation: int, changes: dict[str, Any], tmp_path: Path
 ) -> None:
+    """What is logged is that of the kept rows too."""
     (build, fields), by_hand = DATA[data], causal(architecture)
     samples, rows = build()
-    expected = loop(by_hand, rows, accumulation)
-    changes = {"gradient_accumulation_steps": accumulation, **fields}
+    expected = loop(by_hand, rows, accumulation, focus="loss_type" in changes)
+    changes = {"gradient_accumulation_steps": accumulation, **fields, **changes}
     trainer = made(tmp_path, causal(architecture), samples, **changes)
-    trainer.train()
-    assert_same(trainer, by_hand, expected)
-
-
-def test_what_is_logged_is_of_the_kept_rows(tmp_path: Path) -> None:
-    samples, rows = prompts_and_completions()
-    expected = loop(causal(), rows, 1)
-    trainer = made(tmp_path, causal(), samples)
-    trainer.train()
-    logged = [log for log in trainer.state.log_history if "loss" in log]
-    for step, (found, by_hand) in enumerate(zip(logged, expected["logs"], strict=True), start=1):
-        assert found["num_tokens"] == by_hand["num_tokens"]
-        assert found["mean_token_accuracy"] == pytest.approx(by_hand["accuracy"])
-        assert found["sift/backprop_samples"] == KEPT * step
-        assert found["sift/candidates"] == DRAWN * step
-
-
-def test_audits_leave_the_run_as_it_is(tmp_path: Path) -> None:
-    samples, rows = prompts_and_completions()
-    by_hand = causal()
-    expected = loop(by_hand, rows, 1)
-    trainer = made(tmp_path, causal(), samples, sift_audit_steps=1)
-    trainer.train()
-    assert_same(trainer, by_hand, expected)
-    logged = [log for log in trainer.state.log_history if "loss" in log]
-    assert all({"sift_audit/descent_kept", "sift_audit/overlap"} <= set(log) for log in logged)
-
-
-def test_dynamic_fine_tuning_trains_its_loss_and_sifts_by_the_models(tmp_path: Path) -> None:
-    samples, rows = prompts_and_completions()
-    by_hand = causal()
-    expected = loop(by_hand, rows, 1, focus=True)
-    trainer = made(tmp_path, causal(), samples, loss_type="dft")
     trainer.train()
     assert_same(trainer, by_hand, expected)
 
@@ -256,16 +222,6 @@ def test_defaults_of_trl(tmp_path: Path) -> None:
     assert logged == pytest.approx([log["loss"] for log in expected["logs"]], rel=0.01)
 
 
-def test_streamed_sentences(tmp_path: Path) -> None:
-    samples, rows = prompts_and_completions()
-    by_hand = causal()
-    expected = loop(by_hand, rows, 1)
-    stream = IterableDataset.from_generator(lambda: iter(samples))
-    trainer = made(tmp_path, causal(), stream)
-    trainer.train()
-    assert_same(trainer, by_hand, expected)
-
-
 def test_evaluation_is_the_plain_trainers(tmp_path: Path) -> None:
     samples, _ = prompts_and_completions()
     trainer = made(tmp_path, causal(), samples, per_device_eval_batch_size=16)
@@ -282,31 +238,10 @@ def test_evaluation_is_the_plain_trainers(tmp_path: Path) -> None:
     assert [found[name] for name in metrics] == [expected[name] for name in metrics]
 
 
-def test_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+def test_keep_ratio_one_is_the_plain_trainer_bit_for_bit(tmp_path: Path) -> None:
+    """With packed batches, which are not sifted then."""
     samples, _ = sentences()
-    changes = {"train_sampling_strategy": "random", "save_strategy": "steps", "save_steps": 2}
-    args = {**exact(tmp_path, optim="adamw_torch", **changes), "sift_warmup_steps": 0}
-
-    def trainer() -> Recording:
-        data = Dataset.from_list(samples)
-        settings = SiftSFTConfig(**args)
-        return Recording(causal(), settings, train_dataset=data, processing_class=tokenizer())
-
-    whole, resumed = trainer(), trainer()
-    whole.train()
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert len(resumed.selections) == 1
-    assert torch.equal(resumed.selections[0].rows, whole.selections[0].rows)
-    for found, expected in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(found, expected)
-
-
-@pytest.mark.parametrize("fields", [{}, {"packing": True, "max_length": 16}])
-def test_keep_ratio_one_is_the_plain_trainer_bit_for_bit(
-    fields: dict[str, Any], tmp_path: Path
-) -> None:
-    """Packed batches too, which are not sifted then."""
-    samples, _ = sentences()
+    fields = {"packing": True, "max_length": 16}
     data = Dataset.from_list(samples)
     plain = SFTTrainer(
         causal(),
@@ -327,35 +262,18 @@ def test_keep_ratio_one_is_the_plain_trainer_bit_for_bit(
     assert not torch.equal(plain.model.lm_head.weight, causal().lm_head.weight)
 
 
-# ---- what is refused ----
-
-FLATTENED = {
-    "bfd": ({"packing": True}, "packing_strategy='bfd'", "packing_strategy='wrapped'"),
-    "bfd_split": (
-        {"packing": True, "packing_strategy": "bfd_split"},
-        "packing_strategy='bfd_split'",
-        "packing_strategy='wrapped'",
-    ),
-    "padding_free": (
-        {"padding_free": True, "max_length": None},
-        "padding_free=True",
-        "padding_free=False",
-    ),
-    "wrapped and padding_free": (
-        {"packing": True, "packing_strategy": "wrapped", "padding_free": True},
-        "padding_free=True",
-        "padding_free=False",
-    ),
-}
-
-
-@pytest.mark.parametrize("criterion", ["loss", "random"])
-@pytest.mark.parametrize("name", FLATTENED)
-def test_flattened_batches_are_refused(name: str, criterion: str, tmp_path: Path) -> None:
-    """At construction, by the field that asks for them, with a value that works."""
-    fields, asked, instead = FLATTENED[name]
+@pytest.mark.parametrize(
+    ("fields", "instead"),
+    [
+        ({"packing": True, "packing_strategy": "bfd"}, "packing_strategy='wrapped'"),
+        ({"padding_free": True, "max_length": None}, "padding_free=False"),
+    ],
+)
+def test_flattened_batches_are_refused(
+    fields: dict[str, Any], instead: str, tmp_path: Path
+) -> None:
+    """At construction, with a value that works."""
     samples, _ = sentences()
     with pytest.raises(ValueError, match="flattens a batch into one row") as raised:
-        made(tmp_path, causal(), samples, sift_criterion=criterion, **fields)
-    assert asked in str(raised.value)
+        made(tmp_path, causal(), samples, **fields)
     assert f"use {instead}" in str(raised.value)

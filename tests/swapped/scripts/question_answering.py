@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import transformers
 from datasets import load_dataset
 from transformers import Trainer
-from transformers.trainer_utils import EvalPrediction, PredictionOutput, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 
 @dataclass
@@ -18,9 +18,7 @@ class ModelArguments:
 class DataArguments:
     train_file: str
     validation_file: str
-    max_seq_length: int = 24
-    doc_stride: int = 4
-    max_answer_length: int = 6
+    max_seq_length: int = 48
 
 
 class QuestionAnsweringTrainer(Trainer):
@@ -31,21 +29,17 @@ class QuestionAnsweringTrainer(Trainer):
         self.eval_examples = eval_examples
         self.post_process_function = post_process_function
 
-    def _loop(self, dataloader, description, prefix):
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
         # The loop would compute metrics of logits.
         compute_metrics, self.compute_metrics = self.compute_metrics, None
         try:
-            return self.evaluation_loop(dataloader, description, metric_key_prefix=prefix)
+            output = self.evaluation_loop(
+                self.get_eval_dataloader(rows), "Evaluation", metric_key_prefix=metric_key_prefix
+            )
         finally:
             self.compute_metrics = compute_metrics
-
-    def evaluate(
-        self, eval_dataset=None, eval_examples=None, ignore_keys=None, metric_key_prefix="eval"
-    ):
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        examples = self.eval_examples if eval_examples is None else eval_examples
-        output = self._loop(self.get_eval_dataloader(rows), "Evaluation", metric_key_prefix)
-        answers = self.post_process_function(examples, rows, output.predictions)
+        answers = self.post_process_function(self.eval_examples, rows, output.predictions)
         metrics = {
             f"{metric_key_prefix}_{name}": value
             for name, value in self.compute_metrics(answers).items()
@@ -56,16 +50,6 @@ class QuestionAnsweringTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def predict(self, predict_dataset, predict_examples, metric_key_prefix="test"):
-        loader = self.get_test_dataloader(predict_dataset)
-        output = self._loop(loader, "Prediction", metric_key_prefix)
-        answers = self.post_process_function(predict_examples, predict_dataset, output.predictions)
-        metrics = {
-            f"{metric_key_prefix}_{name}": value
-            for name, value in self.compute_metrics(answers).items()
-        }
-        return PredictionOutput(answers.predictions, answers.label_ids, metrics)
 
 
 def main() -> None:
@@ -85,89 +69,52 @@ def main() -> None:
         model_args.model_name_or_path
     )
 
-    def windows(batch):
-        """Rows of question and text; a long text makes several, which overlap."""
-        return tokenizer(
-            [question.strip() for question in batch["question"]],
-            batch["context"],
+    def tokenized(example):
+        row = tokenizer(
+            example["question"].strip(),
+            example["context"],
             truncation="only_second",
             max_length=data_args.max_seq_length,
-            stride=data_args.doc_stride,
-            return_overflowing_tokens=True,
             return_offsets_mapping=True,
             padding="max_length",
         )
+        parts = row.sequence_ids(0)
+        offsets = [
+            pair if part == 1 else [0, 0]
+            for pair, part in zip(row["offset_mapping"], parts, strict=True)
+        ]
+        return {**row, "offset_mapping": offsets}
 
-    def span(offsets, parts, first, last):
-        """Tokens of the characters from first to last; the first token if they are not all here."""
+    def train_features(example):
+        row = tokenized(example)
+        first = example["answers"]["answer_start"][0]
+        last = first + len(example["answers"]["text"][0])
         inside = [
             index
-            for index, (start, end) in enumerate(offsets)
-            if parts[index] == 1 and start < last and end > first
-        ]
-        if not inside or offsets[inside[0]][0] > first or offsets[inside[-1]][1] < last:
-            return 0, 0
-        return inside[0], inside[-1]
-
-    def train_features(batch):
-        rows = windows(batch)
-        sources, offsets = rows.pop("overflow_to_sample_mapping"), rows.pop("offset_mapping")
-        spans = []
-        for row, source in enumerate(sources):
-            answer = batch["answers"][source]
-            first = answer["answer_start"][0]
-            last = first + len(answer["text"][0])
-            spans.append(span(offsets[row], rows.sequence_ids(row), first, last))
-        rows["start_positions"] = [start for start, _ in spans]
-        rows["end_positions"] = [end for _, end in spans]
-        return rows
-
-    def validation_features(batch):
-        rows = windows(batch)
-        sources = rows.pop("overflow_to_sample_mapping")
-        rows["example_id"] = [batch["id"][source] for source in sources]
-        rows["offset_mapping"] = [
-            [
-                pair if part == 1 else None
-                for pair, part in zip(pairs, rows.sequence_ids(row), strict=True)
-            ]
-            for row, pairs in enumerate(rows["offset_mapping"])
-        ]
-        return rows
+            for index, (start, end) in enumerate(row.pop("offset_mapping"))
+            if start < last and end > first
+        ] or [0]  # the first token if the answer was cut off
+        return {**row, "start_positions": inside[0], "end_positions": inside[-1]}
 
     columns = examples["train"].column_names
-    train_rows = examples["train"].map(train_features, batched=True, remove_columns=columns)
-    eval_rows = examples["validation"].map(
-        validation_features, batched=True, remove_columns=columns
-    )
+    train_rows = examples["train"].map(train_features, remove_columns=columns)
+    eval_rows = examples["validation"].map(tokenized, remove_columns=columns)
 
     def post_process(examples, rows, predictions):
-        """The text of the best span over all windows of each example."""
-        starts, ends = predictions
-        best = {identity: (-float("inf"), 0, 0) for identity in examples["id"]}
-        for row, (identity, offsets) in enumerate(
-            zip(rows["example_id"], rows["offset_mapping"], strict=True)
-        ):
-            inside = [index for index, pair in enumerate(offsets) if pair is not None]
-            for start in inside:
-                for end in range(start, min(start + data_args.max_answer_length, inside[-1] + 1)):
-                    score = float(starts[row][start] + ends[row][end])
-                    if score > best[identity][0]:
-                        best[identity] = score, offsets[start][0], offsets[end][1]
-        texts = zip(examples["id"], examples["context"], strict=True)
+        """The text between the likeliest start and the likeliest end."""
+        starts, ends = (logits.argmax(axis=1).tolist() for logits in predictions)
         answers = [
-            {"id": identity, "text": context[best[identity][1] : best[identity][2]]}
-            for identity, context in texts
+            context[offsets[start][0] : offsets[end][1]]
+            for context, offsets, start, end in zip(
+                examples["context"], rows["offset_mapping"], starts, ends, strict=True
+            )
         ]
-        references = [
-            {"id": identity, "text": answer["text"][0]}
-            for identity, answer in zip(examples["id"], examples["answers"], strict=True)
-        ]
+        references = [answer["text"][0] for answer in examples["answers"]]
         return EvalPrediction(predictions=answers, label_ids=references)
 
     def compute_metrics(prediction):
         pairs = zip(prediction.predictions, prediction.label_ids, strict=True)
-        exact = [found["text"] == expected["text"] for found, expected in pairs]
+        exact = [found == expected for found, expected in pairs]
         return {"exact_match": 100 * sum(exact) / len(exact)}
 
     trainer = QuestionAnsweringTrainer(
@@ -194,10 +141,6 @@ def main() -> None:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
-    if training_args.do_predict:
-        results = trainer.predict(eval_rows, examples["validation"])
-        trainer.log_metrics("predict", results.metrics)
-        trainer.save_metrics("predict", results.metrics)
 
 
 if __name__ == "__main__":
