@@ -21,10 +21,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"sift_skip_top": 0.06}, ["sift_skip_top=0.06"]),  # half a row of 8 candidates
     (
-        {"per_device_train_batch_size": 1, "sift_random_share": 0.9},
-        ["sift_random_share=0.9", "per_device_train_batch_size=1"],
-    ),
-    (
         {"train_sampling_strategy": "batch_rebalance"},
         ["train_sampling_strategy='batch_rebalance'", "'random'"],
     ),

@@ -90,6 +90,7 @@ class Criterion:
     """How hard a sample is.
 
     Attributes:
+        name: what ``sift_criterion`` calls it.
         values: of single predictions; None: no pass through the model, and random scores.
         needs_labels: whether the values depend on the labels.
         is_loss: whether a sample's score is the loss that training takes of it. A task may have
@@ -98,6 +99,7 @@ class Criterion:
         state: makes scores out of those of the pass; None: these are the scores.
     """
 
+    name: str
     values: Values | None
     needs_labels: bool = True
     is_loss: bool = False
@@ -105,12 +107,12 @@ class Criterion:
     state: type[StatefulCriterion] | None = None
 
 
-LOSS = Criterion(cross_entropy, is_loss=True)
-ENTROPY = Criterion(entropy, needs_labels=False, is_entropy=True)
+LOSS = Criterion("loss", cross_entropy, is_loss=True)
+ENTROPY = Criterion("entropy", entropy, needs_labels=False, is_entropy=True)
 CRITERIA: dict[str, Criterion] = {
     "loss": LOSS,
     "entropy": ENTROPY,
-    "random": Criterion(None, needs_labels=False),  # the control
+    "random": Criterion("random", None, needs_labels=False),  # the control
 }
 
 
@@ -131,9 +133,9 @@ def register_criterion(
         raise ValueError(f"criterion name {name!r} is taken; choose one not in {sorted(CRITERIA)}")
     if isinstance(criterion, type):
         stateful: type[StatefulCriterion] = criterion
-        CRITERIA[name] = replace(CRITERIA[stateful.scored_by], state=stateful)
+        CRITERIA[name] = replace(CRITERIA[stateful.scored_by], name=name, state=stateful)
         return
-    CRITERIA[name] = Criterion(criterion, needs_labels)
+    CRITERIA[name] = Criterion(name, criterion, needs_labels)
 
 
 def mean_per_row(values: Tensor, positions: ScoredPositions) -> Tensor:

@@ -52,7 +52,7 @@ class Transcription(Task):
         return torch.where(padding[..., None], certain, logits)
 
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        raise self._refusal()
+        raise self._refusal("entropy")
 
     def scores(
         self,
@@ -68,7 +68,7 @@ class Transcription(Task):
 
     def values(self, criterion: Criterion) -> Values:
         if not criterion.is_loss:
-            raise self._refusal()
+            raise self._refusal(criterion.name)
         return self.loss
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class Transcription(Task):
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
         return losses.mean() if self.reduction == "mean" else losses.sum()
 
-    def _refusal(self) -> ValueError:
+    def _refusal(self, name: str) -> ValueError:
         return ValueError(
-            "sift_criterion must be 'loss' for CTC, whose loss sums over all alignments of a "
-            "transcript: no other criterion has a value for single predictions"
+            f"sift_criterion={name!r} reads single predictions, and the loss of CTC sums over all "
+            "alignments of a transcript; use sift_criterion='loss'"
         )
