@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": set(),
     "composition": set(),
     "config": {"config"},
-    "flops": set(),
+    "flops": {"early_exit", "labelled_head", "positions"},
     "host_group": set(),
     "length_groups": set(),
     "data": {"atomic_write", "data"},

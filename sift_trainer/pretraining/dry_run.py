@@ -1,4 +1,4 @@
-"""A plan as a person reads it, before starting the run."""
+"""The plan of a run as text, to read before starting it."""
 
 import math
 
@@ -8,7 +8,7 @@ from sift_trainer.selection import num_skipped
 
 
 def plan_in_words(plan: Plan) -> str:
-    """A block of aligned lines: samples, epochs, memory, operations. No line ends in a newline."""
+    """Aligned lines on samples, epochs, memory and operations, without a newline at the end."""
     lines = [*_samples(plan), *_memory(plan), *_operations(plan)]
     return "\n".join([_title(plan), *(f"  {label:<20}{text}" for label, text in lines)])
 
@@ -56,6 +56,11 @@ def _samples(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Plan) -> list[tuple[str, str]]:
+    divisor, unit, digits = (1e9, "GB", 2) if plan.memory_bytes >= 1e9 else (1e6, "MB", 1)
+
+    def sized(number: float) -> str:
+        return f"{number / divisor:.{digits}f}"
+
     parts = {
         "weights": plan.weight_bytes,
         "gradients": plan.weight_bytes,
@@ -64,10 +69,6 @@ def _memory(plan: Plan) -> list[tuple[str, str]]:
         "loss": plan.loss_bytes,
     }
 
-    def sized(number: float) -> str:
-        return f"{number / 1e9:.2f}" if plan.memory_bytes >= 1e9 else f"{number / 1e6:.1f}"
-
-    unit = "GB" if plan.memory_bytes >= 1e9 else "MB"
     precision = "bf16" if plan.args.bf16 else "fp16" if plan.args.fp16 else "fp32"
     kernels = "GPU" if plan.counts_gpu_kernels else "CPU"
     lines = [
@@ -95,6 +96,6 @@ def _operations(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _flop(operations: float) -> str:
-    """Three digits and a unit: 73.1 TFLOP."""
+    """Three digits and a unit, such as 73.1 TFLOP."""
     exponent = min(7, int(math.log10(operations) // 3))
     return f"{operations / 1000**exponent:.3g} {' kMGTPEZ'[exponent].strip()}FLOP"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sift_trainer import paper
-from sift_trainer.flops import BertShape, scoring_overhead
+from sift_trainer.flops import BertShape, forward_backward, scoring
 from tests.docs.pages import ROOT
 
 PICTURES = ["sift.svg", "sift_narrow.svg"]
@@ -24,7 +24,8 @@ BERT_BASE = BertShape(
 
 def overhead(exit_layer: int) -> str:
     """Of a hundred, as the picture has it."""
-    return f"{100 * scoring_overhead(BERT_BASE, exit_layer, keep_ratio=0.5):.1f}"
+    scored = scoring(BERT_BASE, exit_layer) / 0.5
+    return f"{100 * scored / forward_backward(BERT_BASE, 'labelled_block'):.1f}"
 
 
 @pytest.fixture(params=PICTURES)
