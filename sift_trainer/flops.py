@@ -5,7 +5,7 @@ counted, attention included, with a multiply-add as two operations. Elementwise 
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -63,9 +63,9 @@ class MetaBert:
 
     def loss(self, computed: Computed) -> Tensor:
         """The loss of a forward in training mode."""
-        if computed == "everywhere":
-            context, labels = nullcontext(), torch.zeros_like(self._ids)
-        else:
+        context: AbstractContextManager[None] = nullcontext()
+        labels = torch.zeros_like(self._ids)
+        if computed != "everywhere":
             whole = computed == "labelled_head"
             narrow = self._head if whole else LabelledLastBlock(self._adapter, self._head)
             context = narrow.gather(self._positions, shifted=False)
