@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "length_groups": set(),
     "data": {"atomic_write", "data"},
     "logit_pass": set(),
-    "metrics": set(),
+    "metrics": {"positions"},
     "positions": set(),
     "random_state": set(),
     "one_cycle": set(),
