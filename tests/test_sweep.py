@@ -1,4 +1,4 @@
-"""A sweep trains what is not finished, once, whoever and however many start it."""
+"""A sweep trains every unfinished run once, however many processes start it."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from sift_trainer.experiments.sweep import Planned, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Trains the run whose name it is given, for as long as its entry in `seconds` says: a checkpoint on
-# SIGTERM, results at the end, and a line in `trained` for each time that it is started.
+# "Trains" the named run as `behaviour.json` says: a checkpoint on SIGTERM, results at the end, and a
+# line in `trained` for each start.
 TRAINING = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
 
 
 def test_a_run_waits_for_the_one_whose_time_it_gets(runs: Runs) -> None:
-    """Also if that is trained by another, and comes first when it is free."""
+    """Also while another process trains that one."""
     planned = runs.planned("base", "timed", timed="base")
     assert planned[1].state() == "waits for base"
     (runs.root / "base").mkdir()
@@ -143,14 +143,14 @@ def test_a_run_that_fails_is_left_and_the_others_go_on(runs: Runs) -> None:
     assert runs.trained == ["a", "b", "c", "b", "after_b"]
 
 
-def test_what_fails_before_its_first_step_ends_the_sweep(runs: Runs) -> None:
+def test_a_failure_before_the_first_step_ends_the_sweep(runs: Runs) -> None:
     runs.behave(a={"fails": "at once"})
     with pytest.raises(ChildProcessError, match="a ended with status 3 before its first step"):
         sweep(runs.planned("a", "b"), runs.command)
     assert runs.trained == ["a"]
 
 
-def test_two_who_start_the_sweep_share_the_runs(runs: Runs) -> None:
+def test_two_sweeps_share_the_runs(runs: Runs) -> None:
     names = ("a", "b", "c", "d")
     runs.behave(**{name: {"seconds": 1.5} for name in names})
     callers = [runs.start(*names), runs.start(*names)]
@@ -160,15 +160,12 @@ def test_two_who_start_the_sweep_share_the_runs(runs: Runs) -> None:
     assert {run.state() for run in runs.planned(*names)} == {"finished"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_run_at_hand_and_ends_the_sweep(
-    runs: Runs, number: signal.Signals
-) -> None:
+def test_a_signal_saves_the_current_run_and_ends_the_sweep(runs: Runs) -> None:
     runs.behave(a={"seconds": 100})
     caller = runs.start("a", "b")
     wait_for(runs.root / "a" / "log.jsonl")
     time.sleep(0.3)
-    caller.send_signal(number)
+    caller.send_signal(signal.SIGINT)
     assert caller.wait(timeout=60) == 0
     assert (runs.root / "a" / "checkpoint").exists()
     assert runs.trained == ["a"]
