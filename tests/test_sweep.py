@@ -16,8 +16,8 @@ from sift_trainer.experiments.sweep import Planned, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# "Trains" the named run as `behaviour.json` says: a checkpoint on SIGTERM, results at the end, and a
-# line in `trained` for each start.
+# "Trains" the named run as `behaviour.json` says. Writes a checkpoint on SIGTERM, results at the
+# end, and a line in `trained` for each start.
 TRAINING = """
 import json, os, signal, sys, time
 from pathlib import Path
