@@ -71,13 +71,8 @@ def test_each_place_wins_over_the_ones_below_it(write):
     assert (model.kind, training.folder, training.rate) == ("wide", "base", 2.0)
     assert (training.steps, model.width) == (3, 4)
     assert plain.steps == 2
-
-
-def test_a_flag_wins_even_with_the_value_of_the_default(write):
-    path = write("steps: 99\ncosine: true\n")
-    _, training = parse("--config", path, "--steps", "10", "--cosine", "false").instances
-    assert training.steps == 10
-    assert training.cosine is False
+    _, training = parse("--config", path, "--rate", "0.5").instances
+    assert training.rate == 0.5  # the default, but given by a flag
 
 
 def test_a_base_is_found_beside_the_file_that_names_it(write, tmp_path):
@@ -176,7 +171,6 @@ def test_a_value_becomes_its_fields_type(write, text, value):
     [
         ("rate: true", "rate=True: Input should be a number, not true or false"),
         ("steps: 1.5", "steps=1.5: Input should be a valid integer"),
-        ("limit: true", "limit=True: Input should be a number"),
         ("folder: no", "folder=False: Input should be a valid string; put it in quotes"),
         ("kind: flat", "kind='flat': Input should be 'wide' or 'deep'"),
         ("rate: -1", "rate=-1.0 must be 0 or more, such as 0.5"),
@@ -184,12 +178,9 @@ def test_a_value_becomes_its_fields_type(write, text, value):
         ("folder: !!python/object/apply:os.getcwd []", "is not valid YAML"),
         ("base: gone.yaml", "the 'base' of config.yaml, is not a file"),
         ("base: config.yaml", "leads back to itself"),
-        ("runs: [a]", "runs=['a'] is no mapping"),
         ("runs: {../a: {}}", "'../a', which cannot name a folder"),
-        ("runs: {a: {rate: -1}}", "run 'a': rate=-1.0 must be 0 or more"),
         ("runs: {a: {widht: 1}}", "runs.a: unknown key 'widht'; did you mean 'width'?"),
         ("grid: {steps: 3}", "grid.steps=3 is no list of values"),
-        ("grid: {steps: [1, x]}", "config.yaml: grid: steps='x': Input should be a valid integer"),
         ("grid: {folder: [a/b]}", "grid.folder has 'folder_a/b', which cannot name a folder"),
         ("grid: {steps: [1]}\nruns: {a: {steps: 2}}", "runs.a sets steps=2, which the grid varies"),
         ("run: {}", "unknown key 'run'; did you mean 'runs'?"),
@@ -199,7 +190,7 @@ def test_what_a_file_may_not_hold(write, text, message):
     path = write(text)
     answer = refused("--config", path)
     assert message in answer
-    assert "config.yaml" in answer or "run 'a'" in answer
+    assert "config.yaml" in answer
 
 
 @pytest.mark.parametrize("text", ["rate: 1\nrate: 2\n", "runs:\n  a: {width: 1, width: 2}\n"])

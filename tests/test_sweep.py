@@ -1,12 +1,12 @@
 """A sweep trains every unfinished run once, however many processes start it."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from sift_trainer.experiments.job_processes import held
 from sift_trainer.experiments.sweep import Planned, sweep
 
-ROOT = Path(__file__).resolve().parents[1]
+FORK = multiprocessing.get_context("fork")
 
 # "Trains" the named run as `behaviour.json` says. Writes a checkpoint on SIGTERM, results at the
 # end, and a line in `trained` for each start.
@@ -74,23 +74,11 @@ class Runs:
         file = self.root / "trained"
         return file.read_text().split() if file.is_file() else []
 
-    def start(self, *names: str, **after: str) -> subprocess.Popen[str]:
-        """The same in a process of its own."""
-        code = f"""
-            from pathlib import Path
-            from sift_trainer.experiments.sweep import Planned, sweep
-            from tests.test_sweep import Runs
-            runs = Runs.__new__(Runs)
-            runs.root = Path({str(self.root)!r})
-            print(sweep(runs.planned(*{names!r}, **{after!r}), runs.command))
-        """
-        return subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *names: str) -> BaseProcess:
+        """The same sweep in a process of its own."""
+        process = FORK.Process(target=sweep, args=(self.planned(*names), self.command))
+        process.start()
+        return process
 
 
 @pytest.fixture
@@ -104,6 +92,11 @@ def wait_for(path: Path) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(path)
+
+
+def end(caller: BaseProcess) -> None:
+    caller.join(60)
+    assert caller.exitcode == 0
 
 
 def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
@@ -155,7 +148,7 @@ def test_two_sweeps_share_the_runs(runs: Runs) -> None:
     runs.behave(**{name: {"seconds": 1.5} for name in names})
     callers = [runs.start(*names), runs.start(*names)]
     for caller in callers:
-        assert caller.wait(timeout=120) == 0, caller.communicate()[1]
+        end(caller)
     assert sorted(runs.trained) == list(names)
     assert {run.state() for run in runs.planned(*names)} == {"finished"}
 
@@ -165,8 +158,8 @@ def test_a_signal_saves_the_current_run_and_ends_the_sweep(runs: Runs) -> None:
     caller = runs.start("a", "b")
     wait_for(runs.root / "a" / "log.jsonl")
     time.sleep(0.3)
-    caller.send_signal(signal.SIGINT)
-    assert caller.wait(timeout=60) == 0
+    os.kill(caller.pid, signal.SIGINT)
+    end(caller)
     assert (runs.root / "a" / "checkpoint").exists()
     assert runs.trained == ["a"]
 
@@ -184,9 +177,9 @@ def test_a_second_signal_kills(runs: Runs) -> None:
     time.sleep(0.3)
     caller.terminate()
     time.sleep(1)
-    assert caller.poll() is None
+    assert caller.is_alive()
     caller.terminate()
-    assert caller.wait(timeout=60) == 0
+    end(caller)
     assert runs.planned("a")[0].state() == "begun"
 
 
@@ -195,7 +188,7 @@ def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -
     caller = runs.start("a")
     wait_for(runs.root / "a" / "log.jsonl")
     os.kill(caller.pid, signal.SIGKILL)
-    caller.wait()
+    caller.join()
     (run,) = runs.planned("a")
     assert run.state() == "being trained"
     assert sweep([run], runs.command) == {}

@@ -160,23 +160,6 @@ def test_resumed_run_has_the_rest_of_the_budget(tmp_path: Path, clock: Clock) ->
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_work_that_a_device_ends_late_ends_the_run_with_the_next_step(
-    tmp_path: Path, clock: Clock
-) -> None:
-    """It shows between two epochs of 10 steps, where a resume ends with a spent budget."""
-    settings = {"max_steps": 20, "save_strategy": "steps", "save_steps": 9}
-    budgeted(tmp_path, clock, 9, **settings).train()
-    resumed = budgeted(tmp_path, clock, 30, **settings)
-
-    class Late(TrainerCallback):
-        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
-            resumed.sift_callback.timer.totals["backward"] += 100
-
-    resumed.add_callback(Late())
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
-    assert resumed.state.global_step == 11
-
-
 # ---- a baseline's time ----
 
 
@@ -219,10 +202,6 @@ def test_unfinished_baseline_is_refused(tmp_path: Path, clock: Clock) -> None:
     stopped.add_callback(Stop())
     stopped.train()
     with pytest.raises(ValueError, match="is unfinished: its log ends at step 2 without"):
-        TimeBudget(trainer, tmp_path)
-    log = tmp_path / "log.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # killed
-    with pytest.raises(ValueError, match="is unfinished"):
         TimeBudget(trainer, tmp_path)
 
 
