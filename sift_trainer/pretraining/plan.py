@@ -102,63 +102,40 @@ class Plan:
         """Number of steps that score their candidates with the model: 0 for the random control."""
         return len(self.sifting) if scores_with_model(self.args) else 0
 
-    # ---- memory of a process, in bytes ----
-
-    @cached_property
-    def parameters(self) -> int:
-        """Number of trained parameters, tied ones once."""
-        with torch.device("meta"):
-            return int(BertForPreTraining(self.config).num_parameters())
+    # ---- memory of a process ----
 
     @property
-    def weight_bytes(self) -> int:
-        """Weights in fp32. Gradients take as much, and so does each of AdamW's two moments."""
-        return 4 * self.parameters
+    def on_gpu(self) -> bool:
+        """Whether the memory is that of GPU kernels: in mixed precision, and if there is a GPU."""
+        return bool(self.args.bf16 or self.args.fp16) or torch.accelerator.is_available()
 
     @cached_property
-    def activation_bytes(self) -> int:
-        """What the forward of a micro-batch keeps for its backward."""
-        return activation_bytes(
+    def memory(self) -> dict[str, int]:
+        """Bytes by what needs them. Their sum is an upper estimate of the peak, without the
+        framework's own memory. Weights are in fp32."""
+        with torch.device("meta"):
+            weights = 4 * int(BertForPreTraining(self.config).num_parameters())
+        # Each row has at least one label.
+        labels = max(self.kept, round(self.label_share * self.kept * self.length))
+        narrow = wants_masked_only_head(self.args)
+        activations = activation_bytes(
             self.config,
             self.kept,
             self.length,
-            self._labels,
-            labelled_only=wants_masked_only_head(self.args),
-            on_gpu=self.counts_gpu_kernels,
-            bf16=self._mixed_precision,
+            labels,
+            labelled_only=narrow,
+            on_gpu=self.on_gpu,
+            bf16=bool(self.args.bf16 or self.args.fp16),
         )
-
-    @property
-    def loss_bytes(self) -> int:
-        """Two fp32 gradients of the logits, which the backward of the loss holds together."""
-        everywhere = self.kept * self.length
-        predictions = self._labels if wants_masked_only_head(self.args) else everywhere
-        return int(2 * 4 * self.config.vocab_size * predictions)
-
-    @property
-    def memory_bytes(self) -> int:
-        """An upper estimate of the peak, without the framework's own memory."""
-        return 4 * self.weight_bytes + self.activation_bytes + self.loss_bytes
-
-    @property
-    def sharded_bytes(self) -> float:
-        """`memory_bytes` with weights, gradients and moments sharded over all processes (ZeRO-3,
-        FSDP2), without the weights of the block that is gathered."""
-        return self.memory_bytes - 4 * self.weight_bytes * (1 - 1 / self.processes)
-
-    @property
-    def counts_gpu_kernels(self) -> bool:
-        """Whether to count the memory of GPU kernels: in mixed precision, or if there is a GPU."""
-        return self._mixed_precision or torch.accelerator.is_available()
-
-    @property
-    def _mixed_precision(self) -> bool:
-        return bool(self.args.bf16 or self.args.fp16)
-
-    @property
-    def _labels(self) -> int:
-        """Labels of a micro-batch that is trained on, at least one in each row."""
-        return max(self.kept, round(self.label_share * self.kept * self.length))
+        # The backward of the loss holds two gradients of the logits, in fp32.
+        logits = (labels if narrow else self.kept * self.length) * int(self.config.vocab_size)
+        return {
+            "weights": weights,
+            "gradients": weights,
+            "AdamW": 2 * weights,
+            "activations": activations,
+            "loss": 2 * 4 * logits,
+        }
 
     # ---- operations of all processes ----
 
@@ -184,10 +161,6 @@ class Plan:
         tokens = self.drawn * self.micro_batches * self.length
         fraction = self.args.sift_token_fraction
         return scoring(self._shape, self.exit_block, computed, fraction) * tokens
-
-    @property
-    def run_flops(self) -> float:
-        return self.steps * self.training_flops + self.scored_steps * self.scoring_flops
 
     @property
     def paper_overhead(self) -> float | None:

@@ -33,7 +33,6 @@ def test_the_samples_of_the_paper(tmp_path):
     paper = plan(tmp_path, rows=16_000_000)
     assert (paper.kept, paper.drawn, paper.micro_batches) == (32, 64, 8)
     assert (paper.sifting, paper.scored_steps) == (range(20_000, 800_000), 780_000)
-    assert paper.parameters == 110_106_428
     assert paper.steps_per_epoch == 16_000_000 // 512
     interval = plan(tmp_path, gradient_accumulation_steps=4, sift_interval=4)
     assert (interval.micro_batches, interval.scored_steps) == (32, 195_000)
@@ -75,8 +74,6 @@ def test_operations_by_hand(tmp_path):
     assert paper.training_flops == pytest.approx(3 * forward * 1e6 * 131_072, rel=1e-4)
     scoring = 2.3593 + 0.15 * 61.4307
     assert paper.scoring_flops == pytest.approx(scoring * 1e6 * 262_144, rel=1e-4)
-    expected = 800_000 * paper.training_flops + 780_000 * paper.scoring_flops
-    assert paper.run_flops == pytest.approx(expected)
     plain = plan(tmp_path, sift_keep_ratio=1.0)
     assert plain.training_flops / 131_072 == pytest.approx(710.4e6, rel=1e-4)
 
@@ -99,11 +96,10 @@ def test_what_the_paper_measured(tmp_path, settings, share):
 
 def test_memory_is_16_bytes_a_parameter_and_what_is_kept(tmp_path):
     """Two gradients of 32 x 512 x 15% predictions over 30,522 word pieces, in fp32."""
-    paper = plan(tmp_path)
-    assert paper.loss_bytes == 2 * 4 * 2458 * 30_522
-    rest = paper.activation_bytes + paper.loss_bytes
-    assert paper.memory_bytes == 16 * 110_106_428 + rest
-    assert paper.sharded_bytes == pytest.approx(2 * 110_106_428 + rest)
+    memory = plan(tmp_path).memory
+    assert memory["loss"] == 2 * 4 * 2458 * 30_522
+    assert memory["weights"] + memory["gradients"] + memory["AdamW"] == 16 * 110_106_428
+    assert plan(tmp_path, bf16=True).memory["activations"] < memory["activations"]
 
 
 def test_what_is_printed(tmp_path):
@@ -127,6 +123,8 @@ def test_what_is_printed(tmp_path):
         r"memory per process  \d\.\d\d GB, bf16 on a GPU\n {22}= weights 0.44 \+", text
     )
     assert "a step, 4.2% of forward + backward (in the paper's hours: 7.2%)" in text
+    assert "whole run           60.4 EFLOP, 3.9% of it scoring" in text
+    assert "7.57 GB with the first three sharded over 8" in text
     assert max(map(len, lines[1:])) <= 100
 
 
