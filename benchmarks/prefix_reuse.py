@@ -40,7 +40,7 @@ from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
 from sift_trainer.early_exit import exit_at
-from sift_trainer.flops import BertShape, block, sifted_step
+from sift_trainer.flops import BertShape, forward_backward, scoring
 from sift_trainer.run_log import machine
 from sift_trainer.scoring.criteria import CRITERIA, score_positions
 from sift_trainer.scoring.positions import scored_positions
@@ -48,6 +48,16 @@ from sift_trainer.selection.rows import take_rows
 from sift_trainer.sifted_model.model import Sifter
 
 Batch = dict[str, Tensor]
+
+
+def block(shape: BertShape) -> float:
+    """Operations of one block, per token."""
+    return scoring(shape, 2, "everywhere") - scoring(shape, 1, "everywhere")
+
+
+def sifted_step(shape: BertShape, exit_block: int, keep_ratio: float) -> float:
+    """Operations of a whole step, per token that is trained on."""
+    return scoring(shape, exit_block) / keep_ratio + forward_backward(shape, "labelled_block")
 
 
 def reused_step(shape: BertShape, exit_block: int, keep_ratio: float, used: float = 1.0) -> float:

@@ -10,6 +10,6 @@ from sift_trainer.pretraining import main
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-        PartialState().destroy_process_group()  # the threads of one that is left open may abort
+        PartialState().destroy_process_group()  # threads of an open group may abort at exit
     except ConfigError as error:
         sys.exit(f"error: {error}")

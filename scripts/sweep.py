@@ -1,10 +1,10 @@
-"""Train every run of a configuration that nobody trains yet, each in processes of its own.
+"""Train every unfinished run of a configuration, each in processes of its own.
 
 scripts/sweep.py train_resnet --config configs/resnet50/table_3.yaml \\
     --accelerate_config configs/accelerate/single_gpu.yaml [--runs NAME ...] [--field value ...]
 
-Started again it goes on, started several times (as a job array is) the runs are shared. `--status`
-says what is finished. Other flags are the training script's own.
+Started again, it goes on. Started several times, as by a job array, the sweeps share the runs.
+`--status` says what is finished. All other flags are those of the training script.
 """
 
 import argparse

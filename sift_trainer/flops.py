@@ -1,21 +1,34 @@
-"""Floating point operations of BERT with its pre-training heads, for training and for scoring.
+"""Floating point operations of BERT with its pre-training heads, counted on the meta device.
 
-All functions return operations per token of a row, with a multiply-add counted as two. Counted are
-matrix products, attention included; what is done per element is left out.
+The code that trains and scores runs on tensors that have shapes and no data. Matrix products are
+counted, attention included, with a multiply-add as two operations. Elementwise operations are not.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForPreTraining
+
+from sift_trainer.early_exit import exit_adapter
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.early_exit.masked_lm import LabelledLastBlock
+from sift_trainer.scoring.positions import ScoredPositions
 
 Computed = Literal["everywhere", "labelled_head", "labelled_block"]
-"""Where the end of the model is computed: at all positions; the projection to the vocabulary at
-labelled positions only; or head and last (in scoring: exit) block there, its keys and values
-excepted."""
+"""Positions at which the end of the model is computed: all; or labelled ones only, for the
+projection to the vocabulary alone or for the last block (in scoring: the exit block) too."""
+
+_ROWS = 64  # so many that a share of labels such as 0.15 is hardly rounded
 
 
-@dataclass(frozen=True)
-class BertShape:
-    """What a BERT costs depends on.
+class BertShape(NamedTuple):
+    """What the operations of a BERT depend on.
 
     Attributes:
         length: tokens of a row.
@@ -29,97 +42,99 @@ class BertShape:
     length: int
     label_share: float
 
-    def __post_init__(self) -> None:
-        if not 0 < self.label_share <= 1:
-            raise ValueError(f"label_share={self.label_share} must be in (0, 1], such as 0.15")
 
-    @property
-    def read_share(self) -> float:
-        """Share of the tokens that training reads: labelled ones, and the pooler's first."""
-        return min(1.0, self.label_share + 1 / self.length)
+class MetaBert:
+    """A `BertForPreTraining` without weights, and a batch of full rows without data.
+
+    Args:
+        rows: rows of ``length`` tokens.
+        labels: labelled positions of the batch, spread evenly over its rows.
+    """
+
+    def __init__(self, config: BertConfig, rows: int, length: int, labels: int) -> None:
+        with torch.device("meta"):
+            self.model = BertForPreTraining(config)
+            self._ids = torch.zeros(rows, length, dtype=torch.long)
+            index = torch.zeros(labels, dtype=torch.long)
+        per_row = -(-labels // rows)
+        self._positions = ScoredPositions(index, index, index, index, (rows, length), per_row)
+        self._adapter: Any = exit_adapter(self.model)
+        self._head: Any = LabelledHead.of(self.model)
+
+    def loss(self, computed: Computed) -> Tensor:
+        """The loss of a forward in training mode."""
+        context: AbstractContextManager[None] = nullcontext()
+        labels = torch.zeros_like(self._ids)
+        if computed != "everywhere":
+            whole = computed == "labelled_head"
+            narrow = self._head if whole else LabelledLastBlock(self._adapter, self._head)
+            context = narrow.gather(self._positions, shifted=False)
+            labels = self._positions.targets.unsqueeze(0)
+        with context:
+            output = self.model.train()(
+                input_ids=self._ids,
+                token_type_ids=torch.zeros_like(self._ids),
+                labels=labels,
+                next_sentence_label=torch.zeros_like(self._ids[:, 0]),
+            )
+        loss: Tensor = output.loss
+        return loss
+
+    def score(self, exit_block: int, computed: Computed) -> None:
+        """A scoring pass that leaves after block ``exit_block``."""
+        positions = None if computed == "everywhere" else self._positions
+        with torch.no_grad(), self._adapter.at(self._adapter.resolve(exit_block), positions):
+            self.model.eval()(input_ids=self._ids)
 
 
-def block(shape: BertShape, queries: float = 1.0) -> float:
-    """One block, with keys and values of all tokens and all else for a share of them."""
-    width = shape.hidden_size
-    keys_and_values = 2 * 2 * width**2
-    query_and_output = 2 * 2 * width**2
-    attention = 2 * 2 * shape.length * width
-    feed_forward = 2 * 2 * width * shape.intermediate_size
-    return keys_and_values + queries * (query_and_output + attention + feed_forward)
+def flops_of(call: Callable[[], Any]) -> int:
+    """Operations of all matrix products and convolutions in ``call()``.
+
+    Attention runs as plain products: the counter does not know the fused kernel of a CPU.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
 
 
-def vocabulary_head(shape: BertShape, transformed: float = 1.0, projected: float = 1.0) -> float:
-    """The MLM head: its dense transform and its projection to the vocabulary, each for a share."""
-    width = shape.hidden_size
-    return 2 * width**2 * transformed + 2 * width * shape.vocab_size * projected
-
-
-def sentence_head(shape: BertShape) -> float:
-    """Pooler and next-sentence prediction, once for each row."""
-    return (2 * shape.hidden_size**2 + 2 * 2 * shape.hidden_size) / shape.length
-
-
-def forward(shape: BertShape, computed: Computed = "everywhere") -> float:
-    """A training forward; ``everywhere`` is that of the stock Trainer."""
-    blocks, read, labelled = shape.num_blocks, shape.read_share, shape.label_share
-    if computed == "labelled_block":
-        encoder = (blocks - 1) * block(shape) + block(shape, read)
-        head = vocabulary_head(shape, read, labelled)
-    else:
-        encoder = blocks * block(shape)
-        head = vocabulary_head(shape, 1.0, 1.0 if computed == "everywhere" else labelled)
-    return encoder + head + sentence_head(shape)
-
-
+@cache
 def forward_backward(shape: BertShape, computed: Computed = "everywhere") -> float:
-    """Forward and backward: each product has two more for the gradients of its factors."""
-    return 3 * forward(shape, computed)
+    """Forward and backward, in operations per token of a row that is trained on.
+
+    ``everywhere`` is what the stock Trainer computes.
+    """
+    bert = _on_meta(shape, shape.label_share)
+    operations = flops_of(lambda: bert.loss(computed).backward())  # type: ignore[no-untyped-call]
+    return operations / (_ROWS * shape.length)
 
 
+@cache
 def scoring(
     shape: BertShape,
     exit_block: int,
     computed: Computed = "labelled_block",
     token_fraction: float = 1.0,
 ) -> float:
-    """A scoring pass that leaves after block ``exit_block`` (1..L), per token of a candidate.
+    """A scoring pass, in operations per token of a candidate.
 
-    ``token_fraction`` is the share of a sample's labelled positions that are scored.
+    Args:
+        exit_block: the block (1..L) after which the pass ends; -1 is the last.
+        token_fraction: share of a sample's labelled positions that are scored.
 
     Raises:
         ValueError: if the model has no such block.
     """
-    if not 1 <= exit_block <= shape.num_blocks:
-        raise ValueError(f"exit_block={exit_block} must be in 1..{shape.num_blocks}")
-    scored = shape.label_share * token_fraction
-    if computed == "labelled_block":
-        head = vocabulary_head(shape, scored, scored)
-        return (exit_block - 1) * block(shape) + block(shape, scored) + head
-    head = vocabulary_head(shape, 1.0, 1.0 if computed == "everywhere" else scored)
-    return exit_block * block(shape) + head + sentence_head(shape)
+    bert = _on_meta(shape, shape.label_share * token_fraction)
+    return flops_of(lambda: bert.score(exit_block, computed)) / (_ROWS * shape.length)
 
 
-def scoring_overhead(
-    shape: BertShape,
-    exit_block: int,
-    keep_ratio: float,
-    computed: Computed = "labelled_block",
-    token_fraction: float = 1.0,
-) -> float:
-    """Scoring all candidates over forward and backward of the kept ones, as `sift/overhead`."""
-    scored = scoring(shape, exit_block, computed, token_fraction) / keep_ratio
-    return scored / forward_backward(shape, computed)
-
-
-def sifted_step(
-    shape: BertShape,
-    exit_block: int,
-    keep_ratio: float,
-    computed: Computed = "labelled_block",
-    token_fraction: float = 1.0,
-) -> float:
-    """A whole step, per token that is trained on: scoring ``1 / keep_ratio`` candidates, then
-    forward and backward of the kept one."""
-    scored = scoring(shape, exit_block, computed, token_fraction) / keep_ratio
-    return scored + forward_backward(shape, computed)
+def _on_meta(shape: BertShape, label_share: float) -> MetaBert:
+    config = BertConfig(
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_blocks,
+        num_attention_heads=1,  # their number does not change the operations
+        vocab_size=shape.vocab_size,
+        max_position_embeddings=shape.length,
+    )
+    return MetaBert(config, _ROWS, shape.length, round(label_share * _ROWS * shape.length))

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -12,69 +12,59 @@ from sift_trainer.arguments import sift_arguments
 from sift_trainer.measuring.timing import PHASES
 from sift_trainer.processes.host_group import HostGroup
 from sift_trainer.run_log import SPEED, machine, read_machines, read_run_log
-from sift_trainer.trainer import SiftMixin
+
+if TYPE_CHECKING:
+    from sift_trainer.trainer import SiftMixin
 
 logger = logging.get_logger(__name__)
 
 
 class TimeBudget(TrainerCallback):
-    """Ends a run when its training seconds are spent, and its learning rate schedule with them:
+    """Ends a run, and its learning rate schedule, when its training seconds are spent:
 
     ``trainer.add_callback(TimeBudget(trainer, 3600))`` or ``TimeBudget(trainer, baseline_folder)``
 
     Training seconds are the phases that `SiftCallback` measures on the first process: data,
-    sampling, forward, backward and optimizer, resumed runs included, without evaluation and
-    checkpoints. The step in which they reach the budget is the last one, on all processes.
-    It is logged, and by ``eval_strategy`` and ``save_strategy`` evaluated and saved, as a last step
-    is.
+    sampling, forward, backward and optimizer. Resumed runs count all their seconds. Evaluation and
+    checkpoints do not count. The step that reaches the budget is the last one, on all processes.
+    It is logged, and evaluated and saved if the run evaluates or saves by steps.
 
-    ``max_steps`` (or ``num_train_epochs``) is the most that the run may take, and what the schedule
-    is laid out over. At the end of each step the schedule is put where the run is: at the share
-    spent of the budget or of ``max_steps``, whichever is larger. So it comes to its end with the
-    run in either case, and where the budget is just enough for ``max_steps`` it is the usual one.
+    ``max_steps`` (or ``num_train_epochs``) is the upper limit of the run, and the schedule is laid
+    out over it. After each step the schedule moves to the share that is spent, of the budget or of
+    ``max_steps``, whichever is larger. So it ends with the run in either case. If the budget is
+    just enough for ``max_steps``, the schedule is the usual one.
 
-    The other way to such an end would be to fix the number of steps beforehand, from the seconds of
-    a few. That run could be repeated bit for bit, but would miss the budget by as much as those few
-    steps mislead. Here the seconds hold to within a step; in exchange learning rates, and so
-    weights, depend on the clock: two runs of one seed differ. A resumed run goes on from the
-    seconds, the rate and the weights of its checkpoint, and with another budget its rate jumps;
-    one whose budget is spent takes no further step.
+    Learning rates, and so weights, depend on the clock: two runs with one seed differ. A fixed
+    number of steps, estimated from the seconds of the first ones, would repeat exactly but miss the
+    budget. A resumed run continues with the seconds, rate and weights of its checkpoint. With
+    another budget its rate jumps. If its budget is spent, it takes no further step.
 
     The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
-    2); whether its one-cycle schedule came to its end by then, it does not say.
+    2). It does not say whether its one-cycle schedule ended by then.
 
-    On an accelerator nothing waits for the device: seconds are those of the work that it has
-    finished when the host looks, so that the run ends later by what the host is ahead.
+    On an accelerator nothing waits for the device: seconds are those of finished work, and the run
+    ends later by as much as the host is ahead.
 
     Args:
-        trainer: the one whose callback this will be.
-        seconds: the budget; or the ``output_dir`` of a baseline whose `RunLog` is there: what that
-            run took.
+        trainer: the trainer that gets this callback; with ``sift_keep_ratio=1.0`` it does not sift.
+        seconds: the budget, or the ``output_dir`` of a baseline with a `RunLog`, for the seconds
+            that it took.
 
     Attributes:
         seconds: the budget.
-        stopped: whether the last training was ended by it.
+        stopped: whether it ended the last training.
 
     Raises:
-        TypeError: for a trainer that does not sift, and so measures nothing.
-        ValueError: for a budget that is not positive, or a baseline without a log or an end or of
-            another machine; when training begins, for a schedule that cannot follow the time and
+        ValueError: for a budget that is not positive; for a baseline without a log, unfinished, or
+            of another machine; when training begins, for a schedule that cannot follow the time and
             for ``sift_cooldown_steps``.
     """
 
-    def __init__(self, trainer: SiftMixin, seconds: float | str | Path) -> None:
-        if not isinstance(trainer, SiftMixin):
-            raise TypeError(
-                f"trainer is a {type(trainer).__name__}, which does not measure its phases; "
-                "give a SiftTrainer, with sift_keep_ratio=1.0 if it is not to sift"
-            )
+    def __init__(self, trainer: "SiftMixin", seconds: float | str | Path) -> None:
         if isinstance(seconds, (str, Path)):
             seconds = training_seconds(seconds)
-        if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-            raise ValueError(
-                f"seconds={seconds!r} must be a positive number of seconds, such as 3600, or the "
-                "output_dir of a baseline"
-            )
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"seconds={seconds} must be a positive number, such as 3600")
         self.seconds = float(seconds)
         self.stopped = False
         self._resumed = False
@@ -97,11 +87,11 @@ class TimeBudget(TrainerCallback):
         self._processes.close()  # a run that failed left it open
         self.stopped = False
         scheduler = kwargs["lr_scheduler"]
-        # Others compute a rate from the one before it, and cannot be put anywhere.
+        # Other schedules compute a rate from the previous one, so they cannot jump.
         if not isinstance(scheduler, (LambdaLR, OneCycleLR)):
             raise ValueError(
-                f"the schedule is a {type(scheduler).__name__}, which only goes step by step and "
-                "cannot follow the time; use OneCycleMixin, or lr_scheduler_type='linear'"
+                f"the schedule is a {type(scheduler).__name__}, which cannot "
+                "follow the time; use OneCycleMixin, or lr_scheduler_type='linear'"
             )
         check_cooldown(args)
         self._processes.open(args.world_size)
@@ -114,11 +104,11 @@ class TimeBudget(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        # Not when training begins: then SiftCallback may not have read its checkpoint yet.
+        # Not in `on_train_begin`: SiftCallback may not have read its checkpoint by then.
         if self._resumed and self._spent() >= 1:
             logger.warning(
-                f"the checkpoint has spent the budget of seconds={self.seconds:g} and is not "
-                "trained further; give a larger budget to go on"
+                f"the checkpoint has spent the budget of seconds={self.seconds:g}, so training "
+                "ends; give a larger budget to go on"
             )
             self.stopped = control.should_training_stop = True
         self._resumed = False
@@ -133,7 +123,7 @@ class TimeBudget(TrainerCallback):
         spent = self._spent()
         share = max(spent, state.global_step / state.max_steps)
         scheduler = kwargs["lr_scheduler"]
-        # After the Trainer's own step of the schedule, when all phases have been measured.
+        # This comes after the Trainer's own step of the schedule.
         scheduler.last_epoch = min(share * state.max_steps, state.max_steps - 1) - 1
         scheduler.step()
         if spent >= 1:
@@ -145,8 +135,8 @@ class TimeBudget(TrainerCallback):
                 control.should_save = True
         elif state.global_step >= state.max_steps:
             logger.warning(
-                f"the run ends at max_steps={state.max_steps}, having spent {spent:.1%} of its "
-                f"{self.seconds:g} seconds; raise max_steps for a run of the whole time"
+                f"the run ends at max_steps={state.max_steps} after {spent:.1%} of its "
+                f"{self.seconds:g} seconds; raise max_steps to use all of them"
             )
 
     def on_train_end(
@@ -160,16 +150,16 @@ class TimeBudget(TrainerCallback):
 
 
 def check_cooldown(args: TrainingArguments) -> None:
-    """Refuse what a run of a given time cannot have.
+    """Refuse ``sift_cooldown_steps``, which needs a known last step.
 
     Raises:
-        ValueError: ``sift_cooldown_steps`` is set.
+        ValueError: if it is not 0.
     """
     cooldown = sift_arguments(args).sift_cooldown_steps
     if cooldown:
         raise ValueError(
-            f"sift_cooldown_steps={cooldown:.12g} are counted back from "
-            f"max_steps={args.max_steps}, and a time budget ends the run before; use 0"
+            f"sift_cooldown_steps={cooldown:.12g} counts back from max_steps={args.max_steps}, but "
+            "a time budget ends the run earlier; use 0"
         )
 
 
@@ -177,8 +167,8 @@ def training_seconds(folder: str | Path) -> float:
     """Training seconds of a finished run, from the log in its ``output_dir``.
 
     Raises:
-        ValueError: there is no log, the run did not come to its last step, or it was on another
-            machine than this process, where its seconds mean nothing.
+        ValueError: if there is no log, the run is unfinished, or it was on a machine of another
+            speed than this one.
     """
     lines = read_run_log(folder)
     ends = [line for line in lines if "train_runtime" in line and "sift/forward_hours" in line]
@@ -194,7 +184,7 @@ def training_seconds(folder: str | Path) -> float:
             if there.get(name, here[name]) != here[name]:
                 raise ValueError(
                     f"the run in seconds={str(folder)!r} was on a machine with {name}="
-                    f"{there[name]!r}, and this one has {here[name]!r}: the same seconds are not "
-                    "the same time on both. Train the baseline here, or give a number of seconds"
+                    f"{there[name]!r}, and this one has {here[name]!r}, so seconds do not compare. "
+                    "Train the baseline here, or give a number of seconds"
                 )
     return float(sum(ends[-1][f"sift/{phase}_hours"] for phase in PHASES)) * 3600

@@ -1,7 +1,6 @@
-"""Command line over YAML over defaults, and what is refused."""
+"""Command line over YAML over defaults, and the refusal of what would be silently wrong."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -63,7 +62,7 @@ def test_without_anything_the_dataclass_defaults_hold():
 
 
 def test_each_place_wins_over_the_ones_below_it(write):
-    """Five fields' worth of places: flag > runs entry > file > base > default."""
+    """Flag > runs entry > file > base > default."""
     write("width: 1\nrate: 1\nsteps: 1\nfolder: base\n", "base.yaml")
     path = write("base: base.yaml\nrate: 2\nsteps: 2\nwidth: 2\nruns: {a: {steps: 3, width: 3}}\n")
     config = parse("--config", path, "--width", "4")
@@ -72,13 +71,8 @@ def test_each_place_wins_over_the_ones_below_it(write):
     assert (model.kind, training.folder, training.rate) == ("wide", "base", 2.0)
     assert (training.steps, model.width) == (3, 4)
     assert plain.steps == 2
-
-
-def test_a_flag_wins_even_with_the_value_of_the_default(write):
-    path = write("steps: 99\ncosine: true\n")
-    _, training = parse("--config", path, "--steps", "10", "--cosine", "false").instances
-    assert training.steps == 10
-    assert training.cosine is False
+    _, training = parse("--config", path, "--rate", "0.5").instances
+    assert training.rate == 0.5  # the default, but given by a flag
 
 
 def test_a_base_is_found_beside_the_file_that_names_it(write, tmp_path):
@@ -89,21 +83,11 @@ def test_a_base_is_found_beside_the_file_that_names_it(write, tmp_path):
     assert load_yaml(path) == {"width": 3, "rate": 1, "steps": 5}
 
 
-def test_a_cycle_of_bases_is_refused(write):
-    path = write("base: b.yaml\n", "a.yaml")
-    write("base: a.yaml\n", "b.yaml")
-    assert "a.yaml -> b.yaml -> " in refused("--config", path)
-
-
 def test_the_runs_of_the_upper_file_replace_those_of_its_base(write):
     write("runs: {old: {width: 1}}\n", "base.yaml")
     path = write("base: base.yaml\nruns: {new: , other: {width: 2}}\n")
     runs = parse("--config", path).runs
     assert {name: model.width for name, (model, _) in runs.items()} == {"new": 8, "other": 2}
-
-
-def test_one_run_named_after_the_file_when_it_lists_none(write):
-    assert list(parse("--config", write("width: 3\n", "loss_exit1.yaml")).runs) == ["loss_exit1"]
 
 
 def test_runs_can_be_picked_on_the_command_line(write):
@@ -134,20 +118,22 @@ def test_a_grid_makes_every_run_with_every_combination_of_values(write):
     assert list(found) == list(expected) == config.names
 
 
-def test_runs_of_a_grid_are_picked_by_name_cell_or_both(write):
-    path = write("runs: {a: , b: }\ngrid: {steps: [1, 2]}\n")
-    for wanted, found in (
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
         ("a", ["steps_1/a", "steps_2/a"]),
         ("steps_2", ["steps_2/a", "steps_2/b"]),
         ("steps_1/b", ["steps_1/b"]),
-    ):
-        config = parse("--config", path, "--runs", wanted)
-        assert list(config.runs) == found
-        assert config.names == ["steps_1/a", "steps_1/b", "steps_2/a", "steps_2/b"]
-    assert "there is steps_1/a, steps_1/b" in refused("--config", path, "--runs", "steps_3")
+    ],
+)
+def test_runs_of_a_grid_are_picked_by_name_cell_or_both(write, wanted, found):
+    config = parse("--config", write("runs: {a: , b: }\ngrid: {steps: [1, 2]}\n"), "--runs", wanted)
+    assert list(config.runs) == found
+    assert config.names == ["steps_1/a", "steps_1/b", "steps_2/a", "steps_2/b"]
 
 
-def test_a_grid_without_runs_has_one_run_a_cell(write):
+def test_a_file_without_runs_has_one_named_after_it(write):
+    assert parse("--config", write("width: 3\n", "loss_exit1.yaml")).names == ["loss_exit1"]
     config = parse("--config", write("grid: {steps: [1, 2]}\n", "mine.yaml"))
     assert config.names == ["steps_1/mine", "steps_2/mine"]
 
@@ -162,10 +148,7 @@ def test_a_flag_for_a_field_of_the_grid_is_refused(write, flag):
     ("text", "value"),
     [
         ("rate: 1e-4", 1e-4),  # YAML 1.1 reads a string
-        ("rate: 1.0e-4", 1e-4),
         ("rate: 2", 2.0),
-        ("steps: 1e3", 1000),
-        ("steps: 1.0e3", 1000),
         ("limit: 7", 7),
         ("limit: null", None),
         ("schedule: cosine", "cosine"),
@@ -186,35 +169,19 @@ def test_a_value_becomes_its_fields_type(write, text, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rate: quick", "rate='quick' is no float; write for example 1.0e-4"),
-        ("steps: 1.5", "steps=1.5 is no int; write for example 2"),
-        ("steps: .inf", "steps=inf is no int"),
-        ("steps: true", "steps=True has the type bool; write int"),
-        ("folder: no", "folder=False has the type bool; write str (in quotes"),
-        ("cosine: 1", "cosine=1 has the type int; write bool"),
-        ("kind: flat", "kind='flat' has the type str; write 'wide' or 'deep'"),
-        ("names: x", "names='x' has the type str; write list"),
+        ("rate: true", "rate=True: Input should be a number, not true or false"),
+        ("steps: 1.5", "steps=1.5: Input should be a valid integer"),
+        ("folder: no", "folder=False: Input should be a valid string; put it in quotes"),
+        ("kind: flat", "kind='flat': Input should be 'wide' or 'deep'"),
         ("rate: -1", "rate=-1.0 must be 0 or more, such as 0.5"),
         ("- 1", "holds a list; write lines of 'key: value'"),
-        ("a: [", "is not valid YAML"),
         ("folder: !!python/object/apply:os.getcwd []", "is not valid YAML"),
-        ("base: [a]", "base=['a'] is not a file name"),
         ("base: gone.yaml", "the 'base' of config.yaml, is not a file"),
-        ("runs: [a]", "runs=['a']; write lines of"),
-        ("runs: {../a: {}}", "'../a', which cannot become a folder"),
-        ("runs: {no: {}}", "False, which cannot become a folder"),
-        ("runs: {a: 3}", "runs.a=3 is no mapping"),
-        ("runs: {a: {rate: -1}}", "run 'a': rate=-1.0 must be 0 or more"),
+        ("base: config.yaml", "leads back to itself"),
+        ("runs: {../a: {}}", "'../a', which cannot name a folder"),
         ("runs: {a: {widht: 1}}", "runs.a: unknown key 'widht'; did you mean 'width'?"),
-        ("runs: {a: {runs: {}}}", "runs.a: unknown key 'runs'"),
-        ("grid: [steps]", "grid=['steps']; write lines of 'field: [value, value]'"),
         ("grid: {steps: 3}", "grid.steps=3 is no list of values"),
-        ("grid: {steps: []}", "grid.steps=[] is no list of values"),
-        ("grid: {steps: [1, 1.0]}", "grid.steps has 1 twice"),
-        ("grid: {steps: [1, x]}", "config.yaml: grid: steps='x' is no int"),
-        ("grid: {stepz: [1]}", "grid: unknown key 'stepz'; did you mean 'steps'?"),
-        ("grid: {folder: [a/b]}", "grid.folder has 'a/b', which cannot be part of a folder's name"),
-        ("grid: {names: [[a]]}", "grid.names has ['a'], which cannot be part"),
+        ("grid: {folder: [a/b]}", "grid.folder has 'folder_a/b', which cannot name a folder"),
         ("grid: {steps: [1]}\nruns: {a: {steps: 2}}", "runs.a sets steps=2, which the grid varies"),
         ("run: {}", "unknown key 'run'; did you mean 'runs'?"),
     ],
@@ -223,13 +190,7 @@ def test_what_a_file_may_not_hold(write, text, message):
     path = write(text)
     answer = refused("--config", path)
     assert message in answer
-    assert "config.yaml" in answer or "run 'a'" in answer
-
-
-def test_an_unknown_key_names_the_file_that_has_it(write):
-    write("stepz: 1\n", "base.yaml")
-    answer = refused("--config", write("base: base.yaml\n"))
-    assert "base.yaml: unknown key 'stepz'; did you mean 'steps'?" in answer
+    assert "config.yaml" in answer
 
 
 @pytest.mark.parametrize("text", ["rate: 1\nrate: 2\n", "runs:\n  a: {width: 1, width: 2}\n"])
@@ -247,12 +208,7 @@ def test_yaml_merge_keys_are_no_duplicates(write):
     ("argv", "message"),
     [
         (("--widht", "3"), "unknown argument '--widht'; did you mean '--width'?"),
-        (("--widht=3",), "unknown argument '--widht'; did you mean '--width'?"),
         (("--wid", "3"), "unknown argument '--wid'"),  # no guessing from a beginning
-        (("--zzzzzzzz",), "see --help"),
-        (("stray",), "unknown argument 'stray'"),
-        (("--steps", "many"), "argument --steps: invalid int value: 'many'"),
-        (("--kind", "flat"), "invalid choice: 'flat'"),
         (("--rate", "-1"), "rate=-1.0 must be 0 or more, such as 0.5"),
         (("--config", "gone.yaml"), "gone.yaml is not a file"),
     ],
@@ -266,7 +222,3 @@ def test_help_shows_the_values_of_the_file(write, capsys):
         parse("--config", write("width: 77\n"), "--help")
     assert end.value.code == 0
     assert "(default: 77)" in capsys.readouterr().out
-
-
-def test_paths_may_be_path_objects(write):
-    assert load_yaml(Path(write("width: 3\n"))) == {"width": 3}

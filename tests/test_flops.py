@@ -1,190 +1,166 @@
-"""The count of operations: against figures worked out by hand, and against torch's counter."""
+"""Operations: the counts for BERT-base against hand calculations, the Trainer's steps against both.
+
+A step that becomes more expensive fails here on any machine, where no clock could tell.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer import SiftArguments
-from sift_trainer.early_exit.masked_lm import LabelledLastBlock
-from sift_trainer.flops import (
-    BertShape,
-    block,
-    forward,
-    forward_backward,
-    scoring,
-    scoring_overhead,
-    sifted_step,
-    vocabulary_head,
-)
-from sift_trainer.sifted_model.facts import ModelPasses
-from sift_trainer.sifted_model.model import SiftedModel
-from sift_trainer.sifted_model.no_trace import inference
-from sift_trainer.sifted_model.trained_loss import TrainedLoss
+from sift_trainer import SiftTrainer
+from sift_trainer.flops import BertShape, flops_of, forward_backward, scoring
+from tests.training import arguments
 
-MEGA = 1e6
 BASE = BertShape(768, 3072, 12, 30522, length=512, label_share=0.15)
+# Per token, in MFLOP. Keys and values: 4 x 768^2. Rest of a block: 20 x 768^2 for the products with
+# weights, 4 x 512 x 768 for attention. Head: 2 x 768^2 for its transform, 2 x 768 x 30522.
+KEYS_AND_VALUES, REST, TRANSFORM, VOCABULARY = 2.3593, 13.3693, 1.1796, 46.8818
+BLOCK, HEAD = KEYS_AND_VALUES + REST, TRANSFORM + VOCABULARY
+PAIRS = 0.0023  # pooler and next-sentence head, once for each row
+READ = 0.15 + 1 / 512  # the labelled tokens, and the pooler's first
 
 
-def test_bert_base_by_hand():
-    """12 x 768^2 x 2 for the products with weights, 4 x 512 x 768 for attention; 768 x 31290 x 2
-    for the head."""
-    assert block(BASE) / MEGA == pytest.approx(14.155776 + 1.572864)
-    assert vocabulary_head(BASE) / MEGA == pytest.approx(48.06144)
-    assert vocabulary_head(BASE, 0.15, 0.15) / MEGA == pytest.approx(7.21, abs=0.005)
-    assert forward(BASE) / MEGA == pytest.approx(236.8, abs=0.05)
-    assert forward_backward(BASE) / MEGA == pytest.approx(710.4, abs=0.05)
+@pytest.mark.parametrize(
+    ("computed", "forward"),
+    [
+        ("everywhere", 12 * BLOCK + HEAD + PAIRS),
+        ("labelled_head", 12 * BLOCK + TRANSFORM + 0.15 * VOCABULARY + PAIRS),
+        (
+            "labelled_block",
+            11 * BLOCK + KEYS_AND_VALUES + READ * (REST + TRANSFORM) + 0.15 * VOCABULARY + PAIRS,
+        ),
+    ],
+)
+def test_training_bert_base_by_hand(computed: Any, forward: float) -> None:
+    """Each product has two more in the backward."""
+    assert forward_backward(BASE, computed) / 1e6 == pytest.approx(3 * forward, rel=2e-4)
 
 
-def test_scoring_bert_base_by_hand():
-    """Keys and values 2.36 and 15% of 13.37 + 48.06; a quarter of that share; a block more."""
-    assert scoring(BASE, 1, "everywhere") / MEGA == pytest.approx(63.8, abs=0.05)
-    assert scoring(BASE, 1) / MEGA == pytest.approx(11.6, abs=0.05)
-    assert scoring(BASE, 1, token_fraction=0.25) / MEGA == pytest.approx(4.7, abs=0.05)
-    assert scoring(BASE, 12) - scoring(BASE, 1) == 11 * block(BASE)
-    masked_only = 3 * (12 * block(BASE) + vocabulary_head(BASE, 0.15, 0.15))
-    assert masked_only / MEGA == pytest.approx(587.9, abs=0.05)
-    assert 2 * scoring(BASE, 1) / masked_only == pytest.approx(0.039, abs=0.0005)
-    assert 2 * scoring(BASE, 1, "everywhere") / masked_only == pytest.approx(0.217, abs=0.0005)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((1, "everywhere"), BLOCK + HEAD + PAIRS),
+        ((1,), KEYS_AND_VALUES + 0.15 * (REST + HEAD)),
+        ((-1,), 11 * BLOCK + KEYS_AND_VALUES + 0.15 * (REST + HEAD)),
+        ((1, "labelled_block", 0.25), KEYS_AND_VALUES + 0.15 / 4 * (REST + HEAD)),
+    ],
+)
+def test_scoring_bert_base_by_hand(settings: Any, expected: float) -> None:
+    assert scoring(BASE, *settings) / 1e6 == pytest.approx(expected, rel=1e-3)
 
 
-def test_pruning_the_last_block_in_training():
-    """It saves 5.8% of a step whose head is computed at the 15% labelled positions alone."""
-    saved = 1 - (11 * block(BASE) + block(BASE, 0.15) + vocabulary_head(BASE, 0.15, 0.15)) / (
-        12 * block(BASE) + vocabulary_head(BASE, 0.15, 0.15)
-    )
-    assert saved == pytest.approx(0.058, abs=0.0005)
-    assert forward(BASE, "labelled_block") < forward(BASE, "labelled_head") < forward(BASE)
+def test_scoring_after_a_block_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"has 12 blocks, so use 1\.\.12"):
+        scoring(BASE, 13)
 
 
-def test_overhead_is_per_kept_sample():
-    assert scoring_overhead(BASE, 1, 0.5) == 2 * scoring(BASE, 1) / forward_backward(
-        BASE, "labelled_block"
-    )
-    assert scoring_overhead(BASE, 1, 0.25) == 2 * scoring_overhead(BASE, 1, 0.5)
+# ---- whole steps as the Trainer runs them ----
+
+KEPT = 6
 
 
-def test_sifted_step_of_bert_base_by_hand():
-    """Naive: two candidates of 63.79 for a forward and backward of 3 x (12 x 15.73 + 48.06 + 0.0023
-    for pooler and next sentence). Pruned: scoring of 11.57 twice, or four times where a quarter is
-    kept, then 3 x (11 x 15.73 + last block 4.39 + head 7.21)."""
-    naive = 2 * 63.79 + 3 * (12 * 15.7286 + 48.0614 + 0.0023)
-    assert sifted_step(BASE, 1, 0.5, "everywhere") / MEGA == pytest.approx(naive, abs=0.05)
-    keys_and_values, the_rest = 2.3593, 13.3693
-    exit_block = keys_and_values + 0.15 * (the_rest + 48.0614)
-    read = 0.15 + 1 / 512  # the labelled tokens, and the pooler's first
-    last_block = keys_and_values + read * the_rest
-    head = read * 1.1796 + 0.15 * 46.8818
-    trained = 3 * (11 * 15.7286 + last_block + head + 0.0023)
-    for keep_ratio in (0.25, 0.5, 1.0):
-        expected = pytest.approx(exit_block / keep_ratio + trained, abs=0.05)
-        assert sifted_step(BASE, 1, keep_ratio) / MEGA == expected
-    assert sifted_step(BASE, 3, 0.5) - sifted_step(BASE, 1, 0.5) == 2 * 2 * block(BASE)
+@dataclass(frozen=True)
+class Step:
+    """A step of a BERT in which blocks and head have about the weight that they have in BERT-base.
+
+    All rows have the same number of labels.
+    """
+
+    keep_ratio: float = 0.5
+    length: int = 64
+    labels: int = 8
+    vocabulary: int = 4000
+    blocks: int = 4
+    exit_layer: int = 1
+    criterion: str = "loss"
+    token_fraction: float = 1.0
+    accumulation: int = 1
+    masked_only: bool | None = None
+
+    def expected(self) -> float:
+        """Operations per token that is trained on."""
+        share = self.labels / self.length
+        shape = BertShape(128, 512, self.blocks, self.vocabulary, self.length, share)
+        computed: Any = "everywhere" if self.masked_only is False else "labelled_block"
+        scored = 0.0
+        if self.criterion != "random":
+            scored = scoring(shape, self.exit_layer, computed, self.token_fraction)
+        return scored / self.keep_ratio + forward_backward(shape, computed)
 
 
-@pytest.mark.parametrize("exit_block", [0, 13, -1])
-def test_a_block_that_there_is_not(exit_block):
-    with pytest.raises(ValueError, match=r"exit_block=.* must be in 1\.\.12"):
-        scoring(BASE, exit_block)
+def row(step: Step, number: int) -> dict[str, Any]:
+    """A row with no label at its first position."""
+    generator = torch.Generator().manual_seed(number)
+    ids = torch.randint(5, step.vocabulary, (step.length,), generator=generator)
+    places = 1 + torch.randperm(step.length - 1, generator=generator)[: step.labels]
+    labels = torch.full_like(ids, -100).index_copy(0, places, ids[places])
+    return {"input_ids": ids, "labels": labels, "next_sentence_label": number % 2}
 
 
-@pytest.mark.parametrize("share", [0, 1.5])
-def test_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match="label_share"):
-        BertShape(768, 3072, 12, 30522, length=512, label_share=share)
-
-
-# ---- against torch's counter ----
-
-ROWS, LENGTH, LABELS = 4, 48, 7
-SHAPE = BertShape(96, 320, 3, 1000, LENGTH, LABELS / LENGTH)
-
-
-@pytest.fixture(scope="module")
-def model():
+def trainer_of(step: Step, folder: Any) -> SiftTrainer:
+    """A trainer that has taken one step: at the first batch the model is probed."""
     torch.manual_seed(0)
-    return BertForPreTraining(
+    model = BertForPreTraining(
         BertConfig(
-            hidden_size=SHAPE.hidden_size,
-            intermediate_size=SHAPE.intermediate_size,
-            num_hidden_layers=SHAPE.num_blocks,
-            num_attention_heads=3,
-            vocab_size=SHAPE.vocab_size,
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=step.blocks,
+            num_attention_heads=2,
+            vocab_size=step.vocabulary,
+            max_position_embeddings=step.length,
         )
     )
+    args = arguments(
+        folder,
+        max_steps=10,
+        per_device_train_batch_size=KEPT,
+        gradient_accumulation_steps=step.accumulation,
+        sift_keep_ratio=step.keep_ratio,
+        sift_exit_layer=step.exit_layer,
+        sift_criterion=step.criterion,
+        sift_token_fraction=step.token_fraction,
+        sift_masked_only_head=step.masked_only,
+    )
+    data = [row(step, number) for number in range(2 * round(KEPT / step.keep_ratio))]
+    trainer = SiftTrainer(model, args, train_dataset=data)
+    trainer.state.max_steps = args.max_steps
+    trainer.current_gradient_accumulation_steps = step.accumulation
+    take(trainer)
+    return trainer
 
 
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, SHAPE.vocab_size, (ROWS, LENGTH), generator=generator)
-    order = torch.rand(ROWS, LENGTH - 1, generator=generator).argsort(dim=1) + 1
-    labelled = torch.zeros_like(ids, dtype=torch.bool).scatter_(1, order[:, :LABELS], True)
-    return {
-        "input_ids": ids,
-        "labels": ids.masked_fill(~labelled, -100),
-        "next_sentence_label": torch.arange(ROWS) % 2,
-    }
+def take(trainer: SiftTrainer) -> None:
+    """Draw a window of candidates, score, select, forward, backward."""
+    args, batches = trainer.args, iter(trainer.get_train_dataloader())
+    accumulation = args.gradient_accumulation_steps
+    window, number = trainer.get_batch_samples(batches, accumulation, args.device)
+    for batch in window:
+        trainer.training_step(trainer.model, batch, number)
 
 
-def counted(run) -> float:
-    """Operations per token, attention as plain products: the fused one is not counted on a CPU."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / (ROWS * LENGTH)
+DEFAULT = Step()
 
 
-def sifter(model, **fields) -> SiftedModel:
-    sift = SiftArguments(**fields)
-    return SiftedModel.probed(ModelPasses.of(model), batch(), sift, TrainedLoss(takes_count=True))
-
-
-def test_stock_step(model):
-    model.train()
-    assert counted(lambda: model(**batch()).loss.backward()) == forward_backward(SHAPE)
-
-
-def test_labelled_step(model):
-    """Head and last block where they are read, as the Trainer runs them."""
-    model.train()
-    sifting = sifter(model)
-    assert isinstance(sifting.facts.gather.__self__, LabelledLastBlock)
-
-    def step() -> None:
-        with sifting.labelled_only(batch()) as narrowed:
-            model(**narrowed).loss.backward()
-
-    assert counted(step) == pytest.approx(forward_backward(SHAPE, "labelled_block"), rel=0.001)
-
-
-def test_labelled_head_alone(model):
-    """Without the pruned block, which a checkpointed model does not get."""
-    model.train()
-    sifting = sifter(model)
-    assert sifting.facts.head is not None
-    sifting.facts.gather = sifting.facts.head.gather
-
-    def step() -> None:
-        with sifting.labelled_only(batch()) as narrowed:
-            model(**narrowed).loss.backward()
-
-    assert counted(step) == pytest.approx(forward_backward(SHAPE, "labelled_head"), rel=1e-12)
-
-
-@pytest.mark.parametrize("exit_block", [1, 2, 3])
-@pytest.mark.parametrize("masked_only", [True, False])
-def test_scoring_pass(model, exit_block, masked_only):
-    sifting = sifter(model, sift_exit_layer=exit_block, sift_masked_only_head=masked_only)
-    expected = scoring(SHAPE, exit_block, "labelled_block" if masked_only else "everywhere")
-    assert counted(lambda: score(sifting)) == pytest.approx(expected, rel=0.01)
-
-
-def test_scoring_a_part_of_the_labels(model):
-    sifting = sifter(model, sift_token_fraction=3 / 7)
-    expected = scoring(SHAPE, 1, token_fraction=3 / 7)
-    assert counted(lambda: score(sifting)) == pytest.approx(expected, rel=0.01)
-
-
-def score(sifting: SiftedModel) -> None:
-    with inference(sifting.model):
-        sifting.score(batch(), torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(DEFAULT, id="default"),
+        pytest.param(replace(DEFAULT, keep_ratio=0.25, exit_layer=3), id="keep a quarter"),
+        pytest.param(replace(DEFAULT, length=32, vocabulary=1000), id="short"),
+        pytest.param(replace(DEFAULT, length=128, labels=32), id="long"),
+        pytest.param(replace(DEFAULT, blocks=6, exit_layer=6), id="deep"),
+        pytest.param(replace(DEFAULT, criterion="random"), id="random"),
+        pytest.param(
+            replace(DEFAULT, token_fraction=0.25, criterion="entropy"), id="a quarter of the labels"
+        ),
+        pytest.param(replace(DEFAULT, accumulation=2), id="two micro-batches"),
+        pytest.param(replace(DEFAULT, masked_only=False, exit_layer=2), id="all positions"),
+    ],
+)
+def test_a_step_costs_what_its_parts_cost(step: Step, tmp_path: Any) -> None:
+    trainer = trainer_of(step, tmp_path)
+    found = flops_of(lambda: take(trainer)) / (KEPT * step.accumulation * step.length)
+    assert found == pytest.approx(step.expected(), rel=0.001)

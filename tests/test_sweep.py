@@ -1,12 +1,12 @@
-"""A sweep trains what is not finished, once, whoever and however many start it."""
+"""A sweep trains every unfinished run once, however many processes start it."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,10 @@ import pytest
 from sift_trainer.experiments.job_processes import held
 from sift_trainer.experiments.sweep import Planned, sweep
 
-ROOT = Path(__file__).resolve().parents[1]
+FORK = multiprocessing.get_context("fork")
 
-# Trains the run whose name it is given, for as long as its entry in `seconds` says: a checkpoint on
-# SIGTERM, results at the end, and a line in `trained` for each time that it is started.
+# "Trains" the named run as `behaviour.json` says. Writes a checkpoint on SIGTERM, results at the
+# end, and a line in `trained` for each start.
 TRAINING = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -74,23 +74,11 @@ class Runs:
         file = self.root / "trained"
         return file.read_text().split() if file.is_file() else []
 
-    def start(self, *names: str, **after: str) -> subprocess.Popen[str]:
-        """The same in a process of its own."""
-        code = f"""
-            from pathlib import Path
-            from sift_trainer.experiments.sweep import Planned, sweep
-            from tests.test_sweep import Runs
-            runs = Runs.__new__(Runs)
-            runs.root = Path({str(self.root)!r})
-            print(sweep(runs.planned(*{names!r}, **{after!r}), runs.command))
-        """
-        return subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *names: str) -> BaseProcess:
+        """The same sweep in a process of its own."""
+        process = FORK.Process(target=sweep, args=(self.planned(*names), self.command))
+        process.start()
+        return process
 
 
 @pytest.fixture
@@ -106,6 +94,11 @@ def wait_for(path: Path) -> None:
     raise TimeoutError(path)
 
 
+def end(caller: BaseProcess) -> None:
+    caller.join(60)
+    assert caller.exitcode == 0
+
+
 def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
     planned = runs.planned("a", "b", "c")
     assert [run.state() for run in planned] == ["not begun"] * 3
@@ -119,7 +112,7 @@ def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
 
 
 def test_a_run_waits_for_the_one_whose_time_it_gets(runs: Runs) -> None:
-    """Also if that is trained by another, and comes first when it is free."""
+    """Also while another process trains that one."""
     planned = runs.planned("base", "timed", timed="base")
     assert planned[1].state() == "waits for base"
     (runs.root / "base").mkdir()
@@ -143,33 +136,30 @@ def test_a_run_that_fails_is_left_and_the_others_go_on(runs: Runs) -> None:
     assert runs.trained == ["a", "b", "c", "b", "after_b"]
 
 
-def test_what_fails_before_its_first_step_ends_the_sweep(runs: Runs) -> None:
+def test_a_failure_before_the_first_step_ends_the_sweep(runs: Runs) -> None:
     runs.behave(a={"fails": "at once"})
     with pytest.raises(ChildProcessError, match="a ended with status 3 before its first step"):
         sweep(runs.planned("a", "b"), runs.command)
     assert runs.trained == ["a"]
 
 
-def test_two_who_start_the_sweep_share_the_runs(runs: Runs) -> None:
+def test_two_sweeps_share_the_runs(runs: Runs) -> None:
     names = ("a", "b", "c", "d")
     runs.behave(**{name: {"seconds": 1.5} for name in names})
     callers = [runs.start(*names), runs.start(*names)]
     for caller in callers:
-        assert caller.wait(timeout=120) == 0, caller.communicate()[1]
+        end(caller)
     assert sorted(runs.trained) == list(names)
     assert {run.state() for run in runs.planned(*names)} == {"finished"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_run_at_hand_and_ends_the_sweep(
-    runs: Runs, number: signal.Signals
-) -> None:
+def test_a_signal_saves_the_current_run_and_ends_the_sweep(runs: Runs) -> None:
     runs.behave(a={"seconds": 100})
     caller = runs.start("a", "b")
     wait_for(runs.root / "a" / "log.jsonl")
     time.sleep(0.3)
-    caller.send_signal(number)
-    assert caller.wait(timeout=60) == 0
+    os.kill(caller.pid, signal.SIGINT)
+    end(caller)
     assert (runs.root / "a" / "checkpoint").exists()
     assert runs.trained == ["a"]
 
@@ -187,9 +177,9 @@ def test_a_second_signal_kills(runs: Runs) -> None:
     time.sleep(0.3)
     caller.terminate()
     time.sleep(1)
-    assert caller.poll() is None
+    assert caller.is_alive()
     caller.terminate()
-    assert caller.wait(timeout=60) == 0
+    end(caller)
     assert runs.planned("a")[0].state() == "begun"
 
 
@@ -198,7 +188,7 @@ def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -
     caller = runs.start("a")
     wait_for(runs.root / "a" / "log.jsonl")
     os.kill(caller.pid, signal.SIGKILL)
-    caller.wait()
+    caller.join()
     (run,) = runs.planned("a")
     assert run.state() == "being trained"
     assert sweep([run], runs.command) == {}

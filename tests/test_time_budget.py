@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from sift_trainer import OneCycleMixin, TimeBudget
-from sift_trainer.measuring.timing import PHASES
 from sift_trainer.run_log import RunLog
 from tests.test_one_cycle import Rates, plain_loop
-from tests.training import RecordingTrainer, Rows, arguments, bert, quick
+from tests.training import RecordingTrainer, Rows, arguments, bert
 
 
 class Clock:
-    """Stands still but for the work of each step, whose length it is told."""
+    """Stands still but for the work of each step, which takes the seconds in `lengths`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -88,7 +87,7 @@ def first_rates(trainer: Any) -> list[float]:
 
 
 def test_run_ends_with_the_step_that_spends_it(tmp_path: Path, clock: Clock) -> None:
-    """Evaluated, saved and logged there as a last step is, and neither counts as training."""
+    """That step is evaluated, saved and logged, and neither counts as training."""
     steps = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 2}
     trainer = budgeted(tmp_path, clock, 4.5, logging_steps=100, **steps)
     trainer.train()
@@ -131,32 +130,19 @@ def test_one_cycle_comes_to_its_end_with_the_time(tmp_path: Path, clock: Clock) 
     assert found[-1] < 0.01 * max(found)
 
 
-def test_budget_that_is_just_enough_gives_the_usual_schedule(tmp_path: Path, clock: Clock) -> None:
-    trainer = budgeted(tmp_path, clock, 7, kind=WorkingOneCycle, max_steps=7)
-    trainer.train()
-    for found, expected in zip(trainer.rates, plain_loop(1e-2, 7), strict=True):
-        assert found[0] == pytest.approx(expected[0])
-
-
 def test_budget_for_more_than_all_steps(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The schedule comes to its end by steps, and it is said."""
+    """The schedule ends by steps, as usual, and a warning is logged."""
     trainer = budgeted(tmp_path, clock, 12, kind=WorkingOneCycle, max_steps=6)
     trainer.train()
     assert not trainer.budget.stopped
     assert first_rates(trainer) == pytest.approx([lr for ((lr, _), _) in plain_loop(1e-2, 6)])
-    assert "ends at max_steps=6, having spent 50.0% of its 12 seconds" in caplog.text
+    assert "ends at max_steps=6 after 50.0% of its 12 seconds" in caplog.text
 
 
-@pytest.mark.parametrize("restore", [False, True])
-def test_resumed_run_has_what_is_left(tmp_path: Path, clock: Clock, restore: bool) -> None:
-    settings = {
-        "kind": WorkingOneCycle,
-        "save_strategy": "steps",
-        "save_steps": 3,
-        "restore_callback_states_from_checkpoint": restore,
-    }
+def test_resumed_run_has_the_rest_of_the_budget(tmp_path: Path, clock: Clock) -> None:
+    settings = {"kind": WorkingOneCycle, "save_strategy": "steps", "save_steps": 3}
     clock.lengths = {1: 0.5, 4: 1.75}
     whole = budgeted(tmp_path, clock, 7, **settings)
     whole.train()
@@ -174,36 +160,6 @@ def test_resumed_run_has_what_is_left(tmp_path: Path, clock: Clock, restore: boo
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_work_that_a_device_ends_late_ends_the_run_with_the_next_step(
-    tmp_path: Path, clock: Clock
-) -> None:
-    """It shows between two epochs of 10 steps, where a resume ends with a spent budget."""
-    settings = {"max_steps": 20, "save_strategy": "steps", "save_steps": 9}
-    budgeted(tmp_path, clock, 9, **settings).train()
-    resumed = budgeted(tmp_path, clock, 30, **settings)
-
-    class Late(TrainerCallback):
-        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
-            resumed.sift_callback.timer.totals["backward"] += 100
-
-    resumed.add_callback(Late())
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
-    assert resumed.state.global_step == 11
-
-
-def test_by_the_real_clock(tmp_path: Path) -> None:
-    trainer = budgeted(tmp_path, Clock(), 0.3, max_steps=1000)
-    trainer.train()
-    spent = [
-        3600 * sum(log[f"sift/{phase}_hours"] for phase in PHASES)
-        for log in trainer.state.log_history
-        if "loss" in log
-    ]
-    assert trainer.state.global_step < 1000
-    assert sum(seconds >= 0.3 for seconds in spent[:-1]) == 0
-    assert spent[-1] >= 0.3
-
-
 # ---- a baseline's time ----
 
 
@@ -218,9 +174,7 @@ def test_time_of_a_baseline(tmp_path: Path, clock: Clock) -> None:
     assert budget.seconds == pytest.approx(4)
 
 
-@pytest.mark.parametrize(
-    ("name", "there"), [("accelerator", "another GPU"), ("threads", 999), ("cores", 999)]
-)
+@pytest.mark.parametrize(("name", "there"), [("accelerator", "another GPU"), ("threads", 999)])
 def test_a_baseline_of_another_machine_is_refused(
     tmp_path: Path, clock: Clock, name: str, there: Any
 ) -> None:
@@ -249,32 +203,22 @@ def test_unfinished_baseline_is_refused(tmp_path: Path, clock: Clock) -> None:
     stopped.train()
     with pytest.raises(ValueError, match="is unfinished: its log ends at step 2 without"):
         TimeBudget(trainer, tmp_path)
-    log = tmp_path / "log.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # killed
-    with pytest.raises(ValueError, match="is unfinished"):
-        TimeBudget(trainer, tmp_path)
 
 
 # ---- what is refused ----
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, math.inf, None])
-def test_budget_has_to_be_positive(seconds: Any, tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("seconds", [0, math.nan, math.inf])
+def test_budget_has_to_be_positive(seconds: float, tmp_path: Path, clock: Clock) -> None:
     trainer = budgeted(tmp_path, clock, None)
-    with pytest.raises(ValueError, match=rf"seconds={seconds!r} must be .* such as 3600"):
+    with pytest.raises(ValueError, match=rf"seconds={seconds} must be .* such as 3600"):
         TimeBudget(trainer, seconds)
-
-
-def test_trainer_has_to_measure(tmp_path: Path) -> None:
-    trainer: Any = Trainer(bert(), TrainingArguments(**quick(tmp_path)), train_dataset=Rows(8))
-    with pytest.raises(TypeError, match="Trainer, which does not measure its phases"):
-        TimeBudget(trainer, 3600)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sift_cooldown_steps": 2}, "sift_cooldown_steps=2 are counted back .* use 0"),
+        ({"sift_cooldown_steps": 2}, "sift_cooldown_steps=2 counts back .* use 0"),
         (
             {"lr_scheduler_type": "greedy", "eval_strategy": "epoch"},
             "schedule is a GreedyLR, .* use OneCycleMixin",

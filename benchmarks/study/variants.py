@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sift_trainer import register_criterion
 from sift_trainer.scoring.criteria import CRITERIA, cross_entropy
-from sift_trainer.selection.choosing import Selection
+from sift_trainer.selection.window import Selection
 from sift_trainer.sifted_model.no_trace import inference
 
 

@@ -1,4 +1,4 @@
-"""One configuration from three places: command line over YAML file over dataclass defaults."""
+"""One configuration from three places: command line over YAML files over dataclass defaults."""
 
 import argparse
 import dataclasses
@@ -19,10 +19,12 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Config(NamedTuple):
     """What `parse_config` returns.
 
-    `instances` holds one object per dataclass, without any run's overrides; `runs` maps the name of
-    each run that was asked for to such a tuple with them; `names` has those of all runs, in order.
-    A file without `runs:` gives one run, named after the file. With a `grid:` names have the form
-    ``cell/run``, see `grid.expand`.
+    Attributes:
+        instances: one object per dataclass, without the overrides of any run.
+        runs: name -> the objects with the run's overrides, for the runs that `--runs` picks. A file
+            without `runs:` has one run, named after the file. With a `grid:` names have the form
+            ``cell/run``, see `grid.expand`.
+        names: of all runs, in order.
     """
 
     instances: tuple[Any, ...]
@@ -35,17 +37,20 @@ def parse_config(
 ) -> Config:
     """Build the dataclasses from `--config FILE` and `--field value` flags.
 
-    The files may have fields of the `ignored` dataclasses too, whose values are not looked at: one
-    file can serve several programs.
+    Each value comes from the first of these places that has it: command line, entry of `runs:`,
+    file, its base, default of the dataclass. `runs:` maps names to overrides. `grid:` maps fields
+    to lists of values, and every run is made with every combination of them. `--runs NAME ...`
+    picks runs by name, cell, or name in all cells. `--help` prints every field with the value that
+    the file gives it, and exits.
 
-    A value comes from the first place that has it: command line, entry of `runs:`, file, its base,
-    default of the dataclass. `runs:` maps names to a few overrides each, `grid:` fields to lists of
-    values, with every combination of which each run is made; `--runs NAME ...` picks some, by name,
-    cell, or name within all cells. `--help` prints every field with the value that the file gives
-    it, and exits.
+    Every run is built here, so all errors come before any data or model is touched.
 
-    Every run is built here, so that all errors come before any data or model is touched. Raises
-    `ConfigError`, a `ValueError` that says where the value stands and what would work.
+    Args:
+        ignored: dataclasses whose fields the files may have too: one file can serve several
+            programs. Their values are not used.
+
+    Raises:
+        ConfigError: says where the value stands and which would work.
     """
     kinds = list(dataclass_types)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -60,10 +65,15 @@ def parse_config(
     grid: dict[str, list[Any]] = {}
     for path, layer in layers(Path(chosen.config)) if chosen.config else []:
         if "runs" in layer:
-            runs = _checked_runs(layer.pop("runs"), hints, path, elsewhere)
+            runs = {
+                _folder_name(name, f"{path}: runs"): _checked(
+                    {} if entry is None else entry, hints, f"{path}: runs.{name}", elsewhere
+                )
+                for name, entry in _mapping(layer.pop("runs"), f"{path}: runs").items()
+            }
         if "grid" in layer:
             grid = _checked_grid(layer.pop("grid"), hints, path, elsewhere)
-        values.update(_checked(layer, hints, str(path), elsewhere, also=("base", "runs", "grid")))
+        values.update(_checked(layer, hints, str(path), elsewhere))
     if not runs:
         runs = {Path(chosen.config).stem if chosen.config else "run": {}}
     _refuse_flags(grid, argv)
@@ -87,71 +97,53 @@ def parse_config(
     )
 
 
-def _checked(
-    layer: Any,
-    hints: Mapping[str, Any],
-    where: str,
-    elsewhere: Collection[str],
-    also: Sequence[str] = (),
-) -> dict[str, Any]:
-    """`layer` with every key known and every value converted to its field's type.
+def _mapping(content: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}={content!r} is no mapping; write lines of 'key: value'")
+    return content
 
-    Keys that are known `elsewhere` are left out.
-    """
-    if not isinstance(layer, dict):
-        raise ConfigError(f"{where}={layer!r} is no mapping; write lines of 'key: value'")
+
+def _folder_name(name: Any, where: str) -> str:
+    if not isinstance(name, str) or not _RUN_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where} has {name!r}, which cannot name a folder; write a name such as loss_exit_1 "
+            "(in quotes if YAML reads something else)"
+        )
+    return name
+
+
+def _checked(
+    layer: Any, hints: Mapping[str, Any], where: str, elsewhere: Collection[str]
+) -> dict[str, Any]:
+    """``layer`` without the keys that are known ``elsewhere``. Every other key must be known, and
+    its value is converted to the field's type."""
     checked = {}
-    for key, value in layer.items():
+    for key, value in _mapping(layer, where).items():
         if key in elsewhere:
             continue
         if key not in hints:
-            raise ConfigError(f"{where}: unknown key {key!r}{_nearest(key, [*hints, *also])}")
+            near = _nearest(key, [*hints, "base", "runs", "grid"])
+            raise ConfigError(f"{where}: unknown key {key!r}{near}")
         try:
             checked[key] = typed(value, hints[key])
         except ValueError as error:
-            raise ConfigError(f"{where}: {key}={value!r} {error}") from error
+            raise ConfigError(f"{where}: {key}={value!r}: {error}") from error
     return checked
-
-
-def _checked_runs(
-    entries: Any, hints: Mapping[str, Any], path: Path, elsewhere: Collection[str]
-) -> dict[str, dict[str, Any]]:
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{path}: runs={entries!r}; write lines of 'name: {{key: value}}'")
-    for name in entries:
-        if not isinstance(name, str) or not _RUN_NAME.fullmatch(name):
-            raise ConfigError(
-                f"{path}: runs has the name {name!r}, which cannot become a folder; write a name "
-                "such as loss_exit_1 (in quotes where YAML reads something else)"
-            )
-    return {
-        name: _checked({} if entry is None else entry, hints, f"{path}: runs.{name}", elsewhere)
-        for name, entry in entries.items()
-    }
 
 
 def _checked_grid(
     entries: Any, hints: Mapping[str, Any], path: Path, elsewhere: Collection[str]
 ) -> dict[str, list[Any]]:
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{path}: grid={entries!r}; write lines of 'field: [value, value]'")
     grid: dict[str, list[Any]] = {}
-    for field, values in entries.items():
+    for field, values in _mapping(entries, f"{path}: grid").items():
         if not isinstance(values, list) or not values:
             raise ConfigError(
                 f"{path}: grid.{field}={values!r} is no list of values; write '{field}: [1, 2]'"
             )
         for value in values:
-            found = _checked({field: value}, hints, f"{path}: grid", elsewhere)
-            for kept in found.values():
-                if not _RUN_NAME.fullmatch(f"{field}_{kept}"):
-                    raise ConfigError(
-                        f"{path}: grid.{field} has {kept!r}, which cannot be part of a folder's "
-                        "name; write runs for such values"
-                    )
-                if kept in grid.setdefault(field, []):
-                    raise ConfigError(f"{path}: grid.{field} has {kept!r} twice; keep one")
-                grid[field].append(kept)
+            for kept in _checked({field: value}, hints, f"{path}: grid", elsewhere).values():
+                _folder_name(f"{field}_{kept}", f"{path}: grid.{field}")
+                grid.setdefault(field, []).append(kept)
     return grid
 
 
@@ -168,7 +160,7 @@ def _refuse_flags(grid: Collection[str], argv: Sequence[str]) -> None:
 def _build(
     kinds: Sequence[type], values: Mapping[str, Any], argv: Sequence[str], where: str
 ) -> tuple[Any, ...]:
-    """One object per dataclass: `values` become the parser's defaults, so that flags win."""
+    """One object per dataclass. ``values`` become the parser's defaults, so that flags win."""
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(kinds, allow_abbrev=False, exit_on_error=False)

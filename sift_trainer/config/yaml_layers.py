@@ -1,4 +1,4 @@
-"""YAML files over the ones that they name as their base."""
+"""YAML files and the base files underneath them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ class ConfigError(ValueError):
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping, with the file that its `base:` key names underneath it.
+    """Read a YAML mapping, merged over the file that its `base:` key names.
 
     `base` is relative to the file that names it and may have a base of its own. A key of the upper
-    file replaces the whole value below. The result has no `base` key. Raises `ConfigError` for a
-    file that is missing, is no mapping, has a key twice or is its own base.
+    file replaces the whole value below. The result has no `base` key.
+
+    Raises:
+        ConfigError: for a file that is missing, is no mapping, has a key twice or is its own base.
     """
     merged: dict[str, Any] = {}
     for _, layer in layers(Path(path)):
@@ -24,7 +26,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A `SafeLoader` (plain data, never code) that also refuses a key written twice."""
+    """A `SafeLoader` (plain data, never code) that refuses a key written twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -44,22 +46,18 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
     """The file and its bases, the lowest base first; raises as `load_yaml` does."""
     if path.resolve() in above:
-        chain = " -> ".join(item.name for item in (*above, path))
-        raise ConfigError(f"{path}: its 'base' leads back to itself ({chain}); remove one of them")
-    if not path.is_file():
-        named_by = f", the 'base' of {above[-1].name}," if above else ""
-        raise ConfigError(f"{path}{named_by} is not a file; write a path that exists")
+        raise ConfigError(f"{path}: its 'base' leads back to itself; remove one 'base'")
     try:
         with path.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_UniqueKeyLoader)
+            content = yaml.load(stream, Loader=_UniqueKeyLoader) or {}
+    except OSError as error:
+        named_by = f", the 'base' of {above[-1].name}," if above else ""
+        raise ConfigError(f"{path}{named_by} is not a file that can be read") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}; write lines of 'key: value'")
     base = content.pop("base", None)
     if base is None:
         return [(path, content)]
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: base={base!r} is not a file name; write 'base: shared.yaml'")
-    return [*layers(path.parent / base, (*above, path.resolve())), (path, content)]
+    return [*layers(path.parent / str(base), (*above, path.resolve())), (path, content)]

@@ -1,37 +1,32 @@
-"""One command at a time, with all processes that it starts, under a lock and stopped by signals."""
+"""One command at a time with all processes that it starts, under a lock, stopped by signals."""
 
 import fcntl
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-
-import psutil
+from typing import IO
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[int | None]:
-    """A file descriptor that locks the file; None if another process does.
+def held(path: Path) -> Iterator[IO[str] | None]:
+    """The file, locked; None if another process has locked it.
 
-    The lock belongs to the descriptor: processes that inherit it hold it too, until the last one
-    has ended, in whatever way. (A lock of `filelock` cannot be handed on.)
+    Processes that inherit the open file hold the lock too, until the last of them has ended in
+    whatever way. (A lock of `filelock` cannot be inherited.)
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
+    with path.open("a+") as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
         else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
+            yield file
 
 
 class JobProcesses:
@@ -39,7 +34,7 @@ class JobProcesses:
 
     ``with JobProcesses() as processes: processes.run(["python", "train.py"], lock)``
 
-    They get a SIGTERM, whether it was SIGTERM or SIGINT, and with the second signal a SIGKILL.
+    The commands get a SIGTERM for the first SIGTERM or SIGINT, and a SIGKILL for the second.
 
     Attributes:
         stopped: whether there was a signal.
@@ -57,37 +52,31 @@ class JobProcesses:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def run(self, command: Sequence[str], lock: int) -> int:
-        """Exit status of the command, when all processes that it started have ended.
+    def run(self, command: Sequence[str], lock: IO[str]) -> int:
+        """The exit status of the command, after all processes that it started have ended.
 
         Args:
-            lock: a descriptor for it to inherit, so that it is held until then even if this process
-                is killed.
+            lock: a file of `held`. It becomes the standard input of the command, the one file that
+                launchers leave open for what they start, so it stays locked even if this process is
+                killed. It is closed and unlocked afterwards.
         """
-        child = subprocess.Popen(command, pass_fds=[lock], start_new_session=True)
+        child = subprocess.Popen(command, stdin=lock, start_new_session=True)
         self._group = child.pid
-        if self.stopped:  # since before there was anyone to tell
-            self._tell(signal.SIGTERM)
+        if self.stopped:  # a signal came before there was a process to pass it to
+            self._send(signal.SIGTERM)
         status = child.wait()
-        while _is_alive(child.pid):  # a launcher may end before the training that it started
-            time.sleep(0.1)
+        # On a signal a launcher ends before the training that it started.
+        lock.close()
+        with open(lock.name) as same:
+            fcntl.flock(same, fcntl.LOCK_EX)
         self._group = None
         return status
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._tell(signal.SIGKILL if self.stopped else signal.SIGTERM)
+        self._send(signal.SIGKILL if self.stopped else signal.SIGTERM)
         self.stopped = True
 
-    def _tell(self, number: int) -> None:
+    def _send(self, number: int) -> None:
         if self._group is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._group, number)
-
-
-def _is_alive(group: int) -> bool:
-    """Whether a process of the group runs; those that nobody has waited for do not."""
-    for process in psutil.process_iter(["status"]):
-        with suppress(ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False

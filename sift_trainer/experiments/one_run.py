@@ -1,4 +1,4 @@
-"""The trainer of one run of a configuration, made and not trained."""
+"""The trainer of one run of a configuration, built and not trained."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from sift_trainer.experiments.training import D, Experiment, S
 
 
 def sifting_run(experiment: Experiment[S, D], config: Config, wanted: str | None) -> str:
-    """Name of the run that is asked for; by default the first that sifts, else the first.
+    """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first.
 
     Raises:
-        ConfigError: if there is none of this name.
+        ConfigError: if there is no such run.
     """
     if wanted is None:
         sifting = (
@@ -32,9 +32,9 @@ def sifting_run(experiment: Experiment[S, D], config: Config, wanted: str | None
 
 
 def trainer_of(experiment: Experiment[S, D], name: str, settings: S) -> SiftTrainer:
-    """The trainer of a run, with its data and a freshly initialized model, reporting to nobody.
+    """The trainer of a run, with its data and a freshly initialized model, without reporters.
 
-    One that does not sift is made as if it kept half: there would be nothing to choose from.
+    A run that does not sift gets keep ratio 0.5, so that there are candidates to choose from.
 
     Raises:
         ConfigError: for data or models that cannot be used.

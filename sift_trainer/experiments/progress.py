@@ -1,4 +1,4 @@
-"""A progress bar that says what a sifted run is at."""
+"""A progress bar with the state of a sifted run."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """The runs of a configuration, each in processes of its own, shared by all who start the sweep.
 
-There is no list of who trains what. Whoever is free takes the next run that nobody holds, so that a
-job array is the same command started several times, and an interrupted one is started again.
+No list says who trains what. Each sweep takes the next run that nobody has locked. So a job array
+is the same command started several times, and an interrupted sweep is started again.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Planned(NamedTuple):
 
     Attributes:
         folder: its `output_dir`.
-        after: the run that has to be finished before it begins, if it depends on one.
+        after: the run that must be finished before this one begins; None if there is none.
     """
 
     name: str
@@ -36,30 +36,26 @@ class Planned(NamedTuple):
     def is_finished(self) -> bool:
         return is_finished(self.folder, self.max_steps)
 
-    def may_begin(self) -> bool:
-        return self.after is None or self.after.is_finished()
-
     def state(self) -> str:
         """``finished``, ``being trained``, ``begun``, ``not begun``, or what it waits for."""
         if self.is_finished():
             return "finished"
-        lock = self.folder / _LOCK
-        if lock.is_file():
-            with held(lock) as descriptor:
-                if descriptor is None:
+        if (self.folder / _LOCK).is_file():
+            with held(self.folder / _LOCK) as lock:
+                if lock is None:
                     return "being trained"
-        if not self.may_begin():
-            return f"waits for {self.after.name if self.after else None}"
+        if self.after is not None and not self.after.is_finished():
+            return f"waits for {self.after.name}"
         return "begun" if (self.folder / FILE).is_file() else "not begun"
 
 
 def plan(experiment: Experiment[S, D], argv: Sequence[str]) -> list[Planned]:
-    """The runs that a configuration asks for, all of it checked.
+    """The runs of a checked configuration.
 
     Raises:
-        ConfigError: as the training of any of them would.
+        ConfigError: as training would raise it.
     """
-    # What only a GPU computes is checked by those who train; this process is not to occupy one.
+    # On the CPU, so that this process occupies no GPU.
     config = parse_config(experiment.kinds, [*argv, "--use_cpu", "true"])
     experiment.check(config)
     output = Path(str(experiment.settings(*config.instances).args.output_dir))
@@ -67,33 +63,33 @@ def plan(experiment: Experiment[S, D], argv: Sequence[str]) -> list[Planned]:
     for name, instances in config.runs.items():
         settings = experiment.settings(*instances)
         after = experiment.waits_for(name, settings)
-        # One that was not asked for has been found finished by `check`.
+        # `check` made sure that a run which `--runs` leaves out is finished.
         earlier = planned.get(after) if after is not None else None
         planned[name] = Planned(name, output / name, settings.args.max_steps, earlier)
     return list(planned.values())
 
 
 def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
-    """Train what is not finished, one run after another, as far as nobody else does.
+    """Train the unfinished runs that nobody else trains, one after another.
 
     A run that ends with an error is left, and the others go on. SIGTERM and SIGINT are passed on:
-    the run at hand saves a checkpoint, and the sweep ends. A second signal kills it.
+    the current run saves a checkpoint, and the sweep ends. A second signal kills the run.
 
     Args:
-        command: trains one run, whose name comes behind it.
+        command: trains one run, whose name is its last argument.
 
     Returns:
-        Name and exit status of each run that failed.
+        Name -> exit status of the runs that failed.
 
     Raises:
-        ChildProcessError: a run ended before its first step, as all others would.
+        ChildProcessError: if a run ended before its first step, as all others would.
     """
     failed: dict[str, int] = {}
     with JobProcesses() as processes:
 
         def train(run: Planned) -> bool:
             """Whether anything was trained."""
-            if run.is_finished() or not run.may_begin():
+            if run.is_finished() or (run.after is not None and not run.after.is_finished()):
                 return False
             run.folder.mkdir(parents=True, exist_ok=True)
             with held(run.folder / _LOCK) as lock:
@@ -113,7 +109,7 @@ def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
             return True
 
         trained = True
-        while trained and not processes.stopped:  # again for what waited for others
+        while trained and not processes.stopped:  # another round, for runs that waited
             trained = False
             for run in runs:
                 if run.name not in failed and not processes.stopped:
@@ -122,6 +118,6 @@ def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
 
 
 def _logged(run: Planned) -> int:
-    """Bytes in the log of a run, whose first line is written when training begins."""
+    """Bytes in the log of a run. The first line is written when training begins."""
     log = run.folder / FILE
     return log.stat().st_size if log.is_file() else 0

@@ -1,11 +1,10 @@
-"""The runs of one configuration, trained one after another in one way, and compared.
+"""The runs of one configuration, trained one after another and compared.
 
-What a kind of experiment adds, its settings, its data and its trainer, is in an `Experiment`;
-`pretraining` and `image_classification` have one each.
+An `Experiment` holds what differs between BERT and ResNet: settings, data and trainer.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -37,7 +36,7 @@ _RESULTS = "results.json"
 
 
 class Settings(Protocol):
-    """The objects that a configuration is made of, of a run or of what all runs share."""
+    """The objects that a configuration consists of: of one run, or shared by all runs."""
 
     @property
     def args(self) -> SiftTrainingArguments: ...
@@ -56,13 +55,13 @@ class Experiment(Generic[S, D]):
 
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
-        settings: one object of each, by name.
-        check: raises `ConfigError` for what no field can see by itself.
-        load_data: what all runs share; raises `ConfigError`.
-        build_trainer: of a run, with a freshly initialized model, the run's arguments and the
-            callbacks; raises `ValueError`.
+        settings: makes a named tuple of one object of each.
+        check: checks that involve several fields; raises `ConfigError`.
+        load_data: the data that all runs share; raises `ConfigError`.
+        build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
+            and callbacks; raises `ValueError`.
         describe: a run as plain data.
-        waits_for: the run that has to be finished before one, by its name, if it depends on any.
+        waits_for: the name of the run that must be finished before the named one, if any.
     """
 
     kinds: tuple[type, ...]
@@ -75,19 +74,18 @@ class Experiment(Generic[S, D]):
 
 
 def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
-    """Train every run of the configuration; write and print what they reached.
+    """Train every run of the configuration; write and print the results.
 
     The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
     `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder, with a grid one in the folder of each cell. Runs that are in
-    `output_dir` from earlier calls are in them too; unfinished ones are listed with the reason.
+    a figure named after the folder (with a grid, a figure in the folder of each cell). They include
+    the runs that earlier calls left in `output_dir`; unfinished ones are listed with the reason.
 
     Returns:
-        The runs that came to their end: fewer than there are if a signal asked to stop.
+        The finished runs: fewer than the configuration has if a signal stopped the call.
 
     Raises:
-        ConfigError: for what was not launched as its configuration asks, and data or models that
-            cannot be used.
+        ConfigError: if the launch differs from the configuration, or data or models cannot be used.
         ImportError: for a missing extra.
     """
     shared = experiment.settings(*config.instances)
@@ -116,14 +114,14 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
 def check_runs(
     config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
 ) -> None:
-    """Refuse what no field can see by itself, for every run, before the first one starts.
+    """Check every run before the first one starts.
 
     Args:
-        alike: names of those objects in the settings that all runs share.
-        check: what else is refused of a run, by a `ValueError`.
+        alike: names of the objects in the settings that all runs share.
+        check: further checks of a run, which raise a `ValueError`.
 
     Raises:
-        ConfigError: naming the run.
+        ConfigError: names the run.
     """
     shared = settings(*config.instances)
     for name, instances in config.runs.items():
@@ -131,7 +129,7 @@ def check_runs(
         for part in alike:
             if getattr(run, part) != getattr(shared, part):
                 raise ConfigError(
-                    f"run {name!r} changes the {part}, which all runs share; set it above"
+                    f"run {name!r} changes the {part}, which all runs share; set it for all of them"
                 )
         checkpoint = run.args.resume_from_checkpoint
         if checkpoint not in (None, "latest") and len(config.runs) > 1:
@@ -148,24 +146,23 @@ def check_runs(
 
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:
-    """Whether the run whose `output_dir` is `folder` has come to an end, and was not asked for
-    fewer steps than `max_steps`."""
+    """Whether the run in `folder`, its `output_dir`, ended after at least `max_steps` steps."""
     results = Path(folder) / _RESULTS
     if not results.is_file():
         return False
-    asked = json.loads(results.read_text(encoding="utf-8"))["max_steps"]
-    return bool(max_steps <= 0 or asked >= max_steps)
+    steps = json.loads(results.read_text(encoding="utf-8"))["max_steps"]
+    return bool(max_steps <= 0 or steps >= max_steps)
 
 
 def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run | None:
-    """One run from scratch, or from a checkpoint, to its last evaluation; None if a signal ended it
-    before, with a checkpoint. A finished run that is to be resumed is read from its log."""
-    # A copy: DeepSpeed's part of the arguments serves one trainer only.
+    """Train one run, from scratch or a checkpoint, to its last evaluation; None if a signal ended
+    it before. A finished run that is resumed is read from its log."""
+    # A copy, because DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
     if args.resume_from_checkpoint == "latest" and is_finished(args.output_dir, args.max_steps):
         logger.warning(
-            f"run {name!r} in {args.output_dir} is finished and left as it is; to train it for "
-            "longer, raise max_steps"
+            f"run {name!r} in {args.output_dir} is finished and stays as it is; raise max_steps to "
+            "train it longer"
         )
         return read_run(name, args.output_dir)
 
@@ -189,23 +186,21 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
     trainer.train(resume_from_checkpoint=_checkpoint(args))
     if stop.stopped:
         return None
-    if trainer.state.global_step not in _evaluated(trainer.state.log_history):
+    history = trainer.state.log_history
+    evaluated = {line["step"] for line in history if "eval_loss" in line}
+    if trainer.state.global_step not in evaluated:
         trainer.evaluate()
     trainer.save_state()
-    run = summarize(name, trainer.state.log_history)
+    run = summarize(name, history)
     if trainer.is_world_process_zero():
         result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": asdict(run)}
         write_json(Path(args.output_dir) / _RESULTS, result)
     return run
 
 
-def _evaluated(history: Sequence[Mapping[str, Any]]) -> set[int]:
-    return {line["step"] for line in history if "eval_loss" in line}
-
-
 def _checkpoint(args: SiftTrainingArguments) -> str | None:
-    wanted: str | None = args.resume_from_checkpoint
-    if wanted == "latest":
-        folder = Path(args.output_dir)
-        wanted = last_whole_checkpoint(folder) if folder.is_dir() else None
-    return wanted
+    checkpoint: str | None = args.resume_from_checkpoint
+    if checkpoint != "latest":
+        return checkpoint
+    folder = Path(args.output_dir)
+    return last_whole_checkpoint(folder) if folder.is_dir() else None

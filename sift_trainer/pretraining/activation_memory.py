@@ -1,11 +1,6 @@
-"""What a training forward keeps for its backward, counted on a model without weights.
-
-The model runs on the meta device, where tensors have shapes and no data, and everything that
-autograd saves is added up.
-"""
+"""Memory of a training forward: what it keeps for its backward, counted on the meta device."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,9 +8,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertConfig
 
-from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.flops import MetaBert
 
 
 def activation_bytes(
@@ -31,59 +26,28 @@ def activation_bytes(
     """Bytes that a forward of `BertForPreTraining` in training mode keeps for its backward.
 
     Args:
-        config: with dropout, which is part of what is kept.
+        config: with its dropout, which keeps memory too.
         rows: rows of ``length`` tokens that are trained on, without padding.
-        labels: labelled positions among them all.
+        labels: labelled positions of the whole batch.
         labelled_only: whether head and last block are computed at labelled positions only.
-        on_gpu: whether to count what CUDA's kernels keep: of dropout a byte for each element, of
-            sdpa attention its inputs and output. On a CPU, dropout keeps a mask of numbers, and
-            sdpa attention with dropout the probabilities.
-        bf16: whether it runs under CUDA's bf16 autocast.
+        on_gpu: whether to count what CUDA's kernels keep: one byte per element for dropout, inputs
+            and output for sdpa attention. On a CPU, dropout keeps a mask of numbers, and sdpa
+            attention with dropout keeps the probabilities.
+        bf16: whether the forward runs under CUDA's bf16 autocast.
     """
-
-    def kept(depth: int) -> int:
-        shallow = deepcopy(config)
-        shallow.num_hidden_layers = depth
-        return _kept(shallow, rows, length, labels if labelled_only else None, on_gpu, bf16)
-
-    whole = kept(depth := int(config.num_hidden_layers))
-    if not labelled_only:
-        return whole
-    # Which positions the pruned block keeps depends on data: of a whole one the share that is read
-    # is taken. The keys and values that it has at the others are as large as what the transform of
-    # the head, which sees only those that are read, does not keep there.
-    below = kept(depth - 1)
-    read = min(1.0, (labels + rows) / (rows * length))
-    return below + round(read * (whole - below))
-
-
-def _kept(
-    config: BertConfig, rows: int, length: int, labels: int | None, on_gpu: bool, bf16: bool
-) -> int:
-    with torch.device("meta"):
-        model = BertForPreTraining(config)
-        batch = {
-            "input_ids": torch.zeros(rows, length, dtype=torch.long),
-            "token_type_ids": torch.zeros(rows, length, dtype=torch.long),
-            "labels": torch.zeros(1, labels or rows * length, dtype=torch.long),
-            "next_sentence_label": torch.zeros(rows, dtype=torch.long),
-        }
-        positions = None if labels is None else torch.zeros(labels, dtype=torch.long)
-    model.train()
-    head = LabelledHead.of(model)
-    assert head is not None
-    saved = SavedTensors(model)
-    with head.at(positions), saved.counted(), _Kernels(on_gpu, bf16):
-        model(**batch)
+    bert = MetaBert(config, rows, length, labels)
+    saved = SavedTensors(bert.model)
+    with saved.counted(), _Kernels(on_gpu, bf16):
+        bert.loss("labelled_block" if labelled_only else "everywhere")
     return saved.bytes
 
 
 class SavedTensors:
-    """Bytes of what autograd saves, each storage once, without a model's parameters."""
+    """Bytes of the tensors that autograd saves: each storage once, without the parameters."""
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = {parameter.untyped_storage() for parameter in model.parameters()}
-        self._storages: set[torch.UntypedStorage] = set()  # by identity, whatever views there are
+        self._storages: set[torch.UntypedStorage] = set()  # hashed by identity: views count once
 
     def counted(self) -> Any:
         """A context in which everything that is saved is counted."""
@@ -99,7 +63,7 @@ class SavedTensors:
 
 
 class _FusedAttention(torch.autograd.Function):
-    """What a fused attention kernel keeps: its inputs, its output, and a number for each query."""
+    """A fused attention kernel keeps its inputs, its output, and one number for each query."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -110,7 +74,7 @@ class _FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> Any:
-        raise NotImplementedError("counted only")
+        raise NotImplementedError("only the forward is counted")
 
 
 _IN_BF16 = {functional.linear, torch.matmul, functional.scaled_dot_product_attention}
@@ -118,8 +82,10 @@ _IN_FP32 = {functional.layer_norm, functional.softmax}
 
 
 class _Kernels(TorchFunctionMode):
-    """Casts as CUDA's autocast does, which the meta device does not have, and keeps what CUDA's
-    kernels keep where those of the meta device, which are the CPU's, keep more."""
+    """Makes the meta device, whose kernels are those of a CPU, keep what CUDA's kernels keep.
+
+    That is the casts of CUDA's autocast, its dropout, and its fused attention.
+    """
 
     def __init__(self, on_gpu: bool, bf16: bool) -> None:
         super().__init__()
@@ -140,7 +106,7 @@ class _Kernels(TorchFunctionMode):
             args = tuple(self._as(value, dtype) for value in args)
             kwargs = {name: self._as(value, dtype) for name, value in kwargs.items()}
         if self.bf16 and function is functional.cross_entropy:
-            # Its two halves are cast each by itself, the first to the dtype it is given.
+            # Autocast casts its two halves separately: the first takes the dtype that it is given.
             return functional.nll_loss(functional.log_softmax(args[0], dim=-1).float(), args[1])
         if function is functional.scaled_dot_product_attention:
             dropout = kwargs.get("dropout_p", 0.0)
@@ -153,7 +119,7 @@ class _Kernels(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def _as(self, value: Any, dtype: torch.dtype) -> Any:
-        """A tensor of numbers in ``dtype``; a parameter is cast once a forward, as by autocast."""
+        """A floating-point tensor in ``dtype``. Like autocast, casts a parameter once a forward."""
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype == dtype:
             return value
         if not isinstance(value, nn.Parameter):

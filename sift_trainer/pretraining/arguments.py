@@ -1,4 +1,4 @@
-"""The settings of a pretraining job, and what no field of them can see by itself."""
+"""The settings of a pre-training job, and the checks that involve several of them."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ from sift_trainer.processes.launch import LaunchArguments
 
 @dataclass
 class ModelArguments:
-    """Shape of the BERT that is trained from scratch; the defaults are BERT-base, the paper's."""
+    """Shape of the BERT that is trained from scratch; the defaults are the paper's, BERT-base."""
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -26,22 +26,15 @@ class ModelArguments:
     attention_probs_dropout_prob: float = 0.1
     attn_implementation: Literal["sdpa", "eager"] = "sdpa"
 
-    def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} does not divide into num_attention_heads="
-                f"{self.num_attention_heads}; use a multiple of {self.num_attention_heads}"
-            )
-
 
 @dataclass
 class DataArguments:
-    """How rows are masked, and which of them are evaluated on."""
+    """How rows are masked, and which validation rows are used."""
 
     mask_probability: float = field(default=0.15, metadata={"help": "Share of tokens to predict."})
     masks_per_row: int | None = field(
         default=None,
-        metadata={"help": "Predict exactly so many tokens of a row instead (static shapes)."},
+        metadata={"help": "Predict exactly this many tokens of each row instead (static shapes)."},
     )
     validation_samples: int | None = field(
         default=None, metadata={"help": "Rows to evaluate on; all if unset."}
@@ -53,10 +46,8 @@ class DataArguments:
             raise ValueError(
                 f"mask_probability={self.mask_probability} must be in (0, 1), such as 0.15"
             )
-        for name in ("masks_per_row", "validation_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more, such as 1000")
+        if self.masks_per_row is not None and self.masks_per_row < 1:
+            raise ValueError(f"masks_per_row={self.masks_per_row} must be 1 or more, such as 19")
 
 
 @dataclass
@@ -64,7 +55,7 @@ class JobArguments:
     """What to do."""
 
     prepare: bool = field(
-        default=False, metadata={"help": "Prepare the corpus first where that is not done yet."}
+        default=False, metadata={"help": "Prepare the corpus first if it is not prepared yet."}
     )
     dry_run: bool = field(
         default=False, metadata={"help": "Print what the runs would cost, and exit."}
@@ -72,7 +63,7 @@ class JobArguments:
 
 
 class Settings(NamedTuple):
-    """One object for each group of fields, of a run or of what all runs share."""
+    """One object for each group of fields: of one run, or shared by all runs."""
 
     model: ModelArguments
     corpus: CorpusArguments
@@ -93,10 +84,10 @@ KINDS = (
 
 
 def check(config: Config) -> None:
-    """Refuse what no field can see by itself.
+    """Check every run.
 
     Raises:
-        ConfigError: naming the run.
+        ConfigError: names the run.
     """
     check_runs(config, Settings, ("corpus", "data", "job", "launch"), _check_run)
 

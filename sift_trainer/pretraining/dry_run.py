@@ -1,4 +1,4 @@
-"""A plan as a person reads it, before starting the run."""
+"""The plan of a run as text, to read before starting it."""
 
 import math
 
@@ -8,7 +8,7 @@ from sift_trainer.selection.schedule import num_skipped
 
 
 def plan_in_words(plan: Plan) -> str:
-    """A block of aligned lines: samples, epochs, memory, operations. No line ends in a newline."""
+    """Aligned lines on samples, epochs, memory and operations, without a newline at the end."""
     lines = [*_samples(plan), *_memory(plan), *_operations(plan)]
     return "\n".join([_title(plan), *(f"  {label:<20}{text}" for label, text in lines)])
 
@@ -56,45 +56,42 @@ def _samples(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Plan) -> list[tuple[str, str]]:
-    parts = {
-        "weights": plan.weight_bytes,
-        "gradients": plan.weight_bytes,
-        "AdamW": 2 * plan.weight_bytes,
-        "activations": plan.activation_bytes,
-        "loss": plan.loss_bytes,
-    }
+    parts = plan.memory
+    total = sum(parts.values())
+    divisor, unit, digits = (1e9, "GB", 2) if total >= 1e9 else (1e6, "MB", 1)
 
     def sized(number: float) -> str:
-        return f"{number / 1e9:.2f}" if plan.memory_bytes >= 1e9 else f"{number / 1e6:.1f}"
+        return f"{number / divisor:.{digits}f}"
 
-    unit = "GB" if plan.memory_bytes >= 1e9 else "MB"
     precision = "bf16" if plan.args.bf16 else "fp16" if plan.args.fp16 else "fp32"
-    kernels = "GPU" if plan.counts_gpu_kernels else "CPU"
+    kernels = "GPU" if plan.on_gpu else "CPU"
     lines = [
-        ("parameters", f"{plan.parameters:,}"),
-        ("memory per process", f"{sized(plan.memory_bytes)} {unit}, {precision} on a {kernels}"),
+        ("parameters", f"{parts['weights'] // 4:,}"),
+        ("memory per process", f"{sized(total)} {unit}, {precision} on a {kernels}"),
         ("", "= " + " + ".join(f"{name} {sized(part)}" for name, part in parts.items())),
     ]
     if plan.processes > 1:
+        # Without the weights of the block that is gathered.
+        sharded = total - 4 * parts["weights"] * (1 - 1 / plan.processes)
         over = f"the first three sharded over {plan.processes} (ZeRO-3, FSDP2)"
-        lines.append(("", f"{sized(plan.sharded_bytes)} {unit} with {over}"))
+        lines.append(("", f"{sized(sharded)} {unit} with {over}"))
     return lines
 
 
 def _operations(plan: Plan) -> list[tuple[str, str]]:
-    training, run = plan.training_flops, plan.run_flops
+    training, run = plan.training_flops, plan.steps * plan.training_flops
     lines = [("forward + backward", f"{_flop(training)} a step")]
     if not plan.scored_steps:
         return [*lines, ("whole run", _flop(run))]
-    scoring = plan.scoring_flops
+    scoring, scored = plan.scoring_flops, plan.scored_steps * plan.scoring_flops
     paper = plan.paper_overhead
-    measured = "" if paper is None else f" (in the paper's hours: {paper:.1%})"
-    text = f"{_flop(scoring)} a step, {scoring / training:.1%} of forward + backward{measured}"
-    share = f"{plan.scored_steps * scoring / run:.1%} of it scoring"
-    return [*lines, ("scoring", text), ("whole run", f"{_flop(run)}, {share}")]
+    hours = "" if paper is None else f" (in the paper's hours: {paper:.1%})"
+    text = f"{_flop(scoring)} a step, {scoring / training:.1%} of forward + backward{hours}"
+    whole = f"{_flop(run + scored)}, {scored / (run + scored):.1%} of it scoring"
+    return [*lines, ("scoring", text), ("whole run", whole)]
 
 
 def _flop(operations: float) -> str:
-    """Three digits and a unit: 73.1 TFLOP."""
+    """Three digits and a unit, such as 73.1 TFLOP."""
     exponent = min(7, int(math.log10(operations) // 3))
     return f"{operations / 1000**exponent:.3g} {' kMGTPEZ'[exponent].strip()}FLOP"

@@ -1,6 +1,7 @@
-"""Evaluation of masked language models whose memory knows neither vocabulary nor validation set."""
+"""Evaluation of masked language models without logits of unlabelled positions."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from sift_trainer.scoring.positions import IGNORE_INDEX, scored_positions
 
 
 class Evaluated(NamedTuple):
-    """What is kept of one batch.
+    """The results of one batch.
 
     Attributes:
         predicted_ids: int64 (B, T), the likeliest word piece at labelled positions, else -100.
@@ -34,23 +35,18 @@ def evaluate_pretraining(
 
     Args:
         forward: the model, or its wrapper's forward.
-        head: of the model; None passes all positions through it.
+        head: the model's head; with None all positions pass through it.
         batch: with `labels` (B, T), -100 where nothing is predicted, and `next_sentence_label`.
     """
     labels, next_sentence_label = batch["labels"], batch["next_sentence_label"]
     positions = scored_positions(labels)
-    inputs = {
-        name: value
-        for name, value in batch.items()
-        if name not in ("labels", "next_sentence_label")
-    }
-    if head is None:
+    labelled = {"labels", "next_sentence_label"}
+    inputs = {name: value for name, value in batch.items() if name not in labelled}
+    with nullcontext() if head is None else head.at(positions.flat):
         output = forward(**inputs)
-        logits = output.prediction_logits.flatten(0, 1).index_select(0, positions.flat)
-    else:
-        with head.at(positions.flat):
-            output = forward(**inputs)
-        logits = output.prediction_logits[0]
+    logits = output.prediction_logits.flatten(0, 1)
+    if head is None:
+        logits = logits.index_select(0, positions.flat)
     losses = functional.cross_entropy(logits.float(), positions.targets, reduction="none")
     pair_logits = output.seq_relationship_logits.float()
     return Evaluated(

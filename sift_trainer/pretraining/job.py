@@ -1,10 +1,9 @@
-"""Pretrain BERT with masked language modelling and next-sentence prediction, once per run.
+"""Pre-train BERT with masked language modelling and next-sentence prediction, once per run.
 
-The experiment of Section 7.1 at any size: the runs of one configuration share corpus, seeds, order
-of the data and validation masks, and differ in what they override. See configs/quickstart.yaml.
+This is the experiment of Section 7.1 at any size. The runs of one configuration share corpus,
+seeds, order of the data and validation masks. They differ in the fields that they override.
 """
 
-import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ from torch.utils.data import Dataset, Subset
 from transformers import (
     BertConfig,
     BertForPreTraining,
-    PreTrainedTokenizerFast,
     TrainerCallback,
     default_data_collator,
 )
@@ -45,7 +43,6 @@ from sift_trainer.report import Run
 class PretrainingData(NamedTuple):
     """What every run of a configuration shares."""
 
-    tokenizer: PreTrainedTokenizerFast
     collator: PairCollator
     train: Dataset[Any]
     validation: Dataset[Any]
@@ -54,13 +51,13 @@ class PretrainingData(NamedTuple):
 
 @dataclass(frozen=True)
 class CollatorOfBoth:
-    """Masks rows to train on, and stacks validation rows, which have their masks."""
+    """Masks training rows, and stacks validation rows, which are masked already."""
 
     masking: PairCollator
 
     @property
     def labels_per_row(self) -> int | None:
-        """Of rows to train on."""
+        """Of training rows."""
         return self.masking.labels_per_row
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -77,7 +74,7 @@ class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Any, ...]:
-        """The loss, `Evaluated` without it, and the labels."""
+        """The loss, the other fields of `Evaluated`, and the labels."""
         batch = self._prepare_inputs(inputs)
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -86,16 +83,19 @@ class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
 
 
 def main(argv: Sequence[str]) -> list[Run]:
-    """Train every run of the configuration, see `experiment.train_runs`.
+    """Train every run of the configuration, see `experiments.training.train_runs`.
 
     `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
-    from its last whole one, if it has any, and finished ones stay as they are. A SIGTERM, as
-    schedulers send it, saves a checkpoint after the step at hand and ends the call.
+    from its last whole checkpoint, if it has one, and finished runs stay as they are. A SIGTERM,
+    which schedulers send, saves a checkpoint after the current step and ends the call.
 
-    Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
+    Raises:
+        ConfigError: before data or model are touched.
+        ImportError: for a missing extra.
     """
-    if _asks_for_a_plan(argv) and not torch.accelerator.is_available():
-        # bf16 and the like are refused without a GPU, but a login node can plan for one.
+    plans = any(flag.startswith("--dry_run") for flag in argv)
+    if plans and not torch.accelerator.is_available():
+        # Without a GPU bf16 is refused, but a login node can plan for one.
         argv = [*argv, "--use_cpu", "true"]
     config = parse_config(KINDS, argv)
     check(config)
@@ -103,14 +103,18 @@ def main(argv: Sequence[str]) -> list[Run]:
     if not shared.job.dry_run:
         return train_runs(PRETRAINING, config)
     if shared.args.process_index == 0:
-        print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+        try:
+            print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return []
 
 
 def prepare(argv: Sequence[str]) -> None:
-    """Prepare the corpus of a pretraining configuration, or one job's share of it.
+    """Prepare the corpus of a pre-training configuration, or one job's share of it.
 
-    Raises `ConfigError` for settings and sources that cannot be used.
+    Raises:
+        ConfigError: for settings and sources that cannot be used.
     """
     own = (CorpusArguments, ShareArguments)
     config = parse_config(own, argv, ignored=[kind for kind in KINDS if kind not in own])
@@ -126,7 +130,8 @@ def load_data(settings: Settings) -> PretrainingData:
 
     Training masks are a function of the run's seed and of the rows of a batch.
 
-    Raises `ConfigError` where the corpus is not what the configuration says.
+    Raises:
+        ConfigError: if the corpus is not what the configuration says.
     """
     data, main = settings.data, settings.args.local_process_index == 0
     try:
@@ -134,37 +139,32 @@ def load_data(settings: Settings) -> PretrainingData:
             corpus = prepared(settings.corpus)
         else:
             corpus = load_corpus(settings.corpus, checksums=main)
+        collator = PairCollator(
+            corpus.tokenizer,
+            settings.corpus.max_length,
+            data.mask_probability,
+            settings.args.seed,
+            data.masks_per_row,
+        )
+        rows: Dataset[Any] = corpus.validation
+        if data.validation_samples is not None:
+            rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
+        validation = FixedMasks(rows, collator, data.validation_seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    collator = PairCollator(
-        corpus.tokenizer,
-        settings.corpus.max_length,
-        data.mask_probability,
-        settings.args.seed,
-        data.masks_per_row,
-    )
-    rows: Dataset[Any] = corpus.validation
-    if data.validation_samples is not None:
-        rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
-    return PretrainingData(
-        corpus.tokenizer,
-        collator,
-        corpus.train,
-        FixedMasks(rows, collator, data.validation_seed),
-        corpus.statistics,
-    )
+    return PretrainingData(collator, corpus.train, validation, corpus.statistics)
 
 
 def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraining:
-    """A freshly initialized model; call `set_seed` before for the same one again."""
-    tokenizer = data.tokenizer
+    """A freshly initialized model; call `set_seed` before for the same weights again."""
+    tokenizer = data.collator.tokenizer
     vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
 
 
 def dry_run(name: str, settings: Settings) -> str:
-    """What a run would take, from its configuration and, where it is prepared, its corpus."""
-    args, corpus_args = settings.args, settings.corpus
+    """What a run takes, from its configuration and, if it is prepared, its corpus."""
+    corpus_args = settings.corpus
     rows, vocabulary = None, corpus_args.vocab_size
     if vocabulary is None and corpus_args.tokenizer == TRAIN:
         vocabulary = VOCAB_SIZE
@@ -173,20 +173,22 @@ def dry_run(name: str, settings: Settings) -> str:
         rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
     if vocabulary is None:
         raise ConfigError(
-            f"vocab_size is not set, and the corpus that would tell how many word pieces "
-            f"{corpus_args.tokenizer!r} has is not prepared; add --vocab_size 30522, say"
+            f"vocab_size=None: the vocabulary of tokenizer={corpus_args.tokenizer!r} is known only "
+            "once the corpus is prepared; add --vocab_size 30522, for example"
         )
     share = settings.data.mask_probability
     if settings.data.masks_per_row is not None:
         share = settings.data.masks_per_row / corpus_args.max_length
-    config = BertConfig(vocab_size=vocabulary, **asdict(settings.model))
-    processes = settings.launch.world_size or args.world_size
-    try:
-        return plan_in_words(
-            Plan(name, config, args, corpus_args.max_length, share, processes, rows)
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    plan = Plan(
+        name,
+        BertConfig(vocab_size=vocabulary, **asdict(settings.model)),
+        settings.args,
+        corpus_args.max_length,
+        share,
+        settings.launch.world_size or settings.args.world_size,
+        rows,
+    )
+    return plan_in_words(plan)
 
 
 def build_trainer(
@@ -210,17 +212,10 @@ def build_trainer(
 def describe(settings: Settings, data: PretrainingData) -> dict[str, Any]:
     """A run as plain data."""
     return {
-        "model": {**asdict(settings.model), "vocab_size": len(data.tokenizer)},
+        "model": {**asdict(settings.model), "vocab_size": len(data.collator.tokenizer)},
         "corpus": {**settings_of(settings.corpus), "statistics": data.statistics},
         "data": asdict(settings.data),
     }
 
 
 PRETRAINING = Experiment(KINDS, Settings, check, load_data, build_trainer, describe)
-
-
-def _asks_for_a_plan(argv: Sequence[str]) -> bool:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--dry_run", nargs="?", const="true", default="false")
-    known, _ = parser.parse_known_args(list(argv))
-    return str(known.dry_run).lower() in ("true", "yes", "y", "t", "1")

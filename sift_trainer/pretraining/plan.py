@@ -1,4 +1,4 @@
-"""What a run of BERT pre-training would take, worked out before anything is loaded or trained."""
+"""What a run of BERT pre-training takes: samples, memory and operations, before it starts."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from transformers import BertConfig, BertForPreTraining
 
+from sift_trainer import paper
 from sift_trainer.arguments import (
     SiftTrainingArguments,
     scores_with_model,
@@ -17,37 +18,20 @@ from sift_trainer.flops import BertShape, Computed, forward_backward, scoring
 from sift_trainer.pretraining.activation_memory import activation_bytes
 from sift_trainer.selection.schedule import num_candidates, steps_of
 
-# Table 6 of the paper: hours of scoring by criterion and exit, beside 3.8 of forward and 7.9 of
-# backward.
-PAPER_HOURS = {
-    "loss": {1: 0.8452, 2: 1.1662, 3: 1.4764, 6: 2.5901, 12: 4.5086},
-    "entropy": {1: 0.9121, 2: 1.2181, 3: 1.5398, 6: 2.6195, 12: 4.5148},
-}
-PAPER_FORWARD_BACKWARD_HOURS = 3.8 + 7.9
-PAPER_SHAPE = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "vocab_size": 30522,
-}
-PAPER_LENGTH = 512
-
 
 @dataclass(frozen=True)
 class Plan:
     """One run of `BertForPreTraining` from scratch, in numbers.
 
-    Everything but the model's shape is read from ``args``. Rows are taken as full, and processes as
-    each holding the whole model, as under DDP. No weights are made.
+    Everything but the model's shape is read from ``args``. Rows count as full. Each process holds
+    the whole model, as under DDP. No weights are made.
 
     Args:
         name: of the run.
         length: tokens of a row.
         label_share: share of the tokens that are masked, such as 0.15.
-        processes: that train together.
+        processes: number of processes that train together.
         training_rows: None if not known.
-        on_gpu: whether to count the memory of GPU kernels; None: in mixed precision, and where
-            there is a GPU.
 
     Raises:
         ValueError: if the number of steps depends on the number of rows, which is not known; if
@@ -61,7 +45,6 @@ class Plan:
     label_share: float
     processes: int
     training_rows: int | None = None
-    on_gpu: bool | None = None
 
     def __post_init__(self) -> None:
         if self.args.max_steps <= 0 and self.training_rows is None:
@@ -69,8 +52,7 @@ class Plan:
                 f"{self.name}: max_steps={self.args.max_steps} and an unknown number of training "
                 "rows leave the number of steps open; set max_steps, such as 800000"
             )
-        depth = self.config.num_hidden_layers
-        check_exit(self.args.sift_exit_layer, depth, BertForPreTraining.__name__)
+        _ = self.exit_block  # raises for an exit that the model does not have
 
     # ---- samples ----
 
@@ -86,18 +68,17 @@ class Plan:
 
     @property
     def micro_batches(self) -> int:
-        """Of a step, over all processes."""
+        """Micro-batches of a step, over all processes."""
         return int(self.args.gradient_accumulation_steps) * self.processes
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """As the Trainer counts them, over what is drawn."""
+        """As the Trainer counts them, over the rows that are drawn."""
         if self.training_rows is None:
             return None
-        drawn = self.drawn * self.processes
-        whole = self.args.dataloader_drop_last
-        batches = self.training_rows // drawn if whole else math.ceil(self.training_rows / drawn)
-        return max(1, math.ceil(batches / int(self.args.gradient_accumulation_steps)))
+        batches = self.training_rows / (self.drawn * self.processes)
+        whole = math.floor(batches) if self.args.dataloader_drop_last else math.ceil(batches)
+        return max(1, math.ceil(whole / int(self.args.gradient_accumulation_steps)))
 
     @property
     def steps(self) -> int:
@@ -118,115 +99,90 @@ class Plan:
 
     @property
     def scored_steps(self) -> int:
-        """How many steps score their candidates with the model: none, for the random control."""
+        """Number of steps that score their candidates with the model: 0 for the random control."""
         return len(self.sifting) if scores_with_model(self.args) else 0
 
-    # ---- memory of a process, in bytes ----
-
-    @cached_property
-    def parameters(self) -> int:
-        """Numbers to train, tied ones once."""
-        with torch.device("meta"):
-            model = BertForPreTraining(self.config)
-        return sum(parameter.numel() for parameter in model.parameters())
+    # ---- memory of a process ----
 
     @property
-    def weight_bytes(self) -> int:
-        """Weights in fp32; gradients take as much, and so does each moment of AdamW."""
-        return 4 * self.parameters
+    def on_gpu(self) -> bool:
+        """Whether the memory is that of GPU kernels: in mixed precision, and if there is a GPU."""
+        return bool(self.args.bf16 or self.args.fp16) or torch.accelerator.is_available()
 
     @cached_property
-    def activation_bytes(self) -> int:
-        """What the forward of a micro-batch keeps for its backward."""
-        return activation_bytes(
+    def memory(self) -> dict[str, int]:
+        """Bytes by what needs them. Their sum is an upper estimate of the peak, without the
+        framework's own memory. Weights are in fp32."""
+        with torch.device("meta"):
+            weights = 4 * int(BertForPreTraining(self.config).num_parameters())
+        # Each row has at least one label.
+        labels = max(self.kept, round(self.label_share * self.kept * self.length))
+        narrow = wants_masked_only_head(self.args)
+        activations = activation_bytes(
             self.config,
             self.kept,
             self.length,
-            self._labels,
-            labelled_only=wants_masked_only_head(self.args),
-            on_gpu=self.counts_gpu_kernels,
-            bf16=self.mixed_precision,
+            labels,
+            labelled_only=narrow,
+            on_gpu=self.on_gpu,
+            bf16=bool(self.args.bf16 or self.args.fp16),
         )
-
-    @property
-    def loss_bytes(self) -> int:
-        """Two gradients of the logits, in fp32, which the backward of the loss holds at a time."""
-        everywhere = self.kept * self.length
-        predictions = self._labels if wants_masked_only_head(self.args) else everywhere
-        return int(2 * 4 * self.config.vocab_size * predictions)
-
-    @property
-    def memory_bytes(self) -> int:
-        """At most, and without what the framework itself takes."""
-        return 4 * self.weight_bytes + self.activation_bytes + self.loss_bytes
-
-    @property
-    def sharded_bytes(self) -> float:
-        """The same with weights, gradients and moments sharded over all processes (ZeRO-3, FSDP2),
-        without the weights of a block that are gathered at a time."""
-        return self.memory_bytes - 4 * self.weight_bytes * (1 - 1 / self.processes)
-
-    @property
-    def mixed_precision(self) -> bool:
-        return bool(self.args.bf16 or self.args.fp16)
-
-    @property
-    def counts_gpu_kernels(self) -> bool:
-        if self.on_gpu is None:
-            return self.mixed_precision or torch.accelerator.is_available()
-        return self.on_gpu
-
-    @property
-    def _labels(self) -> int:
-        """Of a micro-batch that is trained on; a row has at least one."""
-        return max(self.kept, round(self.label_share * self.kept * self.length))
+        # The backward of the loss holds two gradients of the logits, in fp32.
+        logits = (labels if narrow else self.kept * self.length) * int(self.config.vocab_size)
+        return {
+            "weights": weights,
+            "gradients": weights,
+            "AdamW": 2 * weights,
+            "activations": activations,
+            "loss": 2 * 4 * logits,
+        }
 
     # ---- operations of all processes ----
 
     @property
-    def shape(self) -> BertShape:
-        return BertShape(
-            self.config.hidden_size,
-            self.config.intermediate_size,
-            self.config.num_hidden_layers,
-            self.config.vocab_size,
-            self.length,
-            self.label_share,
-        )
-
-    @property
     def exit_block(self) -> int:
-        layer, depth = self.args.sift_exit_layer, self.config.num_hidden_layers
-        return int(depth if layer == -1 else layer)
+        depth = self.config.num_hidden_layers
+        return check_exit(self.args.sift_exit_layer, depth, BertForPreTraining.__name__)
 
     @property
     def training_flops(self) -> float:
         """Forward and backward of a step."""
         computed: Computed = "everywhere"
-        if wants_masked_only_head(self.args):  # at most: compiled, the last block may stay
+        if wants_masked_only_head(self.args):  # a compiled model may keep its last block whole
             computed = "labelled_head" if self.args.torch_compile else "labelled_block"
         tokens = self.kept * self.micro_batches * self.length
-        return forward_backward(self.shape, computed) * tokens
+        return forward_backward(self._shape, computed) * tokens
 
     @property
     def scoring_flops(self) -> float:
-        """Scoring of a step that does."""
-        computed: Computed = "everywhere"
-        if wants_masked_only_head(self.args):
-            computed = "labelled_block"
+        """Scoring of a step that scores."""
+        narrow = wants_masked_only_head(self.args)
+        computed: Computed = "labelled_block" if narrow else "everywhere"
         tokens = self.drawn * self.micro_batches * self.length
         fraction = self.args.sift_token_fraction
-        return scoring(self.shape, self.exit_block, computed, fraction) * tokens
-
-    @property
-    def run_flops(self) -> float:
-        return self.steps * self.training_flops + self.scored_steps * self.scoring_flops
+        return scoring(self._shape, self.exit_block, computed, fraction) * tokens
 
     @property
     def paper_overhead(self) -> float | None:
-        """Scoring over forward and backward as the paper measured it in this setting, if it did."""
-        ours = {name: getattr(self.config, name) for name in PAPER_SHAPE}
-        hours = PAPER_HOURS.get(self.args.sift_criterion, {}).get(self.exit_block)
-        if hours is None or ours != PAPER_SHAPE or self.length != PAPER_LENGTH:
+        """Scoring over forward and backward in the paper's hours; None for another setting."""
+        length = int(paper.BERT_SETTING["tokens of a row"])
+        bert_base = _shape(BertConfig(), length, self.label_share)
+        hours = paper.SAMPLING_HOURS.get(self.args.sift_criterion, {}).get(self.exit_block)
+        if hours is None or self._shape != bert_base or self.args.sift_keep_ratio != 0.5:
             return None
-        return hours / PAPER_FORWARD_BACKWARD_HOURS if self.args.sift_keep_ratio == 0.5 else None
+        return hours / (paper.FORWARD_HOURS + paper.BACKWARD_HOURS)
+
+    @property
+    def _shape(self) -> BertShape:
+        return _shape(self.config, self.length, self.label_share)
+
+
+def _shape(config: BertConfig, length: int, label_share: float) -> BertShape:
+    return BertShape(
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_hidden_layers,
+        config.vocab_size,
+        length,
+        label_share,
+    )

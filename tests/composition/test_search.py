@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from sift_trainer import SiftTrainer
-from sift_trainer.selection.choosing import Selection
+from sift_trainer.selection.window import Selection
 from tests.composition.replay import KEPT, arguments
 from tests.invariants.scale_runs import build, rows
 from tests.invariants.test_sifted_step import score

@@ -1,4 +1,4 @@
-"""Prints the planned and the measured peak of a real run, in bytes; started by test_plan.py.
+"""Prints the planned and the measured peak of a real run, in bytes. test_plan.py starts it.
 
 python tests/pretraining/peak_memory.py KEEP_RATIO FOLDER
 """
@@ -79,7 +79,7 @@ def main() -> None:
     train(BertConfig(**SIZE), args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     planned = Plan("peak", BertConfig(**SIZE), args, LENGTH, LABELS / LENGTH, processes=1)
-    print(planned.memory_bytes, peak - before)
+    print(sum(planned.memory.values()), peak - before)
 
 
 if __name__ == "__main__":

@@ -8,27 +8,19 @@ import torch
 import yaml
 from transformers import BertConfig, BertForPreTraining, get_scheduler
 
-from sift_trainer import SiftTrainingArguments
 from sift_trainer.config import load_yaml, parse_config
-from sift_trainer.pretraining.arguments import ModelArguments
+from sift_trainer.pretraining.arguments import KINDS, Settings
 from sift_trainer.selection.schedule import num_candidates, should_sift
 
 FOLDER = Path(__file__).parents[2] / "configs" / "bert_base"
 
-# "Algorithm | SIFT Layer #" of Table 1.
-TABLE_1 = {
-    "baseline": {"sift_keep_ratio": 1.0},
-    "loss_exit_1": {"sift_criterion": "loss", "sift_exit_layer": 1},
-    "loss_exit_2": {"sift_criterion": "loss", "sift_exit_layer": 2},
-    "loss_exit_3": {"sift_criterion": "loss", "sift_exit_layer": 3},
-    "loss_exit_6": {"sift_criterion": "loss", "sift_exit_layer": 6},
-    "loss_exit_12": {"sift_criterion": "loss", "sift_exit_layer": 12},
-    "entropy_exit_1": {"sift_criterion": "entropy", "sift_exit_layer": 1},
-    "entropy_exit_2": {"sift_criterion": "entropy", "sift_exit_layer": 2},
-    "entropy_exit_3": {"sift_criterion": "entropy", "sift_exit_layer": 3},
-    "entropy_exit_6": {"sift_criterion": "entropy", "sift_exit_layer": 6},
-    "entropy_exit_12": {"sift_criterion": "entropy", "sift_exit_layer": 12},
+# Table 1: criteria and exit layers.
+TABLE_1 = {"baseline": {"sift_keep_ratio": 1.0}} | {
+    f"{criterion}_exit_{layer}": {"sift_criterion": criterion, "sift_exit_layer": layer}
+    for criterion in ("loss", "entropy")
+    for layer in (1, 2, 3, 6, 12)
 }
+
 # "learning rate = 1e-4, l2 weight decay = 0.01, beta_1 = 0.9 and beta_2 = 0.999 ... warmup was over
 # the first 0.2% of total steps followed by linear decay"; "update steps for each algorithm is 800K"
 TRAINING = {
@@ -40,6 +32,7 @@ TRAINING = {
     "max_steps": 800_000,
     "per_device_train_batch_size": 32,
     "gradient_accumulation_steps": 1,
+    "sift_random_share": 0,
 }
 # "12 layers with a hidden dimension of 768", "512 as the maximum sequence length", "a dropout
 # probability of 0.1 on all the layers", "the GELU activation"
@@ -54,19 +47,13 @@ MODEL = {
 VOCABULARY = 30_522  # of bert-base-uncased
 
 
-@pytest.fixture(params=TABLE_1)
-def row(request, tmp_path):
-    """Name, model arguments and training arguments of a row, by the parser that a run uses."""
-    kinds = (ModelArguments, SiftTrainingArguments)
-    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    content = load_yaml(FOLDER / f"{request.param}.yaml")
-    known = tmp_path / f"{request.param}.yaml"
-    known.write_text(yaml.safe_dump({k: v for k, v in content.items() if k in fields}))
-    # This machine may have no bf16, nor a reporter; neither is what is tested here.
-    flags = ["--config", str(known), "--bf16", "false", "--report_to", "none"]
-    config = parse_config(kinds, flags)
-    assert list(config.runs) == [request.param]
-    return request.param, *config.runs[request.param]
+def row(name):
+    """Model and training arguments of a row, by the parser that a run uses."""
+    # This machine may have no bf16.
+    flags = ["--config", str(FOLDER / f"{name}.yaml"), "--bf16", "false", "--report_to", "none"]
+    (instances,) = parse_config(KINDS, flags).runs.values()
+    settings = Settings(*instances)
+    return settings.model, settings.args
 
 
 def test_there_is_a_file_for_each_row_and_no_other():
@@ -74,55 +61,31 @@ def test_there_is_a_file_for_each_row_and_no_other():
 
 
 @pytest.mark.parametrize("name", TABLE_1)
-def test_a_row_differs_from_the_others_only_in_what_it_is_named_after(name):
+def test_a_row_has_the_numbers_of_the_paper_and_differs_only_in_what_it_is_named_after(name):
     written = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     assert written == {"base": "base.yaml", **TABLE_1[name]}
+    _, args = row(name)
+    expected = TRAINING | TABLE_1[name]
+    assert {key: getattr(args, key) for key in expected} == expected
+    drawn = num_candidates(args.per_device_train_batch_size, args.sift_keep_ratio)
+    assert drawn == (32 if name == "baseline" else 64)
 
 
-def test_what_the_rows_share_has_neither_criterion_nor_exit():
-    assert not {"sift_criterion", "sift_exit_layer", "runs"} & set(load_yaml(FOLDER / "base.yaml"))
-
-
-def test_each_row_has_the_numbers_of_the_paper(row):
-    name, _, args = row
-    assert {key: getattr(args, key) for key in TRAINING} == TRAINING
-    for key, value in TABLE_1[name].items():
-        assert getattr(args, key) == value
-
-
-def test_each_row_builds_the_model_of_the_paper(row):
-    _, model_args, _ = row
+def test_the_model_and_the_schedules_of_the_paper():
+    """No filtering "for the first 20K steps"; warm-up over the first 1,600 steps."""
+    model_args, args = row("loss_exit_1")
     config = BertConfig(vocab_size=VOCABULARY, **dataclasses.asdict(model_args))
     assert {key: getattr(config, key) for key in MODEL} == MODEL
     with torch.device("meta"):
         model = BertForPreTraining(config)
-    assert sum(p.numel() for p in model.parameters()) == pytest.approx(110e6, rel=0.01)
-
-
-def test_each_row_draws_keeps_and_begins_as_in_the_paper(row):
-    """ "The micro-batch per GPU is set to 64 sequences ... the effective batch size per GPU is 32";
-    no filtering "for the first 20K steps"."""
-    name, _, args = row
-    sifts = name != "baseline"
-    drawn = num_candidates(args.per_device_train_batch_size, args.sift_keep_ratio)
-    assert drawn == (64 if sifts else 32)
+    assert model.num_parameters() == pytest.approx(110e6, rel=0.01)
     schedule = args.sift_warmup_steps, args.sift_cooldown_steps, args.sift_interval
-    assert [should_sift(step, 800_000, *schedule) for step in (0, 19_999, 20_000, 799_999)] == [
-        False,
-        False,
-        True,
-        True,
-    ]
-
-
-def test_each_row_warms_up_over_its_first_1600_steps(row):
-    _, _, args = row
+    sifts = [should_sift(step, 800_000, *schedule) for step in (19_999, 20_000, 799_999)]
+    assert sifts == [False, True, True]
     assert args.get_warmup_steps(args.max_steps) == 1600
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
-    schedule = get_scheduler(args.lr_scheduler_type, optimizer, 1600, args.max_steps)
-    (factor,) = schedule.lr_lambdas
-    assert [factor(step) for step in (800, 1600, 800_000)] == [0.5, 1.0, 0.0]
-    assert factor(1600 + 399_200) == 0.5  # half of what is left
+    (factor,) = get_scheduler(args.lr_scheduler_type, optimizer, 1600, args.max_steps).lr_lambdas
+    assert [factor(step) for step in (800, 1600, 400_800, 800_000)] == [0.5, 1.0, 0.5, 0.0]
 
 
 def test_the_data_of_the_paper():

@@ -1,16 +1,12 @@
-"""scripts/prepare_corpus.py, and a training run that reads what it left."""
+"""A corpus that is prepared beforehand, and a training run that reads it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from sift_trainer.config import ConfigError
 from sift_trainer.pretraining import main, prepare
-from tests.pretraining.toy import ROOT, TINY, flags, on_a_file
+from tests.pretraining.toy import TINY, flags, on_a_file
 
 
 @pytest.fixture
@@ -52,37 +48,8 @@ def test_training_on_a_corrupt_shard_names_it(texts, tmp_path):
         main([*texts, *training(tmp_path)])
 
 
-def test_the_script_without_a_network_says_how_to_use_files(tmp_path):
-    sources = json.dumps({"wikipedia": {"hub": "wikimedia/wikipedia", "name": "20231101.en"}})
-    command = [sys.executable, str(ROOT / "scripts" / "prepare_corpus.py")]
-    done = subprocess.run(
-        [*command, *flags(sources=sources, data_dir=tmp_path / "corpus")],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "error: hub='wikimedia/wikipedia'" in done.stderr
-    assert "sources: {mine: {files: folder/*.parquet}}" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        (["--num_proc", "0"], "num_proc=0"),
-        (["--shard_index", "1"], r"shard_index=1 must be in 0\.\.0"),
-        (["--num_shards", "2"], "tokenizer='train' needs all of the text"),
-        (["--max_lenght", "64"], "unknown argument '--max_lenght'; did you mean '--max_length'"),
-    ],
-)
-def test_wrong_flags_are_named(texts, extra, message):
-    with pytest.raises(ConfigError, match=message):
-        prepare([*texts, *extra])
-
-
-def test_a_pattern_that_fits_nothing_is_named(tmp_path):
-    sources = json.dumps({"mine": {"files": str(Path(tmp_path) / "*.txt")}})
-    with pytest.raises(ConfigError, match="nothing there"):
-        prepare(flags(sources=sources, data_dir=tmp_path / "corpus"))
+def test_wrong_flags_are_named(texts):
+    with pytest.raises(ConfigError, match="'--max_lenght'; did you mean '--max_length'"):
+        prepare([*texts, "--max_lenght", "64"])
+    with pytest.raises(ConfigError, match="tokenizer='train' needs all of the text"):
+        prepare([*texts, "--num_shards", "2"])
