@@ -114,14 +114,13 @@ def photo_pipelines(count: int, repeats: int) -> list[dict[str, Any]]:
         args = ImageArguments(dataset="generic", files=name)
         data = load_images(args, progress=False)
         test = EvaluationDataset(data.train, 224, data.test.mean, data.test.std)
-        split = data.train.split
         results = [
             rates("food101 train", count, lambda: epoch(data.train, data.collator), repeats),
             rates("food101 test", count, lambda: epoch(test, data.collator), repeats),
             rates(
                 "food101 checking, once",
                 count,
-                lambda: check_images(split, False, "train", progress=False),
+                lambda: check_images(data.train, False, "train", progress=False),
                 repeats,
             ),
         ]

@@ -109,22 +109,15 @@ class ImageArguments:
             )
         if self.files is not None and not Path(self.files).expanduser().exists():
             raise ValueError(f"files={self.files!r} does not exist; give a folder of images")
-        size = self.setting("image_size")
-        if size < 8:
-            raise ValueError(f"image_size={size} must be 8 or more pixels, such as 224")
-        if self.dataset == "cifar100" and size != 32:
+        if self.dataset == "cifar100" and self.setting("image_size") != 32:
             raise ValueError(
-                f"image_size={size}: the images of cifar100 have 32 pixels and are not resized; "
-                "leave it unset"
+                f"image_size={self.image_size}: the images of cifar100 have 32 pixels and are not "
+                "resized; leave it unset"
             )
-        for name, lowest in (
-            ("max_images_per_class", 1),
-            ("subset_seed", 0),
-            ("augmentation_seed", 0),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"{name}={value} must be {lowest} or more, such as 20")
+        if self.max_images_per_class is not None and self.max_images_per_class < 1:
+            raise ValueError(
+                f"max_images_per_class={self.max_images_per_class} must be 1 or more, such as 20"
+            )
 
     @property
     def defaults(self) -> DataSetDefaults:

@@ -9,10 +9,6 @@ from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-FILES = ("train", "test", "meta")
-_SIDE = 32
 
 
 class _Uint8:
@@ -33,9 +29,7 @@ class _Array:
         self.values = np.empty(0, np.uint8)
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if not isinstance(kind, _Uint8) or not isinstance(data, bytes):
-            raise UnpicklingError("it has an array that is not made of bytes")
+        _, shape, _, fortran, data = state
         self.values = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
@@ -63,39 +57,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
-        return {key.decode(): value for key, value in content.items()}
+        return {
+            key.decode(): value.values if isinstance(value, _Array) else value
+            for key, value in content.items()
+        }
     except Exception as error:  # a damaged pickle can raise nearly any
         raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def read_split(path: Path, label_key: str) -> tuple[NDArray[np.uint8], list[int]]:
-    """Pixels, uint8 (n, 32, 32, 3), and n labels of ``train`` or ``test``.
-
-    Args:
-        label_key: ``fine_labels`` or ``coarse_labels``.
-
-    Raises:
-        ValueError: see `read_pickle`; or a field is missing or has another type or shape.
-    """
-    content = read_pickle(path)
-    pixels, labels = getattr(content.get("data"), "values", None), content.get(label_key)
-    if pixels is None or pixels.ndim != 2 or pixels.shape[1] != 3 * _SIDE**2:
-        raise ValueError(f"{path}: data must be an array of the shape (n, {3 * _SIDE**2})")
-    if (
-        not isinstance(labels, list)
-        or len(labels) != len(pixels)
-        or {type(label) for label in labels} - {int}
-    ):
-        raise ValueError(
-            f"{path}: {label_key} must be a list of {len(pixels)} whole numbers, one per image; "
-            f"the file has the fields {', '.join(sorted(content))}"
-        )
-    return pixels.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1), labels
-
-
-def read_names(path: Path, key: str) -> list[str]:
-    """Names of the classes from ``meta``, in the order of their labels."""
-    names = read_pickle(path).get(key)
-    if not isinstance(names, list):
-        raise ValueError(f"{path}: {key} must be a list of names")
-    return [name.decode() for name in names]

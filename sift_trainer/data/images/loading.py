@@ -66,7 +66,7 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
     defaults, size = args.defaults, args.setting("image_size")
     splits: list[PixelDataset | StoredDataset] = []
     unreadable = 0
-    for number, (name, rows) in enumerate((("train", found.train), ("test", found.test))):
+    for number, (name, rows) in enumerate(zip(("train", "test"), found.splits, strict=True)):
         stored = StoredDataset(rows)
         if args.max_images_per_class is not None:
             seed = (args.subset_seed, number)
@@ -153,19 +153,22 @@ def check_images(
 def decode_images(
     dataset: StoredDataset, size: int, skip: bool, name: str, progress: bool = True
 ) -> PixelDataset:
-    """All images, decoded into memory: 3 * size * size bytes each. Arguments as of `check_images`.
+    """All images that can be read and have `size` by `size` pixels, decoded into memory.
 
-    Raises:
-        ValueError: see `check_images`; or an image does not have `size` by `size` pixels.
+    Takes and raises what `check_images` does.
     """
-    decoded = _read_each(decode, dataset, skip, f"decoding {name}", progress)
-    for row, image in decoded.items():
-        height, width = image.shape[1:]
+
+    def read(image: StoredImage) -> Tensor:
+        pixels = decode(image)
+        height, width = pixels.shape[1:]
         if (height, width) != (size, size):
             raise ValueError(
-                f"{name}, row {row}, has {width} x {height} pixels and must have {size} x {size}; "
-                "for images of other sizes set dataset: generic"
+                f"{image.name} has {width} x {height} pixels and must have {size} x {size}; for "
+                "images of other sizes set dataset: generic"
             )
+        return pixels
+
+    decoded = _read_each(read, dataset, skip, f"decoding {name}", progress)
     pixels = torch.stack(list(decoded.values())) if decoded else torch.empty(0, 3, size, size)
     return PixelDataset(pixels, dataset.labels[list(decoded)])
 

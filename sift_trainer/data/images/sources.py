@@ -14,29 +14,28 @@ import PIL.Image
 from datasets import Dataset, Features, Image, Value, load_dataset
 
 from sift_trainer.data.images.arguments import ImageArguments
-from sift_trainer.data.images.cifar_pickles import FILES, read_names, read_split
+from sift_trainer.data.images.cifar_pickles import read_pickle
 
 _TEST_FOLDERS = ("test", "validation", "val")
 
 
 class Found(NamedTuple):
-    """The images of both splits, still encoded.
+    """The images of train and test, still encoded, and the names of the classes.
 
     The rows have the columns ``image`` (``bytes`` or ``path``), ``label`` (a whole number) and
     ``name`` (unique, and the same wherever the folder of the data set lies).
     """
 
-    train: Dataset
-    test: Dataset
+    splits: list[Dataset]
     classes: list[str]
 
 
 def find_images(args: ImageArguments) -> Found:
-    """The images of both splits, always in the same order.
+    """The images that `args` describes, always in the same order.
 
     Raises:
-        ValueError: names the file, folder or column that is missing or has the wrong content.
-        ConnectionError: the hub cannot be reached.
+        ValueError: names the file, folder or column that has the wrong content.
+        OSError: a file or folder is missing; or the hub cannot be reached (ConnectionError).
     """
     if args.files is None:
         return _tables(args, args.setting("hub"), None)
@@ -45,7 +44,7 @@ def find_images(args: ImageArguments) -> Found:
         root = root / inner if (root / inner).is_dir() else root
     if (root / "images").is_dir() and (root / "meta").is_dir():
         return _image_files(root, _food_list(root, "train"), _food_list(root, "test"))
-    if all((root / name).is_file() for name in FILES):
+    if (root / "train").is_file():
         return _pickles(root, args.setting("label_column"))
     if (root / "train").is_dir():
         test = next((name for name in _TEST_FOLDERS if (root / name).is_dir()), "test")
@@ -59,8 +58,6 @@ def find_images(args: ImageArguments) -> Found:
 
 def _class_folders(root: Path, split: str) -> list[str]:
     """``train/apple/1.jpg`` and so on, sorted by class, then by file."""
-    if not (root / split).is_dir():
-        raise ValueError(f"{root / split} is missing; it must have a folder per class")
     paths = sorted(path for path in (root / split).rglob("*") if path.is_file())
     names = [path.relative_to(root).as_posix() for path in paths if path.name[0] != "."]
     for name in names:
@@ -85,17 +82,19 @@ def _image_files(root: Path, train: list[str], test: list[str]) -> Found:
         _rows([str(root / name) for name in names], numbers, names)
         for names, numbers in zip((train, test), labels, strict=True)
     ]
-    return Found(*splits, classes)
+    return Found(splits, classes)
 
 
 def _pickles(root: Path, column: str) -> Found:
     """CIFAR-100's own files, whose fields have the plural of the hub's column as their name."""
     splits = []
     for split in ("train", "test"):
-        pixels, labels = read_split(root / split, f"{column}s")
-        names = [f"{split}, row {row}" for row in range(len(labels))]
-        splits.append(_rows([_bmp(image) for image in pixels], labels, names))
-    return Found(*splits, read_names(root / "meta", f"{column}_names"))
+        content = read_pickle(root / split)
+        pixels = content["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        names = [f"{split}, row {row}" for row in range(len(pixels))]
+        splits.append(_rows([_bmp(image) for image in pixels], content[f"{column}s"], names))
+    classes = read_pickle(root / "meta")[f"{column}_names"]
+    return Found(splits, [name.decode() for name in classes])
 
 
 def _bmp(pixels: Any) -> bytes:
@@ -113,31 +112,24 @@ def _rows(images: Sequence[str | bytes], labels: Sequence[int], names: Sequence[
 
 def _tables(args: ImageArguments, source: str, files: dict[str, str] | None) -> Found:
     """Two columns of a data set on the hub, or of Parquet files."""
-    splits = [args.train_split, args.setting("test_split")]
     tables = load_dataset(
         source,
         data_files=files,
-        split=splits,
+        split=[args.train_split, args.setting("test_split")],
         revision=args.revision,
         cache_dir=args.image_cache_dir,
     )
     image_column, label_column = args.setting("image_column"), args.setting("label_column")
-    for split, table in zip(splits, tables, strict=True):
-        for field in ("image_column", "label_column"):
-            if args.setting(field) not in table.column_names:
-                raise ValueError(
-                    f"{field}={args.setting(field)!r} is not a column of {split}, which has "
-                    f"{', '.join(table.column_names)}"
-                )
+    tables = [table.select_columns([image_column, label_column]) for table in tables]
     labels, classes = _class_ids(*(table[label_column][:] for table in tables))
     classes = getattr(tables[0].features[label_column], "names", None) or classes
-    found = []
+    splits = []
     for split, table, numbers in zip(("train", "test"), tables, labels, strict=True):
         images = table.select_columns([image_column]).rename_columns({image_column: "image"})
         rows = images.cast_column("image", Image(decode=False)).add_column("label", numbers)
         names = [f"{split}, row {row}" for row in range(len(rows))]
-        found.append(rows.add_column("name", names))
-    return Found(*found, classes)
+        splits.append(rows.add_column("name", names))
+    return Found(splits, classes)
 
 
 def _class_ids(train: list[Any], test: list[Any]) -> tuple[tuple[list[int], list[int]], list[str]]:
@@ -146,7 +138,7 @@ def _class_ids(train: list[Any], test: list[Any]) -> tuple[tuple[list[int], list
     if kinds == {int}:
         return (train, test), [str(number) for number in range(max(train, default=-1) + 1)]
     if kinds != {str}:
-        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
+        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "missing"
         raise ValueError(f"the labels must be whole numbers or names, and are {found}")
     classes = sorted(set(train))
     unknown = sorted(set(test) - set(train))
