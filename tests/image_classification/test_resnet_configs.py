@@ -26,21 +26,23 @@ def runs_of(number: int) -> dict[str, Settings]:
 @pytest.mark.parametrize("number", TABLES)
 def test_a_table_has_every_row_and_column(number: int) -> None:
     """ "Baseline | SIFT w/ early exit | SIFT w/ last layer exit" at four values of max_lr."""
-    suffix = "_same_time" if number in (2, 4) else ""
-    names = ["baseline", f"early_exit{suffix}", f"last_exit{suffix}"]
-    runs = runs_of(number)
-    assert list(runs) == [f"learning_rate_{rate}/{name}" for rate in RATES for name in names]
+    suffix, reference = ("_same_time", "baseline") if number in (2, 4) else ("", None)
+    expected = {}
     for rate in RATES:
-        baseline, early, last = (runs[f"learning_rate_{rate}/{name}"] for name in names)
-        assert [run.args.learning_rate for run in (baseline, early, last)] == [rate] * 3
-        assert baseline.args.sift_keep_ratio == 1
-        assert (early.args.sift_exit_layer, last.args.sift_exit_layer) == (1, -1)
-        same_time = "baseline" if suffix else None
-        assert [run.duration.same_time_as for run in (baseline, early, last)] == [
-            None,
-            same_time,
-            same_time,
-        ]
+        folder = f"learning_rate_{rate}"
+        expected[f"{folder}/baseline"] = (rate, 1, None, None)
+        expected[f"{folder}/early_exit{suffix}"] = (rate, 0.5, 1, reference)
+        expected[f"{folder}/last_exit{suffix}"] = (rate, 0.5, -1, reference)
+    found = {
+        name: (
+            run.args.learning_rate,
+            run.args.sift_keep_ratio,
+            run.args.sift_exit_layer if run.args.sift_keep_ratio < 1 else None,
+            run.duration.same_time_as,
+        )
+        for name, run in runs_of(number).items()
+    }
+    assert found == expected
 
 
 @pytest.mark.parametrize("number", TABLES)

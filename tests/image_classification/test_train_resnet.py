@@ -1,4 +1,4 @@
-"""The image runs of a configuration, in this process: tables, time budgets, resuming, bad input."""
+"""The image runs of a configuration, in this process: tables, time, resuming, bad input."""
 
 import json
 import re
@@ -48,11 +48,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_every_run_of_a_table_is_trained_with_its_own_values(trained: Path) -> None:
+def test_every_run_of_a_table_is_trained_once_with_its_own_values(trained: Path) -> None:
     for cell, rate in zip(CELLS, RATES, strict=True):
         for name, ratio in (("baseline", 1), ("early_exit", 2), ("last_exit", 2)):
-            lines = (trained / cell / name / "log.jsonl").read_text().splitlines()
-            start = json.loads(lines[0])
+            text = (trained / cell / name / "log.jsonl").read_text()
+            assert text.count('"event": "start"') == 1
+            start = json.loads(text.splitlines()[0])
             assert start["training"]["learning_rate"] == rate
             assert start["images"]["train_rows"] == 24
             last = logged(trained / cell / name)[-1]
@@ -62,27 +63,20 @@ def test_every_run_of_a_table_is_trained_with_its_own_values(trained: Path) -> N
             assert [step for step, _, _ in evaluated(trained / cell / name)] == [3, 6]
 
 
-def test_the_table_is_laid_out_as_in_the_paper(trained: Path) -> None:
+def test_the_table_has_the_papers_layout(trained: Path) -> None:
     text = (trained / "table.md").read_text()
     head, _, *rows = [
         [cell.strip(" *") for cell in line.strip("|").split("|")]
         for line in text.split("\n\n")[0].splitlines()
     ]
     # The runs of the table that was trained last come first.
-    assert head[:4] == ["accuracy (%)", "baseline", "early_exit_same_time", "last_exit_same_time"]
-    assert head[4:] == ["early_exit", "last_exit"]
+    columns = ["baseline", "early_exit_same_time", "last_exit_same_time", "early_exit", "last_exit"]
+    assert head == ["accuracy (%)", *columns]
     assert [row[0] for row in rows] == CELLS
     for row in rows:
         for name, percent in zip(head[1:], row[1:], strict=True):
-            accuracy = evaluated(trained / row[0] / name)[-1][-1]
-            assert percent == f"{100 * accuracy:.2f}"
-    for cell in CELLS:
-        assert (trained / cell / f"{cell}.png").stat().st_size > 20_000
-
-
-def test_a_finished_baseline_is_trained_once(trained: Path) -> None:
-    log = (trained / CELLS[0] / "baseline" / "log.jsonl").read_text()
-    assert log.count('"event": "start"') == 1
+            assert percent == f"{100 * evaluated(trained / row[0] / name)[-1][-1]:.2f}"
+        assert (trained / row[0] / f"{row[0]}.png").stat().st_size > 20_000
 
 
 def test_a_run_ends_with_its_seconds(tmp_path: Path) -> None:
@@ -120,26 +114,21 @@ def test_accuracy_is_that_of_the_saved_model_on_all_test_images(trained: Path) -
     assert float((output.logits.argmax(-1) == labels).float().mean()) == pytest.approx(accuracy)
 
 
-def test_channels_last_is_the_layout_of_weights_and_of_kept_images(trained: Path) -> None:
-    """It is on in the configuration."""
-    argv = tiny(trained.parent, trained.parent / "table_3.yaml")
-    (run,) = parse_config(KINDS, [*argv, "--runs", RUN]).runs.values()
-    settings = Settings(*run)
+def test_channels_last_changes_the_layout_and_not_the_values(trained: Path) -> None:
+    """It is on in the configuration, for weights and for the kept images."""
+    argv = [*tiny(trained.parent, trained.parent / "table_3.yaml"), "--runs", RUN]
+    (instances,) = parse_config(KINDS, argv).runs.values()
+    settings = Settings(*instances)
     trainer = build_trainer(settings, load_data(settings), settings.args, [])
     convolution = trainer.model.resnet.encoder.stages[0].layers[0].layer[1].convolution
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     batch = next(iter(trainer.get_train_dataloader()))
     kept = take_rows(batch, torch.tensor([0, 3, 5]))["pixel_values"]
-    for images in (batch["pixel_values"], kept):
-        assert images.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_channels_last_changes_the_layout_and_not_the_values(trained: Path) -> None:
-    argv = tiny(trained.parent, trained.parent / "table_3.yaml", channels_last="false")
-    (run,) = main([*argv, *flags(output_dir=trained.parent / "plain"), "--runs", RUN])
+    for tensor in (convolution.weight, batch["pixel_values"], kept):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    argv += flags(channels_last="false", output_dir=trained.parent / "plain")
+    main(argv)
     plain = load_file(trained.parent / "plain" / RUN / f"checkpoint-{STEPS}" / "model.safetensors")
     last = load_file(trained / RUN / f"checkpoint-{STEPS}" / "model.safetensors")
-    assert run.final.spent.step == STEPS
     for name, weights in plain.items():
         torch.testing.assert_close(weights, last[name], rtol=1e-3, atol=1e-4)
 
@@ -148,20 +137,15 @@ RUN = f"{CELLS[0]}/early_exit"
 
 
 def test_a_resumed_run_is_the_whole_one(trained: Path, tmp_path: Path) -> None:
-    """One cycle, crops, order of the rows and scores go on where they were."""
-    argv = tiny(trained.parent, trained.parent / "table_3.yaml", output_dir=tmp_path)
-    (tmp_path / RUN).mkdir(parents=True)
-    for path in (trained / RUN).glob("checkpoint-*"):
-        assert path.name == f"checkpoint-{STEPS}"  # save_total_limit: 1
-    main([*argv, "--runs", RUN, "--save_total_limit", "5"])
-    whole = evaluated(tmp_path / RUN)
-    assert whole == evaluated(trained / RUN)
-    parts = tmp_path / "parts"
+    """The cycle, the crops, the order of the rows and the scores continue."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    argv = [*tiny(trained.parent, trained.parent / "table_3.yaml"), "--runs", RUN]
+    main([*argv, *flags(output_dir=whole, save_total_limit=5)])
     (parts / RUN).mkdir(parents=True)
-    (tmp_path / RUN / "checkpoint-3").rename(parts / RUN / "checkpoint-3")
-    argv = tiny(trained.parent, trained.parent / "table_3.yaml", output_dir=parts)
-    main([*argv, "--runs", RUN, "--resume_from_checkpoint", "latest"])
-    assert evaluated(parts / RUN) == whole[1:]
+    (whole / RUN / "checkpoint-3").rename(parts / RUN / "checkpoint-3")
+    main([*argv, *flags(output_dir=parts, resume_from_checkpoint="latest")])
+    assert evaluated(whole / RUN) == evaluated(trained / RUN)
+    assert evaluated(parts / RUN) == evaluated(whole / RUN)[1:]
 
 
 # ---- what is refused, before data or model are touched ----

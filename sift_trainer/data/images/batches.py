@@ -1,9 +1,8 @@
 """Rows of images, and the collator that decodes, augments and normalises a batch of them.
 
-The fields of a row are those of the image classifiers of transformers, `pixel_values` and `labels`,
-so that a Trainer drops none of them. A row of a training set has uint8 pixels or a `StoredImage`,
-which the collator augments in the workers of the dataloader. A row of an evaluation set has
-finished float32 pixels, which the same collator only stacks.
+A row has the fields of transformers' image classifiers, `pixel_values` and `labels`. In a training
+set `pixel_values` is uint8 or a `StoredImage`, which the collator augments in the workers of the
+dataloader. In an evaluation set it is finished float32, which the same collator only stacks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,10 +71,10 @@ class StoredDataset(Dataset[dict[str, Any]]):
 
 @dataclass
 class EvaluationDataset(Dataset[dict[str, Any]]):
-    """Images as they are evaluated, always the same: normalised float32, (3, size, size).
+    """Images for evaluation, not random: normalised float32, (3, size, size).
 
-    A stored image is resized so that its shorter side has 256/224 of `image_size`, and its middle
-    is taken.
+    Of a stored image it is the middle, after its shorter side is resized to 256/224 of
+    `image_size`.
     """
 
     dataset: PixelDataset | StoredDataset
@@ -98,18 +97,15 @@ class EvaluationDataset(Dataset[dict[str, Any]]):
 class ImageCollator:
     """Batches with `pixel_values`, float32 (n, 3, size, size), and `labels`, int64 (n,).
 
-    uint8 rows are cropped from a padded frame and flipped (`crop_flip`). Of a stored image a random
-    part is resized to `image_size` and flipped (`resized_crop_boxes`). Both are normalised. float32
-    rows are stacked as they are.
+    uint8 rows are augmented by `crop_flip`, stored images by `resized_crop_boxes` and a flip.
 
     Args:
         image_size: height and width of stored images after cropping.
         mean: per channel, where 1 is full intensity.
         std: likewise.
         seed: makes crops and flips a function of the seed and of the images of the batch, see
-            `seeded_generator`. None uses torch's global generator, and then a run that is resumed
-            within an epoch is not exact: the Trainer restores that generator only after the first
-            batches are collated.
+            `seeded_generator`. With None a run that is resumed within an epoch is not exact: the
+            Trainer restores torch's global generator after the first batches are collated.
     """
 
     image_size: int
@@ -118,11 +114,7 @@ class ImageCollator:
     seed: int | None = None
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """A batch of rows.
-
-        Raises:
-            ValueError: an image cannot be read; names it.
-        """
+        """A batch of rows; raises a `ValueError` that names an image that cannot be read."""
         images = [feature["pixel_values"] for feature in features]
         labels = torch.tensor([int(feature["labels"]) for feature in features])
         if isinstance(images[0], StoredImage):

@@ -1,4 +1,4 @@
-"""One stored image becomes RGB pixels, or a ValueError that names it.
+"""One stored image becomes RGB pixels. Every function raises a ValueError that names the image.
 
 Only JPEG, PNG, WebP and BMP are opened: other readers of Pillow start programs (EPS) or are rarely
 used. Grey, palette and CMYK images are converted to RGB. Two kinds are refused, because their
@@ -47,11 +47,7 @@ def _naming(image: StoredImage) -> Iterator[None]:
 
 
 def open_image(image: StoredImage) -> Image:
-    """The header of an image whose file is read into memory; nothing is decoded yet.
-
-    Raises:
-        ValueError: the image cannot be opened.
-    """
+    """An image whose header is read, but which is not decoded yet."""
     with _naming(image):
         content = image.content
         data = content.read_bytes() if isinstance(content, Path) else content
@@ -59,22 +55,14 @@ def open_image(image: StoredImage) -> Image:
 
 
 def check_image(image: StoredImage) -> None:
-    """Decode an image, a JPEG at an eighth of its size, which reads all of its data.
-
-    Raises:
-        ValueError: see `open_image` and `to_rgb`.
-    """
+    """Decode an image, a JPEG at an eighth of its size, which reads all of its data."""
     picture = open_image(image)
     picture.draft(None, (1, 1))
     to_rgb(image, picture)
 
 
 def to_rgb(image: StoredImage, picture: Image) -> Image:
-    """The opened picture of `image`, decoded, in RGB.
-
-    Raises:
-        ValueError: it is truncated or corrupt, or refused, see above.
-    """
+    """The opened picture of `image`, decoded, in RGB."""
     with _naming(image):
         if picture.mode.startswith(("I", "F")):
             raise ValueError(f"its channels are {picture.mode!r}; only 8 bits per channel are read")
@@ -92,11 +80,7 @@ def pixels(picture: Image) -> Tensor:
 
 
 def decode(image: StoredImage) -> Tensor:
-    """A whole image: uint8, (3, height, width).
-
-    Raises:
-        ValueError: see `open_image` and `to_rgb`.
-    """
+    """A whole image: uint8, (3, height, width)."""
     return pixels(to_rgb(image, open_image(image)))
 
 
@@ -113,9 +97,6 @@ def decode_crop(
 
     Returns:
         uint8, (3, size, size).
-
-    Raises:
-        ValueError: see `to_rgb`.
     """
     left, top, width, height = box
     full = picture.size
@@ -131,9 +112,6 @@ def decode_center(image: StoredImage, resize: int, size: int) -> Tensor:
 
     Returns:
         uint8, (3, size, size).
-
-    Raises:
-        ValueError: see `open_image` and `to_rgb`.
     """
     picture = to_rgb(image, open_image(image))
     short = min(picture.size)

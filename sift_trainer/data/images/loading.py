@@ -48,19 +48,16 @@ class ImageData:
 
 
 def load_images(args: ImageArguments, check: bool = True, progress: bool = True) -> ImageData:
-    """The images that `args` describes. CIFAR-100 is decoded into memory (150 MB and 30 MB); other
-    images are decoded each time they are used.
+    """The images that `args` describes. CIFAR-100 is decoded into memory (180 MB); other images are
+    decoded each time they are used.
 
     Args:
-        check: read every image first, see `check_images`. With `skip_unreadable` all processes of a
-            run must pass the same value, because it decides the number of rows. CIFAR-100 is always
-            read.
+        check: read every image first, see `check_images`; CIFAR-100 always is. With
+            `skip_unreadable` all processes of a run must pass the same value.
         progress: show a bar.
 
     Raises:
-        ValueError: names the file, folder, column or field; see `find_images`, `check_labels` and
-            `check_images`.
-        ConnectionError: the hub cannot be reached.
+        ValueError, OSError: see `find_images`, `check_images` and `check_labels`.
     """
     found = find_images(args)
     defaults, size = args.defaults, args.setting("image_size")
@@ -108,12 +105,8 @@ def choose_per_class(
 
 
 def check_labels(train: Tensor, test: Tensor, classes: list[str], expected: int | None) -> None:
-    """Refuse labels on which a model cannot be trained or evaluated.
-
-    Raises:
-        ValueError: a label is out of range, the number of classes is not `expected`, train lacks a
-            class, or test has no images.
-    """
+    """Refuse a number of classes that is not `expected`, labels out of range, a class without
+    training images, and a test set without images, with a `ValueError`."""
     count = len(classes)
     if expected is not None and count != expected:
         raise ValueError(
@@ -137,10 +130,10 @@ def check_labels(train: Tensor, test: Tensor, classes: list[str], expected: int 
 def check_images(
     dataset: StoredDataset, skip: bool, name: str, progress: bool = True
 ) -> StoredDataset:
-    """The images that can be read; decodes all of them, see `check_image`.
+    """The images that can be read, see `check_image`.
 
     Args:
-        skip: leave out the others, with a warning that names the first few.
+        skip: whether to leave out the others with a warning.
         name: of the split, for the bar and the messages.
 
     Raises:
