@@ -22,7 +22,7 @@ from tests.pretraining.toy import flags
 
 torch.set_num_threads(1)
 
-RATES = [1e-2, 1e-3]
+RATES = [5e-3]
 CELLS = [f"learning_rate_{rate}" for rate in RATES]
 
 
@@ -81,10 +81,10 @@ def test_the_table_has_the_papers_layout(trained: Path) -> None:
 
 def test_a_run_ends_with_its_seconds(tmp_path: Path) -> None:
     """With next to none, its own or those in the log of its baseline: after the first step."""
-    argv = tiny(tmp_path, table(tmp_path, 3, [1e-2]), train_seconds=1e-9)
+    argv = tiny(tmp_path, table(tmp_path, 3, RATES), train_seconds=1e-9)
     (run,) = main([*argv, "--runs", "early_exit"])
     assert run.final.spent.step == 1
-    argv = tiny(tmp_path, table(tmp_path, 2, [1e-2]))
+    argv = tiny(tmp_path, table(tmp_path, 2, RATES))
     main([*argv, "--runs", "baseline"])
     log = tmp_path / "out" / CELLS[0] / "baseline" / "log.jsonl"
     text = re.sub(r'("sift/\w+_hours": )[0-9.e+-]+', r"\g<1>1e-12", log.read_text())
@@ -164,7 +164,7 @@ def test_a_resumed_run_is_the_whole_one(trained: Path, tmp_path: Path) -> None:
         (
             3,
             {"same_time_as": "nobody"},
-            "'learning_rate_0.01/nobody' must be a run before it",
+            "'learning_rate_0.005/nobody' must be a run before it",
         ),
     ],
 )

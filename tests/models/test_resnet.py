@@ -175,7 +175,8 @@ def test_labels_that_are_no_classes_are_an_error_of_the_library(labels):
 
 
 def test_compiles_in_one_graph_with_and_without_the_exit():
-    model = resnet().eval()
+    small = {"depths": [1, 1, 1], "hidden_sizes": [8, 16, 24], "layer_type": "basic"}
+    model = resnet(**small).eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     for early in (False, True):
         model.exits_early = early
