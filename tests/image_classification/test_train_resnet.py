@@ -63,22 +63,6 @@ def test_every_run_of_a_table_is_trained_once_with_its_own_values(trained: Path)
             assert [step for step, _, _ in evaluated(trained / cell / name)] == [3, 6]
 
 
-def test_the_table_has_the_papers_layout(trained: Path) -> None:
-    text = (trained / "table.md").read_text()
-    head, _, *rows = [
-        [cell.strip(" *") for cell in line.strip("|").split("|")]
-        for line in text.split("\n\n")[0].splitlines()
-    ]
-    # The runs of the table that was trained last come first.
-    columns = ["baseline", "early_exit_same_time", "last_exit_same_time", "early_exit", "last_exit"]
-    assert head == ["accuracy (%)", *columns]
-    assert [row[0] for row in rows] == CELLS
-    for row in rows:
-        for name, percent in zip(head[1:], row[1:], strict=True):
-            assert percent == f"{100 * evaluated(trained / row[0] / name)[-1][-1]:.2f}"
-        assert (trained / row[0] / f"{row[0]}.png").stat().st_size > 20_000
-
-
 def test_a_run_ends_with_its_seconds(tmp_path: Path) -> None:
     """With next to none, its own or those in the log of its baseline: after the first step."""
     argv = tiny(tmp_path, table(tmp_path, 3, RATES), train_seconds=1e-9)

@@ -150,30 +150,6 @@ def test_configurations_that_cannot_work_are_refused(changes, message):
         config(**changes)
 
 
-@pytest.mark.parametrize(
-    "pixel_values",
-    [
-        torch.zeros(2, 1, 32, 32),
-        torch.zeros(2, 32, 32, 3),
-        torch.zeros(3, 32, 32),
-        torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
-    ],
-    ids=["channels", "channels last", "no batch", "integers"],
-)
-@pytest.mark.parametrize("early", [False, True])
-def test_images_that_do_not_fit_are_an_error_of_the_library(pixel_values, early):
-    model = resnet().eval()
-    model.exits_early = early
-    with pytest.raises((ValueError, RuntimeError)):
-        model(pixel_values)
-
-
-@pytest.mark.parametrize("labels", [[0, 5], [-1, 0], [0.0, 1.0], [[0, 1], [1, 0]]])
-def test_labels_that_are_no_classes_are_an_error_of_the_library(labels):
-    with pytest.raises((ValueError, RuntimeError, IndexError)):
-        resnet().eval()(images(2), labels=torch.tensor(labels))
-
-
 def test_compiles_in_one_graph_with_and_without_the_exit():
     small = {"depths": [1, 1, 1], "hidden_sizes": [8, 16, 24], "layer_type": "basic"}
     model = resnet(**small).eval()
