@@ -11,41 +11,42 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-_START = 25  # the peak over the first learning rate: OneCycleLR's default div_factor
+_DIV_FACTOR = 25  # the peak over the first learning rate, as OneCycleLR's default
 _UNUSED = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "warmup_steps": 0}
 
 
 class OneCycleSchedule(OneCycleLR):
-    """`OneCycleLR` that goes on from a checkpoint of the same cycle only.
+    """`OneCycleLR` that resumes only from a checkpoint of the same cycle.
 
-    PyTorch's own takes length and rates from the checkpoint, whatever it was built with: a resumed
-    run of more steps would fail at the end of the old cycle, one of fewer be cut off in it.
+    PyTorch's own takes length and rates from the checkpoint and ignores its arguments: a resumed
+    run of more steps would fail at the end of the old cycle, and one of fewer steps would end
+    before the end of the cycle.
     """
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int) -> None:
-        super().__init__(optimizer, max_lr, total_steps, div_factor=_START)
+        super().__init__(optimizer, max_lr, total_steps, div_factor=_DIV_FACTOR)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict``.
+        """Resume from ``state_dict``.
 
         Raises:
-            ValueError: if it is of a cycle of other length or peak, or of another schedule.
+            ValueError: it is of a cycle of another length or peak, or of another schedule.
         """
         if "total_steps" not in state_dict:
             raise ValueError(
-                "cannot resume: the checkpoint was written with another schedule than one cycle. "
-                "Resume without OneCycleMixin, or start a new run from the weights in it"
+                "cannot resume: the checkpoint has another schedule than one cycle. Resume without "
+                "OneCycleMixin, or start a new run from the weights in the checkpoint"
             )
         before, now = (
-            {"max_steps": state["total_steps"], "learning_rate": state["base_lrs"][0] * _START}
+            {"max_steps": state["total_steps"], "learning_rate": state["base_lrs"][0] * _DIV_FACTOR}
             for state in (state_dict, self.state_dict())
         )
         for name, value in now.items():
             if before[name] != value:
                 raise ValueError(
-                    f"cannot resume: the checkpoint is in the midst of a cycle with {name}="
-                    f"{before[name]:g}, this run has {value:g}. Resume with {name}="
-                    f"{before[name]:g}, or start a new run from the weights in the checkpoint"
+                    f"cannot resume: the cycle of the checkpoint has {name}={before[name]:g}, this "
+                    f"run has {value:g}. Resume with {name}={before[name]:g}, or start a new run "
+                    "from the weights in the checkpoint"
                 )
         super().load_state_dict(state_dict)
 
@@ -53,18 +54,18 @@ class OneCycleSchedule(OneCycleLR):
 class OneCycleMixin(_Base):
     """One cycle of the learning rate over the run: ``class Mine(OneCycleMixin, SiftTrainer)``.
 
-    The schedule is PyTorch's `OneCycleLR` with its defaults, as in the paper: ``learning_rate`` is
-    its ``max_lr``, reached from 1/25 of it after 30% of ``max_steps`` optimizer steps, then lowered
-    to 1/250,000 of it. By default it also moves the momentum, which for AdamW is beta1: 0.95 at
-    both ends, 0.85 at the peak, so ``adam_beta1`` is not used. A checkpoint has all of its state.
+    The schedule is PyTorch's `OneCycleLR` with its defaults, as in the paper. ``learning_rate`` is
+    its ``max_lr``: the rate rises from 1/25 of it to all of it during the first 30% of
+    ``max_steps`` optimizer steps, then falls to 1/250,000 of it. The schedule also moves the
+    momentum, which for AdamW is beta1: 0.95 at both ends and 0.85 at the peak, so ``adam_beta1``
+    has no effect. A checkpoint has the whole state.
 
-    A schedule that was given in ``optimizers`` or in DeepSpeed's configuration is left as it is.
+    A schedule from ``optimizers`` or from DeepSpeed's configuration is used unchanged.
 
     Raises:
-        ValueError: at construction, for fields of other schedules, which would have no effect, and
-            for a ``learning_rate`` that is not positive; in `train`, for an optimizer without
-            momentum, and for a checkpoint whose cycle has another ``max_steps`` or
-            ``learning_rate``.
+        ValueError: at construction, for fields that have no effect on this schedule, and for a
+            ``learning_rate`` that is not positive; in `train`, for an optimizer without momentum,
+            and for a checkpoint whose cycle has another ``max_steps`` or ``learning_rate``.
     """
 
     lr_scheduler: LRScheduler | None
@@ -79,34 +80,21 @@ class OneCycleMixin(_Base):
     ) -> LRScheduler:
         """The schedule of a run of ``num_training_steps`` optimizer steps."""
         if self.lr_scheduler is None:
-            # It also notes that the schedule is this run's own, to be built anew for the next one.
+            # The base class also records that the next run needs a new schedule.
             super().create_scheduler(num_training_steps, optimizer)
-            self.lr_scheduler = OneCycleSchedule(
-                _innermost(self.optimizer if optimizer is None else optimizer),
-                self.args.learning_rate,
-                num_training_steps,
-            )
+            wrapped: Any = self.optimizer if optimizer is None else optimizer
+            while hasattr(wrapped, "optimizer"):  # DeepSpeed's wrappers hide the momentum
+                wrapped = wrapped.optimizer
+            rate = self.args.learning_rate
+            self.lr_scheduler = OneCycleSchedule(wrapped, rate, num_training_steps)
         return self.lr_scheduler
-
-
-def _innermost(optimizer: Any) -> Optimizer:
-    """PyTorch's optimizer in its wrappers: DeepSpeed's do not show whether it has momentum."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    if not {"momentum", "betas"} & set(optimizer.defaults):
-        raise ValueError(
-            f"optim: {type(optimizer).__name__} has no momentum for the cycle to move; "
-            "use one that has, such as optim='adamw_torch'"
-        )
-    found: Optimizer = optimizer
-    return found
 
 
 def check_one_cycle(args: "TrainingArguments") -> None:
     """Refuse fields that one cycle cannot use.
 
     Raises:
-        ValueError: naming the field, its value and one that works.
+        ValueError: names the field, its value and one that works.
     """
     for name, unused in _UNUSED.items():
         value = getattr(args, name)
@@ -114,9 +102,7 @@ def check_one_cycle(args: "TrainingArguments") -> None:
         if value and value != unused:
             raise ValueError(
                 f"{name}={value!r} has no effect on the one-cycle schedule; leave it at "
-                f"{unused!r}, or OneCycleMixin out"
+                f"{unused!r}, or train without OneCycleMixin"
             )
     if not args.learning_rate > 0:
-        raise ValueError(
-            f"learning_rate={args.learning_rate} must be positive, such as 1e-2: it is the peak"
-        )
+        raise ValueError(f"learning_rate={args.learning_rate} must be positive, such as 1e-2")

@@ -71,7 +71,7 @@ def test_rates_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     assert logged == [groups[0][0] for groups in run.rates]
 
 
-def test_resumed_run_goes_on_bit_for_bit_and_in_the_same_cycle_only(tmp_path: Path) -> None:
+def test_a_resumed_run_is_exact_and_needs_the_same_cycle(tmp_path: Path) -> None:
     steps = {"max_steps": 7, "save_strategy": "steps", "save_steps": 4}
     whole = trainer(tmp_path, **steps)
     whole.train()
@@ -85,7 +85,6 @@ def test_resumed_run_goes_on_bit_for_bit_and_in_the_same_cycle_only(tmp_path: Pa
 
     for changes, message in (
         ({"max_steps": 9}, "max_steps=7, this run has 9. Resume with max_steps=7"),
-        ({"max_steps": 6}, "max_steps=7, this run has 6"),
         ({"learning_rate": 0.05}, "learning_rate=0.01, this run has 0.05"),
     ):
         other = trainer(tmp_path, **{**steps, **changes})
@@ -93,12 +92,12 @@ def test_resumed_run_goes_on_bit_for_bit_and_in_the_same_cycle_only(tmp_path: Pa
             other.train(resume_from_checkpoint=checkpoint)
         assert not other.losses
 
-
-def test_checkpoint_of_another_schedule_is_refused(tmp_path: Path) -> None:
-    linear = {"kind": RecordingTrainer, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
-    trainer(tmp_path, **linear).train()
+    linear = trainer(tmp_path / "linear", kind=RecordingTrainer, **steps)
+    linear.train()
     with pytest.raises(ValueError, match="another schedule than one cycle"):
-        trainer(tmp_path, max_steps=2).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+        trainer(tmp_path, **steps).train(
+            resume_from_checkpoint=str(tmp_path / "linear" / "checkpoint-4")
+        )
 
 
 def test_second_training_has_a_cycle_of_its_own(tmp_path: Path) -> None:
@@ -123,7 +122,6 @@ def test_given_schedule_is_left(tmp_path: Path) -> None:
     [
         ({"lr_scheduler_type": "cosine"}, "lr_scheduler_type='cosine' has no effect"),
         ({"warmup_steps": 10}, "warmup_steps=10 has no effect .* leave it at 0"),
-        ({"lr_scheduler_kwargs": {"pct_start": 0.1}}, "lr_scheduler_kwargs=.*pct_start"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive, such as 1e-2"),
     ],
 )
@@ -132,8 +130,3 @@ def test_fields_of_other_schedules_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, **changes)
-
-
-def test_optimizer_without_momentum_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="optim: Adafactor has no momentum"):
-        trainer(tmp_path, optim="adafactor").train()

@@ -1,4 +1,4 @@
-"""The paper's ResNet experiments (Section 7.2) as a job: from one configuration to its tables."""
+"""The paper's ResNet experiments (section 7.2): from one configuration to its tables."""
 
 from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION, main
 

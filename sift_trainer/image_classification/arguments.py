@@ -1,4 +1,4 @@
-"""The settings of an image classification job, and what no field of them can see by itself."""
+"""The settings of an image classification job, and the checks that need several of them."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -25,7 +25,7 @@ class ResNetArguments:
     )
     depths: list[int] = field(default_factory=lambda: [3, 4, 6, 3])
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048])
-    embedding_size: int = field(default=64, metadata={"help": "Channels behind the stem."})
+    embedding_size: int = field(default=64, metadata={"help": "Output channels of the stem."})
     layer_type: Literal["bottleneck", "basic"] = "bottleneck"
     channels_last: bool = field(
         default=False,
@@ -33,7 +33,7 @@ class ResNetArguments:
     )
 
     def config(self, num_labels: int) -> EarlyExitResNetConfig:
-        """Raises `ValueError` for a shape that is none."""
+        """The model's configuration; raises `ValueError` for a shape that cannot work."""
         shape = {name: value for name, value in asdict(self).items() if name != "channels_last"}
         return EarlyExitResNetConfig(**shape, num_labels=num_labels)
 
@@ -44,17 +44,17 @@ class DurationArguments:
 
     same_time_as: str | None = field(
         default=None,
-        metadata={"help": "End after the training seconds of this run (of the same grid cell)."},
+        metadata={"help": "End after the training seconds of this run of the same grid cell."},
     )
     train_seconds: float | None = field(
-        default=None, metadata={"help": "End after so many training seconds."}
+        default=None, metadata={"help": "End after this number of training seconds."}
     )
 
     def __post_init__(self) -> None:
         if self.same_time_as is not None and self.train_seconds is not None:
             raise ValueError(
-                f"same_time_as={self.same_time_as!r} and train_seconds={self.train_seconds}: give "
-                "one of them"
+                f"same_time_as={self.same_time_as!r} and train_seconds={self.train_seconds}: set "
+                "only one of them"
             )
         if self.train_seconds is not None and not 0 < self.train_seconds < math.inf:
             raise ValueError(f"train_seconds={self.train_seconds} must be positive, such as 3600")
@@ -80,10 +80,10 @@ KINDS = (
 
 
 def check(config: Config) -> None:
-    """Refuse what no field can see by itself.
+    """Refuse combinations of fields that cannot work.
 
     Raises:
-        ConfigError: naming the run.
+        ConfigError: names the run.
     """
     check_runs(config, Settings, ("images", "launch"), _check_run)
     for name, instances in config.runs.items():
@@ -93,7 +93,7 @@ def check(config: Config) -> None:
 
 
 def waits_for(name: str, run: Settings) -> str | None:
-    """The run, of the same grid cell, whose time the run called ``name`` is given."""
+    """The run of the same grid cell whose training time the run called ``name`` gets, if any."""
     if run.duration.same_time_as is None:
         return None
     return str(PurePosixPath(name).with_name(run.duration.same_time_as))
@@ -104,7 +104,7 @@ def _check_run(run: Settings) -> None:
     if size < model.smallest_side:
         raise ValueError(
             f"image_size={size}: stem={run.model.stem!r} and {len(run.model.depths)} block groups "
-            f"leave less than a pixel of it; use {model.smallest_side} or more, or stem='cifar'"
+            f"leave less than one pixel of it; use {model.smallest_side} or more, or stem='cifar'"
         )
     if run.args.sift_keep_ratio < 1:
         check_exit(run.args.sift_exit_layer, depth=2, name="EarlyExitResNetForImageClassification")
@@ -114,15 +114,15 @@ def _check_run(run: Settings) -> None:
 
 
 def _check_reference(name: str, reference: str, config: Config) -> None:
-    asked = f"run {name!r}: same_time_as: {reference!r}"
+    field_of_run = f"run {name!r}: same_time_as: {reference!r}"
     before = config.names[: config.names.index(name)]
     if reference not in before:
         raise ConfigError(
-            f"{asked} is no run that comes before it; there is {', '.join(before) or 'none'}"
+            f"{field_of_run} must be a run before it, one of {', '.join(before) or 'none'}"
         )
     folder = Path(str(Settings(*config.instances).args.output_dir)) / reference
     if reference not in config.runs and not is_finished(folder, max_steps=0):
         raise ConfigError(
-            f"{asked} is not finished in {folder}; train it first, or in the same call: --runs "
-            f"{reference} {name}"
+            f"{field_of_run} is not finished in {folder}; train it first, or in the same call: "
+            f"--runs {reference} {name}"
         )

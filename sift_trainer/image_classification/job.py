@@ -1,7 +1,7 @@
 """Train the two-classifier ResNet on images, once per run.
 
-The experiments of Section 7.2 and Appendix G at any size: the runs of one configuration share data,
-seeds and augmentation, and differ in what they override. See configs/resnet50.
+The experiments of section 7.2 and appendix G at any size. The runs of one configuration share data,
+seeds and augmentation, and differ in the fields that they override. See configs/resnet50.
 """
 
 from collections.abc import Sequence
@@ -32,27 +32,18 @@ from sift_trainer.report import Run
 
 
 class ImageClassificationTrainer(WholeCheckpoints, OneCycleMixin, SiftTrainer):
-    """One cycle of the learning rate; logs how many images could not be read, if any."""
-
-    unreadable_before: int = 0
+    """Trains with a one-cycle learning rate."""
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """With the running statistics that a checkpoint has, on all processes."""
+        """Evaluate with the running statistics of the first process, which a checkpoint has."""
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         buffers_of_first(self.accelerator, bare)()
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         return metrics
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """With ``unreadable_images``, those that were left out before training and amid it."""
-        collator = getattr(self.data_collator, "images", None)
-        if isinstance(collator, ImageCollator) and collator.skip_unreadable and "loss" in logs:
-            logs["unreadable_images"] = self.unreadable_before + collator.unreadable
-        super().log(logs, *args, **kwargs)
-
 
 class ChannelsLast:
-    """A collator whose images are in another memory layout, with the same values."""
+    """A collator whose images are channels-last in memory, if `channels_last`; same values."""
 
     def __init__(self, images: ImageCollator, channels_last: bool) -> None:
         self.images = images
@@ -65,11 +56,11 @@ class ChannelsLast:
 
 
 def main(argv: Sequence[str]) -> list[Run]:
-    """Train every run of the configuration, see `experiment.train_runs`.
+    """Train every run of the configuration, see `train_runs`.
 
-    `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
-    from its last whole one, if it has any, and finished ones stay as they are. A SIGTERM, as
-    schedulers send it, saves a checkpoint after the step at hand and ends the call.
+    `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run resumes from
+    its last whole checkpoint, if it has one, and finished runs stay as they are. A SIGTERM, which
+    schedulers send, saves a checkpoint after the current step and ends the call.
 
     Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
     """
@@ -79,17 +70,17 @@ def main(argv: Sequence[str]) -> list[Run]:
 
 
 def load_data(settings: Settings) -> ImageData:
-    """The images of both splits, every one of them looked at.
+    """The images of both splits, after a check of every image.
 
     Raises:
-        ConfigError: naming what cannot be used: file, folder, column, field or class.
+        ConfigError: names the file, folder, column, field or class that cannot be used.
     """
     main = settings.args.local_process_index == 0
-    # The check decides how many rows there are if it may leave some out.
+    # With skip_unreadable the check decides the number of rows, so every process needs it.
     check = main or settings.images.skip_unreadable
     try:
         return load_images(settings.images, check=check, progress=main)
-    except (ValueError, ConnectionError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
 
 
@@ -116,7 +107,6 @@ def build_trainer(
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         callbacks=callbacks,
     )
-    trainer.unreadable_before = data.unreadable
     seconds: float | Path | None = duration.train_seconds
     if duration.same_time_as is not None:
         seconds = Path(args.output_dir).parent / duration.same_time_as

@@ -9,7 +9,6 @@ import torch
 
 from sift_trainer.data.images.augmentation import (
     crop_flip,
-    normalize,
     random_flip,
     resized_crop_boxes,
     seeded_generator,
@@ -99,14 +98,6 @@ def test_boxes_of_thin_images_are_the_middle() -> None:
     boxes = resized_crop_boxes(sizes, torch.Generator().manual_seed(0))
     # At 3:4 to 4:3 no part of 8% of the area fits: the middle, as long as it may be.
     assert boxes.tolist() == [[480, 0, 40, 30], [0, 480, 30, 40], [0, 0, 1, 1]]
-
-
-def test_normalize_is_the_formula() -> None:
-    images = _images(3)
-    means, stds = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    expected = (images / 255 - torch.tensor(means).view(3, 1, 1)) / torch.tensor(stds).view(3, 1, 1)
-    torch.testing.assert_close(normalize(images, means, stds), expected)
-    assert normalize(images, means, stds).dtype == torch.float32
 
 
 @pytest.mark.parametrize("seed", [0, 2**62])

@@ -14,11 +14,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-from sift_trainer.models import (
-    EarlyExitResNetConfig,
-    EarlyExitResNetForImageClassification,
-    check_labels,
-)
+from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from tests.models.small_resnet import CLASSES, SIZES, config, images, resnet
 
 LABELS = torch.tensor([0, 4, 2, 2])
@@ -93,23 +89,13 @@ def test_one_cross_entropy_of_the_sum_trains_both_classifiers():
     outputs = model(pixel_values, labels=LABELS)
     expected = functional.cross_entropy(outputs.logits, LABELS)
     torch.testing.assert_close(outputs.loss, expected)
+    half = model(pixel_values, labels=LABELS, num_items_in_batch=torch.tensor(8)).loss
+    torch.testing.assert_close(half, expected / 2)
     outputs.loss.backward()
     slope = (outputs.logits.softmax(-1) - functional.one_hot(LABELS, CLASSES)) / len(LABELS)
     for classifier, map_ in ((model.classifier, last), (model.intermediate_classifier, second)):
         torch.testing.assert_close(classifier[1].weight.grad, slope.T @ map_.mean((2, 3)))
         torch.testing.assert_close(classifier[1].bias.grad, slope.sum(0))
-
-
-def test_a_count_replaces_the_batch_size():
-    model = resnet().eval()
-    once = model(images(), labels=LABELS).loss
-    half = model(images(), labels=LABELS, num_items_in_batch=torch.tensor(8)).loss
-    torch.testing.assert_close(half, once / 2)
-
-
-def test_tuple_output():
-    loss, logits = resnet()(images(), labels=LABELS, return_dict=False)
-    assert (loss.dim(), logits.shape) == (0, (4, CLASSES))
 
 
 def test_resnet_50_has_512_channels_at_the_exit():
@@ -119,9 +105,6 @@ def test_resnet_50_has_512_channels_at_the_exit():
     assert first.layer[1].convolution.weight.shape == (128, 128, 3, 3)
     assert last.layer[2].convolution.out_channels == 512
     assert model.intermediate_classifier[1].weight.shape == (100, 512)
-    # torchvision's resnet50 has 25,557,032 with 1000 classes.
-    backbone = 25_557_032 - 2049 * 1000
-    assert sum(p.numel() for p in model.parameters()) == backbone + 2049 * 100 + 513 * 100
 
 
 def test_cifar_stem():
@@ -138,28 +121,18 @@ def test_cifar_stem():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
-def test_convolutions_are_drawn_as_the_librarys(stem):
-    """Normal, with variance 2 / fan-out, whichever stem."""
-    torch.manual_seed(1)
-    model = EarlyExitResNetForImageClassification(config(stem, embedding_size=64))
-    weight = model.resnet.embedder.embedder.convolution.weight
-    assert weight.std().item() == pytest.approx((2 / (64 * weight[0, 0].numel())) ** 0.5, rel=0.1)
-    assert model.intermediate_classifier[1].weight.abs().max() <= 16**-0.5
-
-
-@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
-def test_saved_and_loaded_by_the_auto_classes(stem, tmp_path: Path):
-    model = resnet(stem).eval()
+def test_saved_and_loaded_by_the_auto_classes(tmp_path: Path):
+    model = resnet("cifar").eval()
     model.save_pretrained(tmp_path)
-    assert AutoConfig.from_pretrained(tmp_path).stem == stem
-    for loader in (AutoModelForImageClassification, EarlyExitResNetForImageClassification):
-        loaded = loader.from_pretrained(tmp_path)
-        assert type(loaded) is EarlyExitResNetForImageClassification
-        assert torch.equal(loaded(images(side=32)).logits, model(images(side=32)).logits)
+    assert AutoConfig.from_pretrained(tmp_path).stem == "cifar"
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert type(loaded) is EarlyExitResNetForImageClassification
+    assert torch.equal(loaded(images()).logits, model(images()).logits)
+    loss, logits = loaded(images(), labels=LABELS, return_dict=False)
+    assert (loss.dim(), logits.shape) == (0, (4, CLASSES))
 
 
-# ---- refusals ----
+# ---- what cannot work is an error ----
 
 
 @pytest.mark.parametrize(
@@ -168,7 +141,7 @@ def test_saved_and_loaded_by_the_auto_classes(stem, tmp_path: Path):
         ({"stem": "7x7"}, "stem='7x7' must be one of imagenet, cifar"),
         ({"depths": [1, 1], "hidden_sizes": [8, 16]}, r"depths=\[1, 1\] and hidden_sizes=\[8, 16"),
         ({"depths": [1, 1, 1]}, r"depths=\[1, 1, 1\] and .* one value for each"),
-        ({"num_labels": 1}, "num_labels=1 must be at least 2"),
+        ({"num_labels": 1}, "num_labels=1 must be 2 or more"),
         ({"problem_type": "regression"}, "problem_type='regression' must be"),
     ],
 )
@@ -177,56 +150,11 @@ def test_configurations_that_cannot_work_are_refused(changes, message):
         config(**changes)
 
 
-@pytest.mark.parametrize(
-    ("pixel_values", "message"),
-    [
-        (torch.zeros(2, 1, 32, 32), r"shape \(2, 1, 32, 32\), but config.num_channels=3: .*expand"),
-        (torch.zeros(2, 32, 32, 3), r"num_channels=3: .* here pixel_values.permute\(0, 3, 1, 2\)"),
-        (torch.zeros(3, 32, 32), r"shape \(3, 32, 32\), .*give \(batch, 3, height, width\)"),
-        (torch.zeros(2, 3, 32, 28), "images of 32 x 28 pixels.* at least 32 x 32"),
-        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), r"torch.uint8; give floats, such as"),
-    ],
-)
-def test_images_that_do_not_fit_are_refused(pixel_values, message):
-    model = resnet("imagenet").eval()
-    with pytest.raises(ValueError, match=message):
-        model(pixel_values)
-    model(torch.zeros(2, 3, 32, 32))
-    with pytest.raises(ValueError, match="at least 8 x 8"):
-        resnet("cifar")(torch.zeros(2, 3, 7, 8))
-    with pytest.raises(TypeError, match="pixel_values=None; give a float tensor"):
-        model()
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (torch.tensor([0, 5]), r"labels has 5, but config.num_labels=5: .* num_labels=6"),
-        (torch.tensor([-1, 0]), r"labels has -1, .* class ids in 0\.\.4"),
-        (torch.tensor([0.0, 1.0]), "labels is torch.float32 .* give one class id for each image"),
-        (torch.tensor([0, 1]).int(), "labels is torch.int32 .* a torch.int64 tensor"),
-        (torch.tensor([[0], [1]]), r"shape \(2, 1\); give one class id"),
-    ],
-)
-def test_labels_that_are_no_classes_are_refused(labels, message):
-    with pytest.raises(ValueError, match=message):
-        resnet().eval()(images(2), labels=labels)
-    check_labels(torch.tensor([0, 4, -100]), CLASSES)
-
-
-def test_only_type_and_shape_of_labels_on_a_device_are_read():
-    """Tensors of the meta device have no values: reading one would raise."""
-    with torch.device("meta"):
-        model = EarlyExitResNetForImageClassification(config())
-        assert model(torch.empty(2, 3, 16, 16), labels=torch.tensor([0, 9])).loss.is_meta
-        with pytest.raises(ValueError, match=r"labels is torch\.float32"):
-            model(torch.empty(2, 3, 16, 16), labels=torch.tensor([0.0, 1.0]))
-
-
 def test_compiles_in_one_graph_with_and_without_the_exit():
-    model = resnet().eval()
+    small = {"depths": [1, 1, 1], "hidden_sizes": [8, 16, 24], "layer_type": "basic"}
+    model = resnet(**small).eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    for early in (False, True, False):
+    for early in (False, True):
         model.exits_early = early
         expected = model(images(), labels=LABELS)
         found = compiled(images(), labels=LABELS)

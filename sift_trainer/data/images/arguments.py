@@ -1,4 +1,4 @@
-"""Which images a run trains on, and what is usual for each data set."""
+"""Which images a run trains on, and the defaults of each data set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DataSetDefaults(NamedTuple):
-    """What belongs to a data set.
+    """Properties of a data set.
 
     Attributes:
         hub: id of its Parquet files on the Hugging Face hub.
-        classes: how many there are; None: as many as are found.
-        image_size: height and width that the model is given, in pixels.
+        classes: their number; None if any number is right.
+        image_size: height and width of the model's input in pixels.
         augmentation: ``crop_flip`` (He et al., 2016, section 4.2, images of one size) or
             ``resized_crop`` (Szegedy et al., 2015, photographs of any size).
-        mean: of the channels red, green and blue, where 1 is full.
+        mean: of the channels red, green and blue, where 1 is full intensity.
         std: likewise.
     """
 
@@ -26,10 +26,10 @@ class DataSetDefaults(NamedTuple):
     image_column: str
     label_column: str
     test_split: str
-    image_size: int
-    augmentation: Literal["crop_flip", "resized_crop"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    image_size: int = 224
+    augmentation: Literal["crop_flip", "resized_crop"] = "resized_crop"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 DATA_SETS = {
@@ -44,28 +44,9 @@ DATA_SETS = {
         mean=(0.5071, 0.4865, 0.4409),  # of its 50,000 training images
         std=(0.2673, 0.2564, 0.2762),
     ),
-    "food101": DataSetDefaults(
-        hub="ethz/food101",
-        classes=101,
-        image_column="image",
-        label_column="label",
-        test_split="validation",  # the hub's name for the official test set
-        image_size=224,
-        augmentation="resized_crop",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    ),
-    "generic": DataSetDefaults(
-        hub=None,
-        classes=None,
-        image_column="image",
-        label_column="label",
-        test_split="test",
-        image_size=224,
-        augmentation="resized_crop",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    ),
+    # The hub's name of the official test set is "validation".
+    "food101": DataSetDefaults("ethz/food101", 101, "image", "label", "validation"),
+    "generic": DataSetDefaults(None, None, "image", "label", "test"),
 }
 
 
@@ -73,10 +54,10 @@ DATA_SETS = {
 class ImageArguments:
     """Which images are classified, and how they reach the model.
 
-    What is left unset is the data set's own, see `DATA_SETS`.
+    A field that is None has the data set's own value, see `DATA_SETS`.
 
     Raises:
-        ValueError: at construction, naming the field, its value and what it accepts.
+        ValueError: at construction; names the field, its value and a value that works.
     """
 
     dataset: str = field(
@@ -90,76 +71,60 @@ class ImageArguments:
             "images/ and meta/, or CIFAR-100's pickles; unset: read from the hub."
         },
     )
-    hub: str | None = field(
-        default=None, metadata={"help": "Id of another data set on the hub, without code."}
-    )
+    hub: str | None = field(default=None, metadata={"help": "Id of another data set on the hub."})
     revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit on the hub."}
     )
-    train_split: str = field(default="train", metadata={"help": "Its name on the hub."})
-    test_split: str | None = field(default=None, metadata={"help": "Its name on the hub."})
+    train_split: str = field(default="train", metadata={"help": "Of tables."})
+    test_split: str | None = field(default=None, metadata={"help": "Of tables."})
     image_column: str | None = field(default=None, metadata={"help": "Of tables."})
     label_column: str | None = field(
         default=None, metadata={"help": "Of tables and pickles, such as coarse_label."}
     )
     image_size: int | None = field(
-        default=None, metadata={"help": "Height and width in pixels that the model is given."}
+        default=None, metadata={"help": "Height and width of the model's input in pixels."}
     )
     max_images_per_class: int | None = field(
         default=None,
-        metadata={"help": "For trials: so many of each class in each split, chosen by a seed."},
+        metadata={"help": "For trials: a random choice of so many of each class and split."},
     )
     subset_seed: int = field(default=0, metadata={"help": "Of the choice above."})
     augmentation_seed: int = field(default=0, metadata={"help": "Of crops and flips."})
     skip_unreadable: bool = field(
-        default=False,
-        metadata={"help": "Go on without images that cannot be read, counting them."},
+        default=False, metadata={"help": "Train without the images that cannot be read."}
     )
     image_cache_dir: str | None = field(
-        default=None, metadata={"help": "Where tables are kept as Arrow files; unset: datasets'."}
+        default=None, metadata={"help": "Folder for tables as Arrow files; unset: datasets' own."}
     )
 
     def __post_init__(self) -> None:
         if self.dataset not in DATA_SETS:
-            raise ValueError(f"dataset={self.dataset!r}: must be one of {', '.join(DATA_SETS)}")
+            raise ValueError(f"dataset={self.dataset!r} must be one of {', '.join(DATA_SETS)}")
         if self.files is not None and self.hub is not None:
-            raise ValueError(
-                f"files={self.files!r} and hub={self.hub!r}: give one of them, and leave the other"
-            )
+            raise ValueError(f"files={self.files!r} and hub={self.hub!r}: set only one of them")
         if self.files is None and self.setting("hub") is None:
             raise ValueError(
-                "dataset='generic' needs files or hub, such as files: pictures, which has train/ "
-                "and test/ with a folder per class"
+                "dataset='generic' needs files or hub, such as files: pictures, a folder with "
+                "train/ and test/, which have a folder per class"
             )
         if self.files is not None and not Path(self.files).expanduser().exists():
+            raise ValueError(f"files={self.files!r} does not exist; give a folder of images")
+        if self.dataset == "cifar100" and self.setting("image_size") != 32:
             raise ValueError(
-                f"files={self.files!r} does not exist; give a folder, or leave it unset to read "
-                f"hub: {self.setting('hub')}"
-            )
-        size = self.setting("image_size")
-        if type(size) is not int or size < 8:
-            raise ValueError(f"image_size={size!r}: must be 8 or more pixels, such as 224")
-        if self.dataset == "cifar100" and size != 32:
-            raise ValueError(
-                f"image_size={size}: the images of cifar100 have 32 and are not resized; leave it "
-                "unset"
+                f"image_size={self.image_size}: the images of cifar100 have 32 pixels and are not "
+                "resized; leave it unset"
             )
         if self.max_images_per_class is not None and self.max_images_per_class < 1:
             raise ValueError(
-                f"max_images_per_class={self.max_images_per_class}: must be 1 or more, such as 20"
+                f"max_images_per_class={self.max_images_per_class} must be 1 or more, such as 20"
             )
-        for name in ("subset_seed", "augmentation_seed"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise ValueError(f"{name}={getattr(self, name)}: must not be negative, such as 0")
-        if not isinstance(self.skip_unreadable, bool):
-            raise ValueError(f"skip_unreadable={self.skip_unreadable!r}: must be true or false")
 
     @property
     def defaults(self) -> DataSetDefaults:
-        """What belongs to the data set."""
+        """Properties of the data set."""
         return DATA_SETS[self.dataset]
 
     def setting(self, name: str) -> Any:
-        """The value of a field, or of the data set where it is unset."""
+        """The value of a field, or the data set's own where it is None."""
         value = getattr(self, name)
         return getattr(self.defaults, name) if value is None else value

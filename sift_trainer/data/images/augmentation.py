@@ -1,9 +1,6 @@
-"""Random crops and flips of a whole batch at once, and what makes them exact on resume.
+"""Random crops and flips of a whole batch at once, exact on resume through their generator.
 
-Written with torch and Pillow alone: torchvision has to match the installed torch build and is not
-there for every one (transformers' image processors, which are not random, ask for it too);
-albumentations is not maintained any more and its successor is AGPL; kornia augments float tensors
-of one size, hence after decoding. What is needed here is two functions of a generator.
+docs/images.md says why no library does this.
 """
 
 from collections.abc import Sequence
@@ -19,11 +16,10 @@ _TRIES = 10
 
 
 def seeded_generator(seed: int | None, content: Sequence[bytes]) -> torch.Generator | None:
-    """A generator that is a function of `seed` and of the batch's content; without a seed None.
+    """A generator that is a function of `seed` and of the batch's content; None without a seed.
 
-    What it draws is the same in a resumed run, in any dataloader worker and on any rank. The
-    images of a batch are drawn differently in every epoch, since shuffling gives them other
-    neighbours.
+    Its draws are the same in a resumed run, in any dataloader worker and on any rank. They differ
+    between epochs, because shuffling gives an image other neighbours.
     """
     if seed is None:
         return None
@@ -34,12 +30,12 @@ def seeded_generator(seed: int | None, content: Sequence[bytes]) -> torch.Genera
 
 
 def crop_flip(images: Tensor, generator: torch.Generator | None, padding: int = PADDING) -> Tensor:
-    """Pads with black, cuts out the original size at random, and flips half of them (He et al.,
-    2016, section 4.2).
+    """Images padded with black, cropped to their size at a random place, and flipped with
+    probability 0.5 (He et al., 2016, section 4.2).
 
     Args:
         images: uint8, (n, 3, height, width).
-        generator: on the CPU; None is torch's global one. How much is drawn depends on n only.
+        generator: on the CPU; None is torch's global one.
 
     Returns:
         uint8, of the same shape.
@@ -53,7 +49,7 @@ def crop_flip(images: Tensor, generator: torch.Generator | None, padding: int = 
 
 
 def random_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Each image left to right with probability 0.5; (n, 3, height, width)."""
+    """Flip each image left to right with probability 0.5, in place; (n, 3, height, width)."""
     flipped = torch.rand(len(images), generator=generator) < 0.5
     images[flipped] = images[flipped].flip(3)
     return images
@@ -61,8 +57,8 @@ def random_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def resized_crop_boxes(sizes: Tensor, generator: torch.Generator | None) -> Tensor:
     """A random part of each image, of 8% to 100% of its area and 3:4 to 4:3 in shape (Szegedy et
-    al., 2015, section 6). Of ten tries the first that fits counts, else the largest part of an
-    allowed shape in the middle.
+    al., 2015, section 6): the first of ten draws that fits, else the largest part of an allowed
+    shape in the middle.
 
     Args:
         sizes: int64, (n, 2): widths and heights in pixels.
@@ -98,7 +94,7 @@ def _middle(sizes: Tensor) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (..., 3, height, width) as float32: 0 to 1, less `mean`, divided by `std`."""
+    """uint8 (..., 3, height, width) as float32: scaled to 0..1, minus `mean`, divided by `std`."""
     scale = 1 / (255 * torch.tensor(std)).view(3, 1, 1)
     shift = (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1)
     return images.float().mul_(scale).sub_(shift)

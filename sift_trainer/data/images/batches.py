@@ -1,19 +1,19 @@
-"""Rows of images and the collator that decodes, augments and normalises a batch of them.
+"""Rows of images, and the collator that decodes, augments and normalises a batch of them.
 
-Rows have the fields that image classifiers of transformers are called with, `pixel_values` and
-`labels`, so that a Trainer drops none of them. What a training set gives is raw, either uint8
-pixels or a `StoredImage`, and is augmented by the collator in the dataloader's workers; what an
-evaluation set gives is float32 and is only stacked. One collator serves both.
+A row has the fields of transformers' image classifiers, `pixel_values` and `labels`. In a training
+set `pixel_values` is uint8 or a `StoredImage`, which the collator augments in the workers of the
+dataloader. In an evaluation set it is finished float32, which the same collator only stacks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
-from transformers.utils import logging
+from torch.utils.data import Dataset
 
 from sift_trainer.data.images.augmentation import (
     crop_flip,
@@ -22,21 +22,11 @@ from sift_trainer.data.images.augmentation import (
     resized_crop_boxes,
     seeded_generator,
 )
-from sift_trainer.data.images.decoding import (
-    StoredImage,
-    decode_center,
-    decode_crop,
-    open_image,
-)
-from sift_trainer.data.images.sources import Split
-
-logger = logging.get_logger(__name__)
-
-_WORKERS = 1024  # slots of the shared count; more workers than that share some
+from sift_trainer.data.images.decoding import StoredImage, decode_center, decode_crop, open_image
 
 
 class PixelDataset(Dataset[dict[str, Any]]):
-    """Decoded images in memory; a row is uint8 `pixel_values`, (3, height, width), and `labels`.
+    """Decoded images in memory; a row has uint8 `pixel_values`, (3, height, width), and `labels`.
 
     Args:
         pixels: uint8, (n, 3, height, width).
@@ -53,38 +43,38 @@ class PixelDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"pixel_values": self.pixels[index], "labels": int(self.labels[index])}
 
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Many rows at once, as the dataloader asks for them."""
-        pixels, labels = self.pixels[indices], self.labels[indices].tolist()
-        return [
-            {"pixel_values": image, "labels": label}
-            for image, label in zip(pixels, labels, strict=True)
-        ]
-
 
 class StoredDataset(Dataset[dict[str, Any]]):
-    """Images that stay encoded; a row is a `StoredImage` in `pixel_values`, and `labels`."""
+    """Images that stay encoded; a row has a `StoredImage` as `pixel_values`, and `labels`.
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
+    Args:
+        rows: with the columns of `Found`.
+    """
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows
+        self.labels = torch.tensor(rows["label"][:], dtype=torch.int64)
 
     def __len__(self) -> int:
-        return len(self.split.labels)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {
-            "pixel_values": self.split.images[index],
-            "labels": int(self.split.labels[index]),
-        }
+        row = self.rows[index]
+        image = row["image"] or {"bytes": b""}  # a table may have empty cells
+        content = Path(image["path"]) if image["bytes"] is None else image["bytes"]
+        return {"pixel_values": StoredImage(row["name"], content), "labels": row["label"]}
+
+    def select(self, indices: Sequence[int]) -> "StoredDataset":
+        """These rows, in this order."""
+        return StoredDataset(self.rows.select(indices))
 
 
 @dataclass
 class EvaluationDataset(Dataset[dict[str, Any]]):
-    """Images as they are evaluated, always the same: normalised float32, (3, size, size).
+    """Images for evaluation, not random: normalised float32, (3, size, size).
 
-    Stored images are resized so that the shorter side has 256/224 of `image_size`, and their middle
-    is taken. An image that cannot be read ends the evaluation with its name, always: another in its
-    place would count twice.
+    Of a stored image it is the middle, after its shorter side is resized to 256/224 of
+    `image_size`.
     """
 
     dataset: PixelDataset | StoredDataset
@@ -96,124 +86,54 @@ class EvaluationDataset(Dataset[dict[str, Any]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Many rows at once, as the dataloader asks for them."""
-        rows = [self.dataset[index] for index in indices]
-        pixels = torch.stack([self._pixels(row["pixel_values"]) for row in rows])
-        images = normalize(pixels, self.mean, self.std)
-        return [
-            {"pixel_values": image, "labels": row["labels"]}
-            for image, row in zip(images, rows, strict=True)
-        ]
-
-    def _pixels(self, image: Tensor | StoredImage) -> Tensor:
-        if isinstance(image, Tensor):
-            return image
-        return decode_center(image, round(self.image_size * 256 / 224), self.image_size)
+        row = self.dataset[index]
+        image = row["pixel_values"]
+        if isinstance(image, StoredImage):
+            image = decode_center(image, round(self.image_size * 256 / 224), self.image_size)
+        return {**row, "pixel_values": normalize(image, self.mean, self.std)}
 
 
 @dataclass
 class ImageCollator:
     """Batches with `pixel_values`, float32 (n, 3, size, size), and `labels`, int64 (n,).
 
-    Rows in uint8 are cropped from a padded frame and flipped (`crop_flip`), stored images become a
-    randomly placed part at `image_size`, flipped likewise (`resized_crop_boxes`); both are
-    normalised. Rows in float32 are stacked as they are.
-
-    With ``seed=None`` crops and flips come from torch's global generator, which is not exact when a
-    run resumes amid an epoch: the Trainer restores it only after the first batches are collated.
-    With a `seed` they are a function of the seed and the images of the batch, see
-    `seeded_generator`.
+    uint8 rows are augmented by `crop_flip`, stored images by `resized_crop_boxes` and a flip.
 
     Args:
         image_size: height and width of stored images after cropping.
-        mean: per channel, where 1 is full.
+        mean: per channel, where 1 is full intensity.
         std: likewise.
-        seed: see above.
-        skip_unreadable: put the next image of the batch in the place of one that cannot be read,
-            with its label; each is logged by name, and `unreadable` counts them.
+        seed: makes crops and flips a function of the seed and of the images of the batch, see
+            `seeded_generator`. With None a run that is resumed within an epoch is not exact: the
+            Trainer restores torch's global generator after the first batches are collated.
     """
 
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
     seed: int | None = None
-    skip_unreadable: bool = False
-    # One slot per worker, in shared memory: they count in parallel without a lock.
-    _unreadable: Tensor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._unreadable = torch.zeros(_WORKERS, dtype=torch.int64)
-        self._unreadable.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def unreadable(self) -> int:
-        """Images replaced so far, by this process and its dataloader workers."""
-        return int(self._unreadable.sum())
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """A batch of rows.
-
-        Raises:
-            ValueError: an image cannot be read, naming it, and `skip_unreadable` is off or no
-                image of the batch can be read.
-        """
+        """A batch of rows; raises a `ValueError` that names an image that cannot be read."""
         images = [feature["pixel_values"] for feature in features]
         labels = torch.tensor([int(feature["labels"]) for feature in features])
         if isinstance(images[0], StoredImage):
-            pixels, source = self._decoded(images)
-            return {"pixel_values": self._normal(pixels), "labels": labels[source]}
-        batch = torch.stack(images)
-        if batch.dtype == torch.uint8:
-            generator = seeded_generator(self.seed, [batch.numpy().tobytes()])
-            batch = self._normal(crop_flip(batch, generator))
-        return {"pixel_values": batch, "labels": labels}
+            pixels = self._random_parts(images)
+        else:
+            pixels = torch.stack(images)
+            if pixels.dtype != torch.uint8:
+                return {"pixel_values": pixels, "labels": labels}
+            pixels = crop_flip(pixels, seeded_generator(self.seed, [pixels.numpy().tobytes()]))
+        return {"pixel_values": normalize(pixels, self.mean, self.std), "labels": labels}
 
-    def _normal(self, pixels: Tensor) -> Tensor:
-        return normalize(pixels, self.mean, self.std)
-
-    def _decoded(self, images: Sequence[StoredImage]) -> tuple[Tensor, list[int]]:
-        """Cropped and flipped pixels, and which row of the batch each is of."""
+    def _random_parts(self, images: Sequence[StoredImage]) -> Tensor:
+        """Cropped, resized and flipped; uint8, (n, 3, size, size)."""
         generator = seeded_generator(self.seed, [f"{image.name}\n".encode() for image in images])
-        failures: dict[int, ValueError] = {}
-        opened = {}
-        for row, image in enumerate(images):
-            try:
-                opened[row] = open_image(image)
-            except ValueError as error:
-                failures[row] = error
-        sizes = [opened[row].size if row in opened else (1, 1) for row in range(len(images))]
-        boxes = resized_crop_boxes(torch.tensor(sizes), generator).tolist()
-        decoded: dict[int, Tensor] = {}
-        for row, picture in opened.items():
-            try:
-                decoded[row] = decode_crop(
-                    images[row].place, picture, tuple(boxes[row]), self.image_size
-                )
-            except ValueError as error:
-                failures[row] = error
-        source = self._replaced(len(images), decoded, failures)
-        return random_flip(torch.stack([decoded[row] for row in source]), generator), source
-
-    def _replaced(
-        self, count: int, decoded: Mapping[int, Tensor], failures: Mapping[int, ValueError]
-    ) -> list[int]:
-        if failures and not (self.skip_unreadable and decoded):
-            raise failures[min(failures)]
-        worker = get_worker_info()
-        slot = 0 if worker is None else 1 + worker.id % (_WORKERS - 1)
-        self._unreadable[slot] += len(failures)
-        for row in sorted(failures):
-            logger.warning(
-                f"{failures[row]}; another image of its batch takes its place "
-                f"(skip_unreadable=True), {self.unreadable} so far"
-            )
-        readable = sorted(decoded)
-        return [
-            row
-            if row in decoded
-            else next((later for later in readable if later > row), readable[0])
-            for row in range(count)
+        pictures = [open_image(image) for image in images]
+        sizes = torch.tensor([picture.size for picture in pictures])
+        boxes = resized_crop_boxes(sizes, generator).tolist()
+        parts = [
+            decode_crop(image, picture, box, self.image_size)
+            for image, picture, box in zip(images, pictures, boxes, strict=True)
         ]
+        return random_flip(torch.stack(parts), generator)

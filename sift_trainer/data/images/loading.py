@@ -1,10 +1,14 @@
 """Image classification data: CIFAR-100 and Food-101 (section 7.2 of the paper), or any classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
 from transformers.utils import logging
 
 from sift_trainer.data.images.arguments import ImageArguments
@@ -14,12 +18,14 @@ from sift_trainer.data.images.batches import (
     PixelDataset,
     StoredDataset,
 )
-from sift_trainer.data.images.decoding import check_header, decode
-from sift_trainer.data.images.sources import Found, Split, find_images
+from sift_trainer.data.images.decoding import StoredImage, check_image, decode
+from sift_trainer.data.images.sources import find_images
 
 logger = logging.get_logger(__name__)
 
-_NAMED = 5  # unreadable files in an error
+T = TypeVar("T")
+
+_NAMED = 5  # unreadable images in a message
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class ImageData:
         test: rows as they are evaluated.
         collator: for both.
         classes: names, in the order of the labels.
-        unreadable: images that were left out of train and test, since they cannot be read.
+        unreadable: images of train and test that were left out because they cannot be read.
     """
 
     train: PixelDataset | StoredDataset
@@ -42,49 +48,42 @@ class ImageData:
 
 
 def load_images(args: ImageArguments, check: bool = True, progress: bool = True) -> ImageData:
-    """The images that `args` describes. CIFAR-100 is decoded into memory (150 MB and 30 MB); other
-    images are decoded when they are asked for.
+    """The images that `args` describes. CIFAR-100 is decoded into memory (180 MB); other images are
+    decoded each time they are used.
 
     Args:
-        check: look at the header and the end of every file first, see `check_images`. With
-            `skip_unreadable` it is for every process of a run or for none, since it decides the
-            number of rows. CIFAR-100 is always read as a whole.
+        check: read every image first, see `check_images`; CIFAR-100 always is. With
+            `skip_unreadable` all processes of a run must pass the same value.
         progress: show a bar.
 
     Raises:
-        ValueError: naming the file, folder, column or field; see `find_images`,
-            `check_labels` and `check_images`.
-        ConnectionError: the hub cannot be reached.
+        ValueError, OSError: see `find_images`, `check_images` and `check_labels`.
     """
     found = find_images(args)
-    check_labels(found, _expected_classes(args))
-    splits = {"train": found.train, "test": found.test}
-    if args.max_images_per_class is not None:
-        for number, (name, split) in enumerate(splits.items()):
-            rows = choose_per_class(
-                split.labels, args.max_images_per_class, seed=(args.subset_seed, number)
-            )
-            splits[name] = split.choose(rows)
     defaults, size = args.defaults, args.setting("image_size")
-    in_memory = defaults.augmentation == "crop_flip"
-    datasets: dict[str, PixelDataset | StoredDataset] = {}
+    splits: list[PixelDataset | StoredDataset] = []
     unreadable = 0
-    for name, split in splits.items():
-        before = len(split.labels)
-        if in_memory:
-            datasets[name] = decode_images(split, size, args.skip_unreadable, name, progress)
-        else:
-            if check:
-                split = check_images(split, args.skip_unreadable, name, progress)
-            datasets[name] = StoredDataset(split)
-        unreadable += before - len(datasets[name])
-        _check_present(datasets[name], name, found.classes)
+    for number, (name, rows) in enumerate(zip(("train", "test"), found.splits, strict=True)):
+        stored = StoredDataset(rows)
+        if args.max_images_per_class is not None:
+            seed = (args.subset_seed, number)
+            chosen = choose_per_class(stored.labels.numpy(), args.max_images_per_class, seed)
+            stored = stored.select(chosen.tolist())
+        dataset: PixelDataset | StoredDataset = stored
+        if defaults.augmentation == "crop_flip":
+            dataset = decode_images(stored, size, args.skip_unreadable, name, progress)
+        elif check:
+            dataset = check_images(stored, args.skip_unreadable, name, progress)
+        unreadable += len(stored) - len(dataset)
+        splits.append(dataset)
+    train, test = splits
+    usual_labels = args.setting("label_column") == defaults.label_column
+    expected = defaults.classes if usual_labels else None
+    check_labels(train.labels, test.labels, found.classes, expected)
     return ImageData(
-        datasets["train"],
-        EvaluationDataset(datasets["test"], size, defaults.mean, defaults.std),
-        ImageCollator(
-            size, defaults.mean, defaults.std, args.augmentation_seed, args.skip_unreadable
-        ),
+        train,
+        EvaluationDataset(test, size, defaults.mean, defaults.std),
+        ImageCollator(size, defaults.mean, defaults.std, args.augmentation_seed),
         found.classes,
         unreadable,
     )
@@ -95,7 +94,7 @@ def choose_per_class(
 ) -> NDArray[np.int64]:
     """Rows, in order, with at most `limit` of each class, drawn at random without replacement.
 
-    A class's rows depend on `seed`, the class and its number of images alone.
+    The rows of a class depend on `seed`, the class and its number of images alone.
     """
     chosen = []
     for label in np.unique(labels):
@@ -105,125 +104,85 @@ def choose_per_class(
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def check_labels(found: Found, expected: int | None) -> None:
-    """Refuses labels that the model could not be trained on.
-
-    Raises:
-        ValueError: a label is out of range, the number of classes is not `expected`, a class has
-            no training images, or test has a class that train lacks.
-    """
-    count = len(found.classes)
+def check_labels(train: Tensor, test: Tensor, classes: list[str], expected: int | None) -> None:
+    """Refuse a number of classes that is not `expected`, labels out of range, a class without
+    training images, and a test set without images, with a `ValueError`."""
+    count = len(classes)
     if expected is not None and count != expected:
         raise ValueError(
-            f"there are {count} classes, such as {found.classes[:3]}, and the data set has "
-            f"{expected}; complete its files, or set dataset: generic"
+            f"there are {count} classes, such as {classes[:3]}, and the data set has {expected}; "
+            "complete its files, or set dataset: generic"
         )
-    for name, split in (("train", found.train), ("test", found.test)):
-        wrong = np.flatnonzero((split.labels < 0) | (split.labels >= count))
+    for name, labels in (("train", train), ("test", test)):
+        wrong = labels[(labels < 0) | (labels >= count)]
         if len(wrong):
-            row = int(wrong[0])
             raise ValueError(
-                f"{name}, row {row}: the label {split.labels[row]} is out of range; there are "
-                f"{count} classes, 0 to {count - 1}"
+                f"{name} has the label {int(wrong[0])}; there are {count} classes, so labels must "
+                f"be 0 to {count - 1}"
             )
-    lacking = set(found.test.labels.tolist()) - set(found.train.labels.tolist())
-    if lacking:
-        raise ValueError(
-            f"test has the class {found.classes[min(lacking)]!r} (label {min(lacking)}), of which "
-            "train has no image; add some or remove it from test"
-        )
-    lacking = set(range(count)) - set(found.train.labels.tolist())
-    if lacking:
-        raise ValueError(
-            f"the class {found.classes[min(lacking)]!r} (label {min(lacking)}) has no image in "
-            "train; add some or remove its name"
-        )
+        lacking = sorted(set(range(count)) - set(labels.tolist()))
+        if lacking and (name == "train" or len(labels) == 0):
+            raise ValueError(f"{name} has no image of the class {classes[lacking[0]]!r}; add some")
+        if lacking:
+            logger.warning(f"{name} has no image of {len(lacking)} of {count} classes")
 
 
-def check_images(split: Split, skip: bool, name: str, progress: bool = True) -> Split:
-    """Looks at every image cheaply: its header, its channels, and whether its file has an end.
+def check_images(
+    dataset: StoredDataset, skip: bool, name: str, progress: bool = True
+) -> StoredDataset:
+    """The images that can be read, see `check_image`.
 
     Args:
-        skip: leave out what cannot be read, with a warning that counts it.
-        name: of the split, for the bar and the errors.
-
-    Returns:
-        The images that can be read.
+        skip: whether to leave out the others with a warning.
+        name: of the split, for the bar and the messages.
 
     Raises:
-        ValueError: some cannot, naming the first few.
+        ValueError: some cannot be read and `skip` is off; names the first few.
     """
-    errors: list[str] = []
-    readable: list[int] = []
-    for row in _bar(len(split.labels), f"checking {name}", progress):
-        try:
-            check_header(split.images[row])
-            readable.append(row)
-        except ValueError as error:
-            errors.append(str(error))
-    _report(errors, len(split.labels), skip, name)
-    return split.choose(np.array(readable, dtype=np.int64)) if errors else split
+    readable = _read_each(check_image, dataset, skip, f"checking {name}", progress)
+    return dataset if len(readable) == len(dataset) else dataset.select(list(readable))
 
 
 def decode_images(
-    split: Split, size: int, skip: bool, name: str, progress: bool = True
+    dataset: StoredDataset, size: int, skip: bool, name: str, progress: bool = True
 ) -> PixelDataset:
-    """All images of a split, decoded into memory: 3 * size * size bytes each.
+    """All images that can be read and have `size` by `size` pixels, decoded into memory.
 
-    Raises:
-        ValueError: one cannot be read (unless `skip`), or is not `size` by `size` pixels.
+    Takes and raises what `check_images` does.
     """
-    pixels = torch.empty(len(split.labels), 3, size, size, dtype=torch.uint8)
+
+    def read(image: StoredImage) -> Tensor:
+        pixels = decode(image)
+        height, width = pixels.shape[1:]
+        if (height, width) != (size, size):
+            raise ValueError(
+                f"{image.name} has {width} x {height} pixels and must have {size} x {size}; for "
+                "images of other sizes set dataset: generic"
+            )
+        return pixels
+
+    decoded = _read_each(read, dataset, skip, f"decoding {name}", progress)
+    pixels = torch.stack(list(decoded.values())) if decoded else torch.empty(0, 3, size, size)
+    return PixelDataset(pixels, dataset.labels[list(decoded)])
+
+
+def _read_each(
+    read: Callable[[StoredImage], T], dataset: StoredDataset, skip: bool, doing: str, progress: bool
+) -> dict[int, T]:
+    """What `read` returns for each row that it can read."""
     errors: list[str] = []
-    readable: list[int] = []
-    for row in _bar(len(split.labels), f"decoding {name}", progress):
-        image = split.images[row]
+    found: dict[int, T] = {}
+    for row in tqdm(range(len(dataset)), desc=doing, unit="images", disable=not progress):
         try:
-            decoded = decode(image)
+            found[row] = read(dataset[row]["pixel_values"])
         except ValueError as error:
             errors.append(str(error))
-            continue
-        if decoded.shape[1:] != (size, size):
-            height, width = decoded.shape[1:]
+    if errors:
+        shown = "\n  ".join([*errors[:_NAMED], *(["..."] if len(errors) > _NAMED else [])])
+        message = f"{doing}: {len(errors)} of {len(dataset)} images cannot be read:\n  {shown}"
+        if not skip:
             raise ValueError(
-                f"{image.place} has {width} x {height} pixels, and all images must have {size} x "
-                f"{size}; for others set dataset: generic"
+                f"{message}\nReplace or remove them, or set skip_unreadable: true to leave them out"
             )
-        pixels[len(readable)] = decoded
-        readable.append(row)
-    _report(errors, len(split.labels), skip, name)
-    return PixelDataset(pixels[: len(readable)], torch.from_numpy(split.labels)[readable])
-
-
-def _expected_classes(args: ImageArguments) -> int | None:
-    usual = args.setting("label_column") == args.defaults.label_column
-    return args.defaults.classes if usual else None
-
-
-def _check_present(dataset: PixelDataset | StoredDataset, name: str, classes: list[str]) -> None:
-    labels = dataset.labels if isinstance(dataset, PixelDataset) else dataset.split.labels
-    if len(labels) == 0:
-        raise ValueError(f"{name} has no image that can be read")
-    lacking = set(range(len(classes))) - set(labels.tolist())
-    if lacking and name == "train":
-        raise ValueError(f"train: no image of {classes[min(lacking)]!r} can be read")
-
-
-def _report(errors: list[str], count: int, skip: bool, name: str) -> None:
-    if not errors:
-        return
-    shown = "\n  ".join(errors[:_NAMED])
-    more = f"\n  and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
-    message = f"{name}: {len(errors)} of {count} images cannot be read:\n  {shown}{more}"
-    if not skip:
-        raise ValueError(
-            f"{message}\nReplace or remove them, or set skip_unreadable: true to go on without them"
-        )
-    logger.warning(f"{message}\nThey are left out (skip_unreadable=True)")
-
-
-def _bar(count: int, description: str, progress: bool) -> "range":
-    from tqdm import tqdm
-
-    bar: range = tqdm(range(count), desc=description, unit="images", disable=not progress)
-    return bar
+        logger.warning(f"{message}\nThey are left out (skip_unreadable=True)")
+    return found
