@@ -1,6 +1,6 @@
-"""What sifting picks and brings while a model trains: the probe's figures, every n steps."""
+"""Audits: every n steps of a training, which rows sifting chooses and what they bring."""
 
+from sift_trainer.audit.audit_numbers import Audit, audit_metrics
 from sift_trainer.audit.auditor import Auditor
-from sift_trainer.audit.figures import Audit, audit_metrics
 
 __all__ = ["Audit", "Auditor", "audit_metrics"]

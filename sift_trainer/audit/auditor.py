@@ -1,52 +1,52 @@
-"""Looks at a step's candidates before they are narrowed, and leaves no trace."""
+"""Measures the candidates of a training step before they are sifted, without a trace."""
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Trainer
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments, sift_settings
-from sift_trainer.audit.figures import (
+from sift_trainer.audit.audit_numbers import (
     ADAM,
     NAMES,
     PLAIN,
     Audit,
-    choice_figures,
-    update_figures,
+    choice_numbers,
+    update_numbers,
 )
 from sift_trainer.audit.held_out import evaluation_batches
 from sift_trainer.batch import Batch, num_rows
-from sift_trainer.first_batch import FirstBatchMixin
-from sift_trainer.measuring.adam import AdamScales
-from sift_trainer.measuring.gradients import Gradients
+from sift_trainer.measuring.gradients import AdamScales
 from sift_trainer.measuring.kept_state import Buffers, untouched
-from sift_trainer.scorer import Scorer, inference
+from sift_trainer.measuring.passes import Passes
+from sift_trainer.measuring.seconds import timed
+from sift_trainer.scorer import Scorer
 from sift_trainer.selection import num_kept, num_skipped, select_top_k
 from sift_trainer.sharding import buffers_of_first
 from sift_trainer.sifter import Sifter
 
 logger = logging.get_logger(__name__)
 
-T = TypeVar("T")
 Choose = Callable[[Tensor, torch.Generator], Tensor]
-"""``(scores (B,), generator)`` -> the rows that the run's settings keep of them."""
+"""``(scores (B,), generator)`` -> numbers of the rows that the run's settings keep."""
 
 
 class Auditor:
-    """Audits steps of one training run. A run with audits is bit for bit the one without.
+    """Audits steps of one training run. The training is bit for bit the same without audits.
 
     Args:
-        trainer: whose run it is.
+        trainer: with `SiftMixin`, of the run.
         sifter: of its model.
-        exact: scores by exact losses; None where there are none.
-        choose: its selection.
+        exact: scores rows by exact losses; None if the model has none.
+        choose: the trainer's selection.
     """
 
     def __init__(
-        self, trainer: FirstBatchMixin, sifter: Sifter, exact: Scorer | None, choose: Choose
+        self, trainer: Trainer, sifter: Sifter, exact: Scorer | None, choose: Choose
     ) -> None:
         self.trainer, self.sifter, self.exact, self.choose = trainer, sifter, exact, choose
         self.sift = trainer.sift
@@ -56,26 +56,27 @@ class Auditor:
         if not self._whole_gradients:
             logger.warning(
                 "sift_audit_steps: under DeepSpeed and FSDP no process has whole gradients, so "
-                "audits say how rows are chosen, and not what updates by them bring"
+                "audits only compare the chosen rows with exact losses and measure no descent"
             )
         elif trainer.held_out == "evaluation":
-            rows = trainer.args.per_device_train_batch_size  # then an audit takes a few steps' time
+            # Batches of the size of training, so that an audit takes the time of a few steps.
+            rows = trainer.args.per_device_train_batch_size
             self._evaluation = evaluation_batches(trainer, rows)
 
     @classmethod
     def of_run(
         cls,
-        trainer: FirstBatchMixin,
+        trainer: Trainer,
         sifter: Sifter,
         model: nn.Module,
         batch: Batch,
         choose: Choose,
     ) -> "Auditor | None":
-        """For a run that asks for audits; None if it does not, or keeps all rows.
+        """The auditor of a run; None for a run without audits or without sifting.
 
         Args:
-            model: as it is trained.
-            batch: the first one of candidates.
+            model: the wrapped model that is trained.
+            batch: the first batch of candidates.
         """
         sift = trainer.sift
         if sift.sift_audit_steps == 0 or sift.sift_keep_ratio == 1:
@@ -84,23 +85,23 @@ class Auditor:
         exact = SiftArguments(**{**sift_settings(trainer.args), **exactly})
         if sift.sift_criterion == "loss":
             return cls(trainer, sifter, sifter.scorer_for(exact), choose)
-        try:  # what a run by another criterion was not asked
+        try:  # another criterion did not check that the model has per-sample losses
             scorer = trainer.sifter_of(model, batch, exact).scorer
         except ValueError as error:
-            logger.warning(f"sift_audit_steps: rows are not held to exact losses: {error}")
+            logger.warning(f"sift_audit_steps: no comparison with exact losses: {error}")
             scorer = None
         return cls(trainer, sifter, scorer, choose)
 
     def audit(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
-        """Figures of a batch of candidates, as means over the processes, which call it together.
+        """Numbers of a batch of candidates, as means over all processes. All must call it.
 
         Args:
             batch: as the dataloader yields it.
-            generator: as the step has it, so that the same rows are chosen.
-            draw: for what the step does not draw: which rows are held out, and random ones.
+            generator: in the state in which the step gets it, so that the same rows are chosen.
+            draw: draws held-out and random rows, which the step does not.
         """
         buffers = Buffers(self.sifter.model)
-        self._share_buffers()  # as a step does that sifts, which this one need not be
+        self._share_buffers()  # every sifted step does so; this step may not be sifted
         try:
             return self._over_processes(self._figures(batch, generator, draw))
         finally:
@@ -109,32 +110,24 @@ class Auditor:
     def _figures(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
         begin = time.perf_counter()
         rows = self.trainer._prepare_inputs(batch)
-        scores, scoring_seconds = self._timed(
-            lambda: self._score(self.sifter.scorer, rows, generator)
-        )
+        passes, scorer = Passes(self.trainer, self.sifter), self.sifter.scorer
+        assert scorer is not None
+        device = self.trainer.args.device
+        scores, scoring_seconds = timed(lambda: passes.score(scorer, rows, generator), device)
         found: Audit = {}
         if self.exact is not None and self.exact.task.labelled(rows):
-            found |= self._choices(rows, scores, self.choose(scores, generator))
+            losses = passes.score(self.exact, rows, torch.Generator())
+            found |= self._choices(losses, scores, self.choose(scores, generator))
         if self._whole_gradients:
             with untouched(self.sifter.model):
-                found |= self._updates(rows, scores, scoring_seconds, draw)
+                found |= self._updates(passes, rows, scores, scoring_seconds, draw)
         found["seconds"] = time.perf_counter() - begin
         return found
 
-    def _score(
-        self, scorer: Scorer | None, rows: Mapping[str, Any], generator: torch.Generator
-    ) -> Tensor:
-        """Never compiled: a graph for a pass every n steps does not pay."""
-        assert scorer is not None
-        with inference(self.sifter.model), self.trainer.accelerator.autocast():
-            return scorer(self.sifter.forward, rows, generator)
-
-    def _choices(self, rows: Mapping[str, Any], scores: Tensor, kept: Tensor) -> Audit:
-        assert self.exact is not None
-        losses = self._score(self.exact, rows, torch.Generator())
+    def _choices(self, losses: Tensor, scores: Tensor, kept: Tensor) -> Audit:
         skip = num_skipped(len(losses), len(kept), self.sift.sift_skip_top)
         exact = select_top_k(losses, len(kept), skip)
-        return choice_figures(
+        return choice_numbers(
             losses.float().cpu(),
             scores.float().cpu(),
             kept.cpu(),
@@ -144,13 +137,17 @@ class Auditor:
 
     def _updates(
         self,
+        passes: Passes,
         rows: Mapping[str, Any],
         scores: Tensor,
         scoring_seconds: float,
         draw: torch.Generator,
     ) -> Audit:
-        """Of some rows, how much they bring the held-out ones: rows of the evaluation set, or one
-        half of the candidates, from whose other half is chosen and drawn then."""
+        """Descent of a held-out loss by kept and by random rows.
+
+        Held out are rows of the evaluation set, or half of the candidates. In the second case kept
+        and random rows come from the other half.
+        """
         order = torch.randperm(num_rows(rows), generator=draw)
         held_out, pool = order.tensor_split(2)
         if self._evaluation:
@@ -161,20 +158,19 @@ class Auditor:
             return {}
         kept = pool[self.choose(scores[pool.to(scores.device)], draw).cpu()]
         at_random = pool[torch.randperm(len(pool), generator=draw)[: len(kept)]]
-        gradients = Gradients(self.trainer, self.sifter)
-        towards = gradients.of(*self._towards(rows, held_out))
-        by_kept, step_seconds = self._timed(lambda: gradients.of(rows, kept))
-        by_random = gradients.of(rows, at_random)
-        # As many rows as a step trains on take that many times as long as these.
+        towards = passes.gradient(*self._held_out_rows(rows, held_out))
+        by_kept, step_seconds = timed(lambda: passes.gradient(rows, kept), scores.device)
+        by_random = passes.gradient(rows, at_random)
+        # A step trains on more rows than these and takes proportionally longer.
         step_seconds *= num_kept(num_rows(rows), ratio) / len(kept)
         found = {"scoring_share": scoring_seconds / step_seconds}
-        found |= update_figures(PLAIN, towards, by_kept, by_random, ratio)
-        scales = AdamScales(self.trainer.optimizer, gradients.trained)
+        found |= update_numbers(PLAIN, towards, by_kept, by_random, ratio)
+        scales = AdamScales(self.trainer.optimizer, passes.trained)
         if scales.known:
-            found |= update_figures(ADAM, towards, by_kept, by_random, ratio, scales)
+            found |= update_numbers(ADAM, towards, by_kept, by_random, ratio, scales)
         return found
 
-    def _towards(
+    def _held_out_rows(
         self, rows: Mapping[str, Any], held_out: Tensor
     ) -> tuple[Mapping[str, Any], Tensor | None]:
         if not self._evaluation:
@@ -183,20 +179,8 @@ class Auditor:
         batch = self._evaluation[turn % len(self._evaluation)]
         return self.trainer._prepare_inputs(batch), None
 
-    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
-        """What it returns, and its seconds; the device is waited for."""
-        self._wait()
-        begin = time.perf_counter()
-        result = work()
-        self._wait()
-        return result, time.perf_counter() - begin
-
-    def _wait(self) -> None:
-        if self.trainer.args.device.type != "cpu":
-            torch.accelerator.synchronize(self.trainer.args.device)
-
     def _over_processes(self, found: Audit) -> Audit:
-        """Means of what each process found; what none of them did is left out."""
+        """Means over the processes that have a number; without numbers that none of them has."""
         device = self.trainer.args.device
         numbers = torch.tensor([found.get(name, torch.nan) for name in NAMES], device=device)
         gathered: Tensor = self.trainer.accelerator.gather(numbers)

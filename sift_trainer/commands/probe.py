@@ -100,7 +100,7 @@ def run(flags: argparse.Namespace) -> None:
     # Imported here, as in the functions below: the other commands need none of it.
     from sift_trainer.plots import require_matplotlib
     from sift_trainer.probe import write_report
-    from sift_trainer.probe.report import in_words
+    from sift_trainer.probe.report import as_markdown
 
     require_matplotlib()
     if flags.config is not None:
@@ -112,7 +112,7 @@ def run(flags: argparse.Namespace) -> None:
             "there is nothing to probe; give --config FILE, or --model MODEL and --dataset DATA"
         )
     files = write_report(result, output)
-    print(in_words(result))
+    print(as_markdown(result))
     print(f"written: {', '.join(map(str, files))}\n\n{result.recommendation}")
 
 

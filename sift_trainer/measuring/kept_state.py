@@ -1,4 +1,4 @@
-"""Passes that train nothing: whatever they do to a model is undone."""
+"""A context for passes whose effects on the model are undone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from sift_trainer.random_state import random_state_kept
 
 
 class Buffers:
-    """The buffers of a model as they were when this was made."""
+    """The buffers of a model at the time of construction."""
 
     def __init__(self, model: nn.Module) -> None:
         self._saved = [
@@ -21,7 +21,7 @@ class Buffers:
         ]
 
     def restore(self) -> None:
-        """Give every module the same tensor again, with the same values."""
+        """Give every module its tensors back, with their values."""
         with torch.no_grad():
             for module, name, buffer, values in self._saved:
                 module._buffers[name] = buffer
@@ -30,10 +30,10 @@ class Buffers:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Within the context passes may be made, forward and backward; afterwards modes, gradients,
-    buffers and the global random states are what they were, also after an exception.
+    """Restore modes, gradients, buffers and the global random states at the end of the context.
 
-    It begins without gradients. Parameters are not looked at.
+    This also happens after an exception. The context begins without gradients. It does not restore
+    parameters.
     """
     modes = [(module, module.training) for module in model.modules()]
     gradients: list[tuple[nn.Parameter, Tensor | None]] = []

@@ -1,4 +1,4 @@
-"""Would sifting pay, and by what? Figures and a recommendation before a run; nothing is trained."""
+"""Would sifting pay? Measurements and a recommendation before a run. Nothing is trained."""
 
 from sift_trainer.probe.probing import check_settings, probe
 from sift_trainer.probe.report import write_report

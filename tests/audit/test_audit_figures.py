@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sift_trainer.audit import audit_metrics
-from sift_trainer.audit.figures import ADAM, NAMES, PLAIN, choice_figures, update_figures
+from sift_trainer.audit.audit_numbers import ADAM, NAMES, PLAIN, choice_numbers, update_numbers
 from sift_trainer.scoring import UNLABELLED
 
 
@@ -14,7 +14,7 @@ def test_choices_of_four_rows_by_hand() -> None:
     """Exact losses 1, 2, 3, 6; scores order them 2, 1, 4, 3."""
     losses, scores = torch.tensor([1.0, 2, 3, 6]), torch.tensor([2.0, 1, 6, 3])
     kept, exact = torch.tensor([2, 3]), torch.tensor([2, 3])
-    found = choice_figures(losses, scores, kept, exact, approximates_loss=True)
+    found = choice_numbers(losses, scores, kept, exact, approximates_loss=True)
     assert found["overlap"] == 1
     assert found["spearman"] == pytest.approx(1 - 6 * 4 / (4 * 15))
     assert found["agreement"] == 0  # of the pairs (1, 2) and (3, 6) both are turned round
@@ -31,7 +31,7 @@ def test_what_has_no_meaning_is_left_out() -> None:
     """Scores that are no losses have no sigma; rows without a label or of no loss are no rows."""
     losses = torch.tensor([0.0, 0.0, 0.0, UNLABELLED])
     scores = torch.tensor([0.1, 0.3, 0.2, torch.nan])
-    found = choice_figures(
+    found = choice_numbers(
         losses, scores, torch.tensor([0, 1]), torch.tensor([0, 1]), approximates_loss=False
     )
     assert set(found) == {"overlap", "kept_loss", "dropped_loss"}
@@ -41,7 +41,7 @@ def test_what_has_no_meaning_is_left_out() -> None:
 def test_updates_by_hand() -> None:
     held_out, kept = [torch.tensor([1.0, 2.0]), None], [torch.tensor([3.0, 4.0]), torch.ones(1)]
     random = [torch.tensor([0.0, 2.0]), None]
-    found = update_figures(PLAIN, held_out, kept, random, keep_ratio=0.25)
+    found = update_numbers(PLAIN, held_out, kept, random, keep_ratio=0.25)
     assert found["descent_kept"] == 11
     assert found["descent_kept_at_equal_length"] == pytest.approx(11 / 26**0.5)
     assert found["descent_random"] == 4
@@ -49,7 +49,7 @@ def test_updates_by_hand() -> None:
     # Random rows are a quarter kept and three quarters dropped ones.
     assert 0.25 * 11 + 0.75 * found["descent_dropped"] == pytest.approx(4)
     scales = [torch.tensor([10.0, 1.0]), torch.ones(1)]
-    scaled = update_figures(ADAM, held_out, kept, random, 0.25, scales)
+    scaled = update_numbers(ADAM, held_out, kept, random, 0.25, scales)
     assert scaled["adam_descent_kept"] == 1 * 10 * 3 + 2 * 4
     assert scaled["adam_descent_kept_at_equal_length"] == pytest.approx(38 / math.hypot(30, 4, 1))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sift_trainer.measuring.choices import comparable, overlap, ranks, spearman
+from sift_trainer.measuring.agreement import comparable, overlap, ranks, spearman
 from sift_trainer.scoring import UNLABELLED
 
 

@@ -113,19 +113,18 @@ def test_a_checkpoint_without_moments_is_probed_without_them(
     assert any("no optimizer.pt" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(("file", "named"), [(None, "has no model.safetensors"), (b"x", "fit")])
-def test_no_checkpoint(file: bytes | None, named: str, tmp_path: Path) -> None:
-    if file is not None:
-        (tmp_path / "model.safetensors").write_bytes(file)
-    with pytest.raises(ValueError, match=named):
+def test_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
         probe(fresh(tmp_path), tmp_path)
 
 
 def test_a_checkpoint_of_another_model(checkpoint: Path, tmp_path: Path) -> None:
     model = bert(hidden_size=16)
     trainer = SiftTrainer(model, arguments(tmp_path), train_dataset=Rows(100))
-    with pytest.raises(ValueError, match="does not fit this BertForMaskedLM"):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="size mismatch"):
         probe(trainer, checkpoint)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match=r"optimizer\.pt"):
         adam_scales(trainer, checkpoint)
 
@@ -147,15 +146,16 @@ def test_nothing_stays_of_what_raised() -> None:
     assert model.bert.embeddings.position_ids[0, -1] > 0
 
 
-def test_an_optimizer_without_moments_and_parameters_without_a_state(tmp_path: Path) -> None:
-    """As SGD's, and as those of a part that no loss reaches."""
-    trainer = fresh(tmp_path)
-    trainer.create_optimizer()
-    state = trainer.optimizer.state_dict()
-    trainer.optimizer = None
-    torch.save(state, tmp_path / "optimizer.pt")
-    assert all(not scale.any() for scale in adam_scales(trainer, tmp_path))
-    state["state"] = {0: {"momentum_buffer": torch.ones(1)}}
-    torch.save(state, tmp_path / "optimizer.pt")
+def test_an_optimizer_without_moments(checkpoint: Path, tmp_path: Path) -> None:
+    """Such as SGD's. Parameters without a state are those that no loss reaches."""
+    trainer = fresh(tmp_path, weight_decay=0.1)
+    saved = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    number = saved["param_groups"][0]["params"][0]
+    del saved["state"][number]
+    torch.save(saved, tmp_path / "optimizer.pt")
+    zeros = [scale for scale in adam_scales(trainer, tmp_path) if not scale.any()]
+    assert len(zeros) == 1
+    saved["state"] = {0: {"momentum_buffer": torch.ones(1)}}
+    torch.save(saved, tmp_path / "optimizer.pt")
     with pytest.raises(ValueError, match="no second moments"):
         adam_scales(trainer, tmp_path)

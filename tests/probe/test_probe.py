@@ -15,8 +15,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.probe import ProbeResult, probe
-from sift_trainer.probe.figures import of_dropped
 from sift_trainer.probe.measurements import Estimate
+from sift_trainer.probe.numbers import dropped_ratio
 from sift_trainer.selection import add_random, select_percentile, select_top_k
 from sift_trainer.theory import argmax_agreement
 from tests.probe.probed import FAST, rough, trainer_of
@@ -188,9 +188,9 @@ def test_figures_are_those_of_a_loop_over_the_trainers_batches(
 
 def test_what_dropped_rows_would_bring_by_hand() -> None:
     """Of descents 3 and -1 of two halves random rows have the mean, 1: kept 3, dropped -1."""
-    found = of_dropped(Estimate(3.0, 2.0, 4.0), keep_ratio=0.5)
+    found = dropped_ratio(Estimate(3.0, 2.0, 4.0), keep_ratio=0.5)
     assert (found.value, found.low, found.high) == (-1.0, -2.0, 0.0)
-    quarter = of_dropped(Estimate(2.5, 2.5, 2.5), keep_ratio=0.25)
+    quarter = dropped_ratio(Estimate(2.5, 2.5, 2.5), keep_ratio=0.25)
     assert 0.25 * 2.5 + 0.75 * quarter.value == pytest.approx(1)
 
 

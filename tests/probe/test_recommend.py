@@ -7,7 +7,6 @@ import pytest
 from sift_trainer.probe.measurements import Estimate
 from sift_trainer.probe.recommend import break_even, recommend
 from sift_trainer.probe.results import Choice, Descent, Figures
-from sift_trainer.probe.turns import Spread
 
 
 def figures(
@@ -22,7 +21,7 @@ def figures(
     the dropped rows."""
     return Figures(
         choice=Choice(criterion, 1),
-        scoring_share=Spread(share, share, share),
+        scoring_share=Estimate(share, share, share),
         break_even=break_even(share),
         descent=None if ratio is None else descent(ratio, equal or ratio, dropped),
         adam_descent=None if adam is None else descent(adam, adam),
@@ -118,5 +117,5 @@ def test_do_not_sift(found: Figures, batches: int, reason: str) -> None:
 def test_nothing_is_held_against_random_rows_that_descend_by_nothing() -> None:
     one = Estimate(1.0, 0.5, 1.5)
     unknown = Descent(one, Estimate(0.1, -1.0, 1.0), None, None)
-    found = Figures(Choice("loss", 1), Spread(0.1, 0.1, 0.1), 0.09, descent=unknown)
+    found = Figures(Choice("loss", 1), Estimate(0.1, 0.1, 0.1), 0.09, descent=unknown)
     assert "nothing measurable" in recommend([found], 50)

@@ -1,0 +1,113 @@
+"""The numbers of one audit, and the entries of a log line. Pure functions."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sift_trainer import theory
+from sift_trainer.measuring.agreement import agreement_of, comparable, overlap, spearman
+from sift_trainer.measuring.gradients import Gradient, descent_of, dropped_descent
+
+Audit = dict[str, float]
+"""Name -> number. A number that is undefined for the batch is missing."""
+
+PLAIN, ADAM = "descent", "adam_descent"
+"""Updates along the gradient, and along AdamW's preconditioned gradient."""
+
+_UPDATES = ("kept", "random", "dropped", "kept_at_equal_length", "random_at_equal_length")
+NAMES = (
+    *("overlap", "spearman", "agreement", "sigma", "rho_2", "rho_2_approx"),
+    *("kept_loss", "dropped_loss"),
+    *(f"{kind}_{name}" for kind in (PLAIN, ADAM) for name in _UPDATES),
+    *("scoring_share", "seconds"),
+)
+"""All names, in the order in which processes exchange the numbers."""
+
+
+def choice_numbers(
+    losses: Tensor, scores: Tensor, kept: Tensor, exact: Tensor, approximates_loss: bool
+) -> Audit:
+    """How scores (B,) and the rows that they keep agree with exact losses (B,); all on the CPU.
+
+    Args:
+        kept: row numbers (k,) that are kept.
+        exact: row numbers (k,) that exact losses would keep.
+        approximates_loss: whether a score is an approximate loss.
+    """
+    both = comparable(losses, scores)
+    is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
+    found = agreement_of(losses[both], scores[both], approximates_loss, notes={})
+    numbers = {
+        "overlap": overlap(kept, exact),
+        "spearman": spearman(losses[both], scores[both]),
+        "agreement": None if found.order is None else found.order.share,
+        "sigma": None if found.noise is None else found.noise.sigma,
+        "rho_2": found.loss_ratio,
+        "rho_2_approx": found.approximate_loss_ratio,
+        "kept_loss": float(losses[is_kept & both].mean()),
+        "dropped_loss": float(losses[~is_kept & both].mean()),
+    }
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def update_numbers(
+    kind: str,
+    held_out: Gradient,
+    kept: Gradient,
+    random: Gradient,
+    keep_ratio: float,
+    scales: Sequence[Tensor] | None = None,
+) -> Audit:
+    """By how much the held-out loss falls per unit of the learning rate, to first order.
+
+    Args:
+        kind: `PLAIN` or `ADAM`, the first part of the names.
+        held_out: gradient of the held-out rows.
+        kept: gradient of the rows that are kept.
+        random: gradient of as many random rows.
+        keep_ratio: share of the rows that is kept.
+        scales: AdamW's, for updates along its preconditioned gradient.
+    """
+    by_kept, by_random = (descent_of(held_out, each, scales) for each in (kept, random))
+    return {
+        f"{kind}_kept": by_kept.plain,
+        f"{kind}_random": by_random.plain,
+        f"{kind}_dropped": dropped_descent(by_kept.plain, by_random.plain, keep_ratio),
+        f"{kind}_kept_at_equal_length": by_kept.at_equal_length,
+        f"{kind}_random_at_equal_length": by_random.at_equal_length,
+    }
+
+
+def audit_metrics(audits: Sequence[Audit]) -> dict[str, float]:
+    """Entries of a log line: means over the audits since the last one, and ratios of means.
+
+    The ratios of kept to random rows are per second: a step on kept rows also takes scoring. A
+    ratio is missing if random rows brought nothing, or less.
+    """
+    mean: Audit = {}
+    for name in NAMES:
+        values = [audit[name] for audit in audits if name in audit]
+        if values:
+            mean[name] = math.fsum(values) / len(values)
+    logged = {
+        name: value
+        for name, value in mean.items()
+        if not name.endswith(("_equal_length", "_dropped"))
+    }
+    if 1 <= mean.get("rho_2", 0.0) <= 2:
+        logged["sigma_max"] = theory.sigma_max(mean["rho_2"])
+    share = mean.get("scoring_share", 0.0)
+    if "scoring_share" in mean:
+        logged["break_even"] = share / (1 + share)
+    for kind in (PLAIN, ADAM):
+        for above, below, entry, price in (
+            ("kept", "random", "ratio", 1 + share),
+            ("kept_at_equal_length", "random_at_equal_length", "ratio_at_equal_length", 1 + share),
+            ("dropped", "random", "dropped_ratio", 1.0),
+        ):
+            if mean.get(f"{kind}_{below}", 0.0) > 0:
+                ratio = mean[f"{kind}_{above}"] / mean[f"{kind}_{below}"]
+                logged[f"{kind}_{entry}"] = ratio / price
+    return {f"sift_audit/{name}": value for name, value in logged.items()}
