@@ -1,5 +1,7 @@
 """SIFT for the Hugging Face Trainer (Das et al., ICML 2024)."""
 
+from importlib.metadata import version
+
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints import last_whole_checkpoint
@@ -12,6 +14,8 @@ from sift_trainer.termination import StopOnSignal
 from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
+__version__ = version("sift-trainer")
+
 __all__ = [
     "OneCycleMixin",
     "SiftArguments",
@@ -21,6 +25,7 @@ __all__ = [
     "SiftTrainingArguments",
     "StopOnSignal",
     "TimeBudget",
+    "__version__",
     "early_exit",
     "last_whole_checkpoint",
     "per_sample_entropy",
