@@ -16,15 +16,6 @@ Audit = dict[str, float]
 PLAIN, ADAM = "descent", "adam_descent"
 """Updates along the gradient, and along AdamW's preconditioned gradient."""
 
-_UPDATES = ("kept", "random", "dropped", "kept_at_equal_length", "random_at_equal_length")
-NAMES = (
-    *("overlap", "spearman", "agreement", "sigma", "rho_2", "rho_2_approx"),
-    *("kept_loss", "dropped_loss"),
-    *(f"{kind}_{name}" for kind in (PLAIN, ADAM) for name in _UPDATES),
-    *("scoring_share", "seconds"),
-)
-"""All names, in the order in which processes exchange the numbers."""
-
 
 def choice_numbers(
     losses: Tensor, scores: Tensor, kept: Tensor, exact: Tensor, approximates_loss: bool
@@ -80,17 +71,23 @@ def update_numbers(
     }
 
 
+def mean_audit(audits: Sequence[Audit]) -> Audit:
+    """Mean of each number over the audits that have it. Numbers that are not finite are dropped."""
+    values: dict[str, list[float]] = {}
+    for audit in audits:
+        for name, value in audit.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: math.fsum(each) / len(each) for name, each in values.items()}
+
+
 def audit_metrics(audits: Sequence[Audit]) -> dict[str, float]:
     """Entries of a log line: means over the audits since the last one, and ratios of means.
 
     The ratios of kept to random rows are per second: a step on kept rows also takes scoring. A
     ratio is missing if random rows brought nothing, or less.
     """
-    mean: Audit = {}
-    for name in NAMES:
-        values = [audit[name] for audit in audits if name in audit]
-        if values:
-            mean[name] = math.fsum(values) / len(values)
+    mean = mean_audit(audits)
     logged = {
         name: value
         for name, value in mean.items()

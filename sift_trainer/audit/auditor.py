@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import Trainer
 from transformers.utils import logging
@@ -12,10 +13,10 @@ from transformers.utils import logging
 from sift_trainer.arguments import SiftArguments, sift_settings
 from sift_trainer.audit.audit_numbers import (
     ADAM,
-    NAMES,
     PLAIN,
     Audit,
     choice_numbers,
+    mean_audit,
     update_numbers,
 )
 from sift_trainer.audit.held_out import evaluation_batches
@@ -103,7 +104,7 @@ class Auditor:
         buffers = Buffers(self.sifter.model)
         self._share_buffers()  # every sifted step does so; this step may not be sifted
         try:
-            return self._over_processes(self._figures(batch, generator, draw))
+            return mean_audit(gather_object([self._figures(batch, generator, draw)]))
         finally:
             buffers.restore()
 
@@ -178,14 +179,3 @@ class Auditor:
         turn = self.trainer.state.global_step // self.sift.sift_audit_steps
         batch = self._evaluation[turn % len(self._evaluation)]
         return self.trainer._prepare_inputs(batch), None
-
-    def _over_processes(self, found: Audit) -> Audit:
-        """Means over the processes that have a number; without numbers that none of them has."""
-        device = self.trainer.args.device
-        numbers = torch.tensor([found.get(name, torch.nan) for name in NAMES], device=device)
-        gathered: Tensor = self.trainer.accelerator.gather(numbers)
-        table = gathered.view(-1, len(NAMES)).cpu().double()
-        means = table.masked_fill(~table.isfinite(), torch.nan).nanmean(dim=0)
-        return {
-            name: float(mean) for name, mean in zip(NAMES, means, strict=True) if mean.isfinite()
-        }

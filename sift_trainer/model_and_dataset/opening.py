@@ -43,10 +43,14 @@ def open_dataset(
             'reading a dataset needs datasets: pip install "sift-trainer[data]"'
         ) from error
     place = Path(names[0]).expanduser()
-    if any((place / name).is_file() for name in _SAVED):
+    if len(names) == 1 and any((place / name).is_file() for name in _SAVED):
         found = datasets.load_from_disk(str(place))
-        return found if isinstance(found, datasets.Dataset) else found[split]
-    if place.is_dir():
+        if isinstance(found, datasets.Dataset):
+            found = {"train": found, str(found.split): found}
+        if split not in found:
+            raise ValueError(f"split={split!r} is not in {names[0]}; choose one of {[*found]}")
+        return found[split]
+    if len(names) == 1 and place.is_dir():
         return datasets.load_dataset(str(place), config, split=split, streaming=streaming)
     if len(names) == 1 and not _is_files(names[0]):
         # The cache of the hub, which is read offline, cannot be streamed.
@@ -87,7 +91,7 @@ def column_of(data: Any, field: str, given: str | None, usual: Sequence[str]) ->
 
 def _is_files(name: str) -> bool:
     """Whether a single name is a file or a pattern, and not a hub id."""
-    path = Path(name)
+    path = Path(name).expanduser()
     return path.is_file() or glob.has_magic(name) or _suffix(path) in _READERS
 
 

@@ -70,8 +70,11 @@ def test_patterns_and_several_files(inputs: Path, tmp_path: Path) -> None:
     for names in (["*.txt"], ["0.txt", "1.txt", "2.txt"], ["0.txt", "[12].txt"]):
         files = [str(tmp_path / "parts" / name) for name in names]
         assert [row["text"] for row in open_dataset(files, streaming=True)] == TEXTS
-    with pytest.raises(ValueError, match="no such file"):
-        open_dataset([*files, str(tmp_path / "lost.txt")])
+    for lost in ("lost.txt", "parts"):
+        with pytest.raises(ValueError, match="no such file"):
+            open_dataset([*files, str(tmp_path / lost)])
+    with pytest.raises(ValueError, match="choose one of"):
+        open_dataset([str(inputs / "data" / "saved")], "validation")
 
 
 def test_no_more_texts_are_read_than_needed(inputs: Path) -> None:
