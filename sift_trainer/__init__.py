@@ -25,7 +25,6 @@ __all__ = [
     "SiftTrainingArguments",
     "StopOnSignal",
     "TimeBudget",
-    "__version__",
     "early_exit",
     "last_whole_checkpoint",
     "per_sample_entropy",

@@ -36,7 +36,8 @@ def test_numbers_are_those_of_a_loop(tmp_path: Path) -> None:
     """Of the first candidates, before the first update, by the model, autograd and its loss."""
     model = rough(bert(**NO_DROPOUT))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer = train(tmp_path, model, per_device_train_batch_size=8, sift_audit_steps=4, max_steps=1)
+    changes = {"per_device_train_batch_size": 8, "sift_audit_steps": 4, "max_steps": 1}
+    trainer = train(tmp_path, model, sift_random_share=0, **changes)
     (line,) = audited(trainer)
     model.load_state_dict(before)
     batch = batch_of(trainer.candidates[0])
