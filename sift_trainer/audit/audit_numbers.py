@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sift_trainer import theory
-from sift_trainer.measuring.agreement import agreement_of, comparable, overlap, spearman
+from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import Gradient, descent_of, dropped_descent
 
 Audit = dict[str, float]
@@ -29,7 +29,7 @@ def choice_numbers(
     """
     both = comparable(losses, scores)
     is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
-    found = agreement_of(losses[both], scores[both], approximates_loss, notes={})
+    found = compare_with_losses(losses[both], scores[both], approximates_loss, notes={})
     numbers = {
         "overlap": overlap(kept, exact),
         "spearman": spearman(losses[both], scores[both]),

@@ -16,7 +16,7 @@ Notes = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Comparison:
     """Scores of some samples compared with their exact losses. None: undefined for them.
 
     Attributes:
@@ -32,9 +32,9 @@ class Agreement:
     approximate_loss_ratio: float | None
 
 
-def agreement_of(
+def compare_with_losses(
     losses: Tensor, scores: Tensor, approximates_loss: bool, notes: Notes
-) -> Agreement:
+) -> Comparison:
     """Compare scores (n,) with exact losses (n,) of the same `comparable` samples.
 
     Args:
@@ -49,7 +49,7 @@ def agreement_of(
         noise = number_or_note(
             notes, "sigma", lambda: theory.fit_noise(losses[positive], scores[positive])
         )
-    return Agreement(
+    return Comparison(
         number_or_note(notes, "agreement", lambda: theory.pairwise_agreement(losses, scores)),
         noise,
         number_or_note(notes, "rho_2", lambda: theory.loss_ratio(losses)),

@@ -11,7 +11,7 @@ Gradient = list[Tensor | None]
 """One tensor for each trained parameter; None for a parameter that the loss does not reach."""
 
 
-class Descent(NamedTuple):
+class UpdateDescent(NamedTuple):
     """By how much a held-out loss falls per unit of the learning rate, to first order.
 
     Attributes:
@@ -25,14 +25,14 @@ class Descent(NamedTuple):
 
 def descent_of(
     held_out: Gradient, gradient: Gradient, scales: Sequence[Tensor] | None = None
-) -> Descent:
+) -> UpdateDescent:
     """Descent of the loss with gradient ``held_out`` by an update along ``gradient``.
 
     Args:
         scales: AdamW's, for an update along ``scales * gradient``.
     """
     plain, norm = inner(held_out, gradient, scales), length(gradient, scales)
-    return Descent(plain, plain / norm if norm else 0.0)
+    return UpdateDescent(plain, plain / norm if norm else 0.0)
 
 
 def dropped_descent(kept: float, random: float, keep_ratio: float) -> float:

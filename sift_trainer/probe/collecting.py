@@ -14,9 +14,9 @@ from sift_trainer.measuring.seconds import take_turns
 from sift_trainer.probe.measurements import Estimate, median_of_rounds
 from sift_trainer.probe.numbers import (
     Measured,
-    compare_with_losses,
     descent_figures,
     gradient_norms,
+    with_comparison,
 )
 from sift_trainer.probe.recommend import break_even
 from sift_trainer.probe.results import Choice, Figures
@@ -129,7 +129,7 @@ class Collector:
         if self.scorers.exact is None:
             return figures
         margins = self._margins and choice.token_fraction == 1
-        return compare_with_losses(figures, found, self._exact, margins, self.notes)
+        return with_comparison(figures, found, self._exact, margins, self.notes)
 
     def _num_kept(self, rows: Mapping[str, Any]) -> int:
         return num_kept(num_rows(rows), self.trainer.sift.sift_keep_ratio)

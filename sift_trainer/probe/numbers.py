@@ -9,15 +9,14 @@ from torch import Tensor
 from sift_trainer import theory
 from sift_trainer.measuring.agreement import (
     Notes,
-    agreement_of,
     both_positive,
     comparable,
+    compare_with_losses,
     number_or_note,
     overlap,
     spearman,
 )
-from sift_trainer.measuring.gradients import Descent as UpdateDescent
-from sift_trainer.measuring.gradients import dropped_descent
+from sift_trainer.measuring.gradients import UpdateDescent, dropped_descent
 from sift_trainer.probe.measurements import Estimate, mean_over_batches, ratio_of_means
 from sift_trainer.probe.results import Descent, Figures, GradientNorms
 
@@ -39,7 +38,7 @@ class Measured:
     adam: list[UpdateDescent] = field(default_factory=list)
 
 
-def compare_with_losses(
+def with_comparison(
     figures: Figures, found: Measured, exact: Measured, margins: bool, notes: Notes
 ) -> Figures:
     """The figures with all that compares scores with exact losses of the same batches.
@@ -59,7 +58,7 @@ def compare_with_losses(
     approximates_loss = figures.choice.criterion == "loss"
     if not approximates_loss:
         notes.setdefault("sigma", "an assumption on approximate losses (only criterion 'loss')")
-    compared = agreement_of(losses, scores, approximates_loss, notes)
+    compared = compare_with_losses(losses, scores, approximates_loss, notes)
     below_limit = beta = None
     if compared.noise is not None and compared.loss_ratio is not None:
         below_limit = compared.noise.sigma < theory.sigma_max(compared.loss_ratio)

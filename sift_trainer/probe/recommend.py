@@ -46,8 +46,8 @@ def recommend(
     ]
     if not found:
         return (
-            "Do not sift by these figures alone: no gradients were compared, and what rows are "
-            "worth cannot be told from scores."
+            "Do not sift by these figures alone: no gradients were compared, and scores do not "
+            "show what rows are worth."
         )
     gains = [gain for each in figures if (gain := _gain(each)) is not None]
     if towards_evaluation and enough and not any(each.low > 1 for each in gains):
@@ -61,8 +61,8 @@ def recommend(
             )
     if not gains:
         return (
-            "Do not sift yet: random rows descend by nothing measurable here, so nothing can be "
-            "held against them; take more gradient batches, or other weights."
+            "Do not sift yet: random rows bring nothing measurable here, so there is no ratio to "
+            "them; take more gradient batches, or other weights."
         )
     opposed = [each for each in gains if each.opposed and not towards_evaluation]
     excluded = {each.choice.criterion for each in opposed}

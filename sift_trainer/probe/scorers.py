@@ -65,11 +65,11 @@ class Scorers:
             sifter = trainer.sifter_of(trainer.model, batch, self._sift(Choice("entropy", last)))
             self.passes = Passes(trainer, sifter)
             self.exact = None
-            notes["exact losses"] = f"nothing is compared with them: {error}"
+            notes["exact losses"] = f"there are none to compare with: {error}"
         found = _exits(trainer.model, last) if exits is None else exits
         layers = list(dict.fromkeys(adapter.resolve(k) for k in found))
         if self._one_prediction(rows) and set(fractions) != {1.0}:
-            notes["token fractions"] = "a sample has one labelled prediction: nothing to take from"
+            notes["token fractions"] = "none, as a sample has one labelled prediction"
             fractions = (1.0,)
         self.choices: list[Choice] = []
         for criterion in dict.fromkeys(criteria or DEFAULT_CRITERIA):
