@@ -95,12 +95,6 @@ def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
     assert not is_open(*slow, towards_evaluation=True)
 
 
-def test_it_comes_back_from_plain_data() -> None:
-    gate = gate_of(*[audit(share=0.1 * number) for number in range(WINDOW + 3)])
-    assert DescentGate(**gate.state()) == gate
-    assert len(gate.audits) == WINDOW
-
-
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
     """What the audits of a run find, in place of measurements, the last one again and again."""

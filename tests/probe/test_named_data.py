@@ -158,12 +158,6 @@ def test_classes(
     assert (changed.num_labels == len(ids)) or not new_head
 
 
-@pytest.mark.parametrize("labels", [["a", None], ["a", "a"], [-1, 1]])
-def test_labels_that_are_no_classes(labels: list[Any]) -> None:
-    with pytest.raises(ValueError, match="label_column='label' holds"):
-        find_classes(labelled(labels), "label", BertConfig(), trained=False)
-
-
 def built(folder: Path, **names: Any) -> tuple[Any, dict[str, Any]]:
     """A trainer and its first batch; training arguments that do not matter change nothing."""
     args = SiftTrainingArguments(
