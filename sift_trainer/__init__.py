@@ -1,5 +1,7 @@
 """SIFT for the Hugging Face Trainer (Das et al., ICML 2024)."""
 
+from importlib.metadata import version
+
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints.manifest import last_whole_checkpoint
@@ -17,6 +19,8 @@ from sift_trainer.scoring.tasks import register_task
 from sift_trainer.selection.choosing import register_selector, select_percentile, select_top_k
 from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
+
+__version__ = version("sift-trainer")
 
 __all__ = [
     "OneCycleMixin",

@@ -1,4 +1,4 @@
-"""``python -m sift_trainer`` is the console command ``sift-trainer``."""
+"""``python -m sift_trainer`` runs the console command ``sift-trainer``."""
 
 import sys
 

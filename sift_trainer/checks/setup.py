@@ -1,6 +1,6 @@
 """Settings that cannot work are refused at construction."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate import ParallelismConfig
 from torch import nn
@@ -16,11 +16,8 @@ from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.tasks import task_of
 from sift_trainer.selection.schedule import num_candidates, num_kept, num_skipped, steps_of
 
-if TYPE_CHECKING:
-    from sift_trainer.measuring.auditor import SiftedRun
 
-
-def check_run(trainer: "SiftedRun", batch_size: int, mixin: type) -> None:
+def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
     """Refuse, at construction, what a run that selects could not do or would do wrongly.
 
     Args:

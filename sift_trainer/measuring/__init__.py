@@ -1,1 +1,1 @@
-"""What is measured of a model without a trace: gradients, and how far two choices agree."""
+"""Scores and gradients of a model without a trace on it, and agreement with exact losses."""

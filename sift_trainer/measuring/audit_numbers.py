@@ -1,61 +1,49 @@
-"""The figures of one audit, and what audits come to on a log line. Pure functions."""
+"""The numbers of one audit, and the entries of a log line. Pure functions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sift_trainer import theory
-from sift_trainer.measuring.choices import comparable, overlap, spearman
-from sift_trainer.measuring.gradients import Gradient, inner, length
+from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
+from sift_trainer.measuring.gradients import Gradient, descent_of, dropped_descent
 
 Audit = dict[str, float]
-"""Figures of one audit by name; one that has no meaning there is left out."""
+"""Name -> number. A number that is undefined for the batch is missing."""
 
 PLAIN, ADAM = "descent", "adam_descent"
 """Updates along the gradient, and along AdamW's preconditioned gradient."""
 
-_SCORES = ("overlap", "spearman", "agreement", "sigma", "rho_2", "rho_2_approx")
-_UPDATES = ("kept", "random", "dropped", "kept_at_equal_length", "random_at_equal_length")
-NAMES = (
-    *_SCORES,
-    *("kept_loss", "dropped_loss"),
-    *(f"{kind}_{name}" for kind in (PLAIN, ADAM) for name in _UPDATES),
-    *("scoring_share", "seconds"),
-)
-"""Of all figures, in the order in which processes exchange them."""
 
-
-def choice_figures(
+def choice_numbers(
     losses: Tensor, scores: Tensor, kept: Tensor, exact: Tensor, approximates_loss: bool
 ) -> Audit:
-    """How scores (B,) and the rows chosen by them go with exact losses (B,), all on the CPU.
+    """How scores (B,) and the rows that they keep agree with exact losses (B,); all on the CPU.
 
     Args:
-        kept: rows (k,) that are chosen.
-        exact: rows (k,) that exact losses would choose.
-        approximates_loss: whether scores are approximate losses, which have a sigma.
+        kept: row numbers (k,) that are kept.
+        exact: row numbers (k,) that exact losses would keep.
+        approximates_loss: whether a score is an approximate loss.
     """
     both = comparable(losses, scores)
-    chosen = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
-    values, by = losses[both], scores[both]
-    found = {
+    is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
+    found = compare_with_losses(losses[both], scores[both], approximates_loss, notes={})
+    numbers = {
         "overlap": overlap(kept, exact),
-        "spearman": spearman(values, by),
-        "agreement": _attempt(lambda: theory.pairwise_agreement(values, by).share),
-        "rho_2": _attempt(lambda: theory.loss_ratio(values)),
-        "rho_2_approx": _attempt(lambda: theory.approximate_loss_ratio(values, by)),
-        "kept_loss": float(losses[chosen & both].mean()),
-        "dropped_loss": float(losses[~chosen & both].mean()),
+        "spearman": spearman(losses[both], scores[both]),
+        "agreement": None if found.order is None else found.order.share,
+        "sigma": None if found.noise is None else found.noise.sigma,
+        "rho_2": found.loss_ratio,
+        "rho_2_approx": found.approximate_loss_ratio,
+        "kept_loss": float(losses[is_kept & both].mean()),
+        "dropped_loss": float(losses[~is_kept & both].mean()),
     }
-    if approximates_loss:
-        above = (values > 0) & (by > 0)
-        found["sigma"] = _attempt(lambda: theory.fit_noise(values[above], by[above]).sigma)
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
-def update_figures(
+def update_numbers(
     kind: str,
     held_out: Gradient,
     kept: Gradient,
@@ -63,58 +51,60 @@ def update_figures(
     keep_ratio: float,
     scales: Sequence[Tensor] | None = None,
 ) -> Audit:
-    """By how much a held-out loss falls, to first order and per unit of the learning rate.
+    """By how much the held-out loss falls per unit of the learning rate, to first order.
 
     Args:
+        kind: `PLAIN` or `ADAM`, the first part of the names.
         held_out: gradient of the held-out rows.
-        kept: of the rows that are chosen.
-        random: of as many random rows.
-        keep_ratio: share of the rows that are chosen.
+        kept: gradient of the rows that are kept.
+        random: gradient of as many random rows.
+        keep_ratio: share of the rows that is kept.
         scales: AdamW's, for updates along its preconditioned gradient.
     """
-    figures: Audit = {}
-    for name, gradient in (("kept", kept), ("random", random)):
-        descent, norm = inner(held_out, gradient, scales), length(gradient, scales)
-        figures[f"{kind}_{name}"] = descent
-        figures[f"{kind}_{name}_at_equal_length"] = descent / norm if norm else 0.0
-    kept_share = keep_ratio * figures[f"{kind}_kept"]
-    figures[f"{kind}_dropped"] = (figures[f"{kind}_random"] - kept_share) / (1 - keep_ratio)
-    return figures
+    by_kept, by_random = (descent_of(held_out, each, scales) for each in (kept, random))
+    return {
+        f"{kind}_kept": by_kept.plain,
+        f"{kind}_random": by_random.plain,
+        f"{kind}_dropped": dropped_descent(by_kept.plain, by_random.plain, keep_ratio),
+        f"{kind}_kept_at_equal_length": by_kept.at_equal_length,
+        f"{kind}_random_at_equal_length": by_random.at_equal_length,
+    }
+
+
+def mean_audit(audits: Sequence[Audit]) -> Audit:
+    """Mean of each number over the audits that have it. Numbers that are not finite are dropped."""
+    values: dict[str, list[float]] = {}
+    for audit in audits:
+        for name, value in audit.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: math.fsum(each) / len(each) for name, each in values.items()}
 
 
 def audit_metrics(audits: Sequence[Audit]) -> dict[str, float]:
-    """Log entries of the audits since the last log line: means, and ratios of means.
+    """Entries of a log line: means over the audits since the last one, and ratios of means.
 
-    ``descent_ratio`` is per second: kept rows over random ones, where kept rows take scoring
-    besides. A ratio is left out where random rows brought nothing, or less.
+    The ratios of kept to random rows are per second: a step on kept rows also takes scoring. A
+    ratio is missing if random rows brought nothing, or less.
     """
-    mean: Audit = {}
-    for name in NAMES:
-        values = [audit[name] for audit in audits if name in audit]
-        if values:
-            mean[name] = math.fsum(values) / len(values)
-    logged = {name: mean[name] for name in mean if "_equal_length" not in name}
-    logged = {name: value for name, value in logged.items() if not name.endswith("_dropped")}
+    mean = mean_audit(audits)
+    logged = {
+        name: value
+        for name, value in mean.items()
+        if not name.endswith(("_equal_length", "_dropped"))
+    }
     if 1 <= mean.get("rho_2", 0.0) <= 2:
         logged["sigma_max"] = theory.sigma_max(mean["rho_2"])
     share = mean.get("scoring_share", 0.0)
     if "scoring_share" in mean:
         logged["break_even"] = share / (1 + share)
     for kind in (PLAIN, ADAM):
-        for above, below, entry, dearer in (
+        for above, below, entry, price in (
             ("kept", "random", "ratio", 1 + share),
-            (*_UPDATES[3:], "ratio_at_equal_length", 1 + share),
+            ("kept_at_equal_length", "random_at_equal_length", "ratio_at_equal_length", 1 + share),
             ("dropped", "random", "dropped_ratio", 1.0),
         ):
             if mean.get(f"{kind}_{below}", 0.0) > 0:
                 ratio = mean[f"{kind}_{above}"] / mean[f"{kind}_{below}"]
-                logged[f"{kind}_{entry}"] = ratio / dearer
+                logged[f"{kind}_{entry}"] = ratio / price
     return {f"sift_audit/{name}": value for name, value in logged.items()}
-
-
-def _attempt(work: Callable[[], float]) -> float | None:
-    """None where the figure has no meaning, as of losses that are all 0."""
-    try:
-        return work()
-    except ValueError:
-        return None

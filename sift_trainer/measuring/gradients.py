@@ -1,89 +1,51 @@
-"""Gradients of some rows as training takes them, and inner products of gradients."""
+"""What an update brings to first order: inner products of gradients, AdamW's preconditioner."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from transformers import Trainer
-
-from sift_trainer.scoring.positions import label_counts
-from sift_trainer.selection.rows import take_rows
-from sift_trainer.sifted_model.model import SiftedModel
-from sift_trainer.sifted_model.no_trace import Buffers
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 Gradient = list[Tensor | None]
-"""One tensor for each parameter that is trained; None for one that the loss does not reach."""
+"""One tensor for each trained parameter; None for a parameter that the loss does not reach."""
 
 
-class Gradients:
-    """Takes gradients of a trainer's loss without training; in the state of `untouched`.
+class UpdateDescent(NamedTuple):
+    """By how much a held-out loss falls per unit of the learning rate, to first order.
 
-    Args:
-        trainer: whose loss, and mixed precision, it is.
-        sifted: of its model.
+    Attributes:
+        plain: for an update along the gradient.
+        at_equal_length: for the same update divided by its Euclidean norm.
     """
 
-    def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
-        self.trainer, self.sifted, self.model = trainer, sifted, sifted.module
-        self.trained = [each for each in self.model.parameters() if each.requires_grad]
-        self._buffers = Buffers(self.model)
+    plain: float
+    at_equal_length: float
 
-    def forward_backward(self, batch: Mapping[str, Any]) -> None:
-        """One forward and backward of a batch, with the labelled-only head where training has it.
 
-        Leaves gradients in the parameters, and moved running statistics in the buffers.
-        """
-        torch.autograd.backward(self._loss(batch))
+def descent_of(
+    held_out: Gradient, gradient: Gradient, scales: Sequence[Tensor] | None = None
+) -> UpdateDescent:
+    """Descent of the loss with gradient ``held_out`` by an update along ``gradient``.
 
-    def forget(self) -> None:
-        """Undo what `forward_backward` left."""
-        for parameter in self.trained:
-            parameter.grad = None
-        self._buffers.restore()
+    Args:
+        scales: AdamW's, for an update along ``scales * gradient``.
+    """
+    plain, norm = inner(held_out, gradient, scales), length(gradient, scales)
+    return UpdateDescent(plain, plain / norm if norm else 0.0)
 
-    def of(
-        self, batch: Mapping[str, Any], rows: Tensor | None = None, training: bool = True
-    ) -> Gradient:
-        """Gradient of the loss of these rows of a batch; of all if None.
 
-        Args:
-            training: in training mode, as a step takes it; else in evaluation mode, where a row's
-                gradient does not depend on the others and nothing is dropped.
-        """
-        self.model.train(training)
-        loss = self._loss(batch if rows is None else take_rows(batch, rows))
-        # Not by `backward`: hooks of parameters, of optimizers that step in them too, stay silent.
-        found: Gradient = [*torch.autograd.grad(loss, self.trained, allow_unused=True)]
-        self._buffers.restore()
-        return found
-
-    def _loss(self, batch: Mapping[str, Any]) -> Tensor:
-        trainer = self.trainer
-        with (
-            self.sifted.labelled_only(batch) as labelled,
-            trainer.compute_loss_context_manager(),
-            trainer.accelerator.autocast(),
-        ):
-            rows = dict(labelled)  # the Trainer takes labels out of it
-            loss: Tensor = trainer.compute_loss(
-                self.model, rows, num_items_in_batch=self._items(batch)
-            )
-            return loss
-
-    def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """How many labels the loss is divided by, for losses that are: as if those of all processes
-        were as many, by whose number the Trainer multiplies."""
-        if not self.sifted.facts.divides_by_count or not isinstance(batch.get("labels"), Tensor):
-            return None
-        args = self.trainer.args
-        counted = label_counts(self.sifted.countable_labels(batch)["labels"]).sum().clamp(min=1)
-        return counted * (args.world_size if args.average_tokens_across_devices else 1)
+def dropped_descent(kept: float, random: float, keep_ratio: float) -> float:
+    """Descent by the dropped rows. Random rows mix kept and dropped ones by the keep ratio."""
+    return (random - keep_ratio * kept) / (1 - keep_ratio)
 
 
 def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = None) -> float:
-    """Inner product of two gradients; of ``first`` and ``scales * second`` with one tensor of
-    scales for each parameter."""
+    """Inner product of ``first`` and ``second``, or of ``first`` and ``scales * second``.
+
+    Args:
+        scales: one tensor for each parameter.
+    """
     products = [
         (one.float() * other.float() * (1.0 if scales is None else scales[number])).sum().double()
         for number, (one, other) in enumerate(zip(first, second, strict=True))
@@ -100,3 +62,46 @@ def length(gradient: Gradient, scales: Sequence[Tensor] | None = None) -> float:
         if one is not None
     ]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+
+class AdamScales(Sequence[Tensor]):
+    """1 / (sqrt(v / (1 - beta_2^t)) + eps) for each parameter, by an optimizer's current state.
+
+    A tensor in fp32 is computed at each access, so that no copy of the model is kept. It is zeros
+    for a parameter that the optimizer never moved.
+
+    Args:
+        optimizer: a torch optimizer.
+        parameters: the trained ones, in the model's order.
+    """
+
+    def __init__(self, optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        self._state, self._parameters = optimizer.state, parameters
+        self._groups = {
+            id(parameter): group
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+
+    @property
+    def known(self) -> bool:
+        """Whether the optimizer has second moments of these parameters, in their shapes."""
+        states = [(each, self._state[each]) for each in self._parameters if each in self._state]
+        return bool(states) and all(
+            isinstance(state.get("exp_avg_sq"), Tensor)
+            and state["exp_avg_sq"].shape == each.shape
+            and "step" in state
+            and {"betas", "eps"} <= set(self._groups.get(id(each), ()))
+            for each, state in states
+        )
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __getitem__(self, number: Any) -> Any:
+        parameter = self._parameters[number]
+        if parameter not in self._state:
+            return torch.zeros_like(parameter, dtype=torch.float32)
+        state, group = self._state[parameter], self._groups[id(parameter)]
+        unbiased = 1 - float(group["betas"][1]) ** float(state["step"])
+        return 1 / ((state["exp_avg_sq"].float() / unbiased).sqrt() + float(group["eps"]))

@@ -1,4 +1,4 @@
-"""Rows of the evaluation set, towards whose loss audits look."""
+"""Held-out batches from the evaluation set."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,26 +29,30 @@ def can_be_drawn_from(evaluated: Any) -> bool:
 
 
 def evaluation_batches(trainer: Trainer, rows: int, batches: int = BATCHES) -> list[Batch]:
-    """Some batches of random rows of the evaluation set, on the CPU; of each process its own. Of a
-    set too small for as many there are fewer, but one at least.
+    """Batches of random rows of ``trainer.eval_dataset``, on the CPU, different in each process.
 
-    Which rows these are follows from the seed of the run. The global random states stay.
+    A set that is too small gives fewer batches, but at least one. The rows follow from the seed of
+    the run. The global random states are restored.
 
     Args:
-        rows: of a batch.
+        trainer: its evaluation set has a length.
+        rows: rows of a batch.
+        batches: number of batches, of each process.
     """
     args, data = trainer.args, trainer.eval_dataset
     draw = torch.Generator().manual_seed(args.seed)
     most = min(len(data), batches * rows * args.world_size)
     chosen = Subset(data, torch.randperm(len(data), generator=draw)[:most].tolist())
-    with random_state_kept([args.device]), _read_once(args, rows):
+    with random_state_kept([args.device]), _one_off_loader(args, rows):
         return list(trainer.get_eval_dataloader(chosen))
 
 
 @contextmanager
-def _read_once(args: Any, rows: int) -> Iterator[None]:
-    """Loaders that are made within have batches of so many rows, drop none, and have no workers,
-    which the Trainer would keep for its evaluations if they are to persist."""
+def _one_off_loader(args: Any, rows: int) -> Iterator[None]:
+    """A loader made in this context has batches of ``rows`` and keeps the last, short one.
+
+    It has no workers: the Trainer would keep persistent workers for its own evaluations.
+    """
     changes = {
         "per_device_eval_batch_size": rows // max(1, args.n_gpu),
         "dataloader_num_workers": 0,
@@ -57,9 +61,9 @@ def _read_once(args: Any, rows: int) -> Iterator[None]:
         "dataloader_drop_last": False,
     }
     before = {name: getattr(args, name) for name in changes}
-    for name, value in changes.items():
-        setattr(args, name, value)
     try:
+        for name, value in changes.items():
+            setattr(args, name, value)
         yield
     finally:
         for name, value in before.items():

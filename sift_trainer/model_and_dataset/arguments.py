@@ -1,15 +1,13 @@
-"""Which model on which dataset, as a command line names them."""
+"""The names of a model and a dataset, as fields of a command line."""
 
 from dataclasses import dataclass, field
 
-from sift_trainer.model_and_dataset.auto_classes import check_task
-
-_COLUMNS = "; default: found where there is one candidate"
+from sift_trainer.model_and_dataset.loading import TASKS
 
 
 @dataclass
 class ModelAndDataset:
-    """What a trainer is built from, see `build_trainer`.
+    """What `build_trainer` makes a trainer from.
 
     Raises:
         ValueError: at construction, naming the field, its value and what it accepts.
@@ -27,10 +25,7 @@ class ModelAndDataset:
     )
     task: str | None = field(
         default=None,
-        metadata={
-            "help": "masked-lm, causal-lm, text-classification or image-classification; default: "
-            "what the model's configuration says it was trained for"
-        },
+        metadata={"help": f"{', '.join(TASKS)}; default: by the model's configuration"},
     )
     from_config: bool = field(
         default=False,
@@ -46,42 +41,34 @@ class ModelAndDataset:
         default=None, metadata={"help": "configuration of a dataset on the hub"}
     )
     split: str = field(default="train", metadata={"help": "of the dataset; default: train"})
-    text_column: str | None = field(default=None, metadata={"help": f"texts{_COLUMNS}"})
+    text_column: str | None = field(
+        default=None, metadata={"help": "texts; default: text, sentence or sentence1"}
+    )
     text_pair_column: str | None = field(
         default=None,
-        metadata={
-            "help": "second texts, where pairs are classified; default: sentence2 beside sentence1"
-        },
+        metadata={"help": "second texts of pairs; default: sentence2 beside sentence1"},
     )
     label_column: str | None = field(
-        default=None, metadata={"help": f"class ids or names{_COLUMNS}"}
+        default=None, metadata={"help": "class ids or names; default: label or labels"}
     )
-    image_column: str | None = field(default=None, metadata={"help": f"images{_COLUMNS}"})
+    image_column: str | None = field(
+        default=None, metadata={"help": "images; default: image or img"}
+    )
     max_length: int | None = field(
         default=None,
         metadata={
-            "help": "tokens of a row; default: what model and tokenizer take, 1024 at most for "
+            "help": "tokens of a row; default: the limit of model and tokenizer, at most 1024 for "
             "language modelling and 512 for classification"
         },
     )
 
     def __post_init__(self) -> None:
-        if not self.model:
+        if not self.model or not self.dataset:
             raise ValueError(
-                "model is missing beside dataset; add --model with a folder or hub id, such as "
-                "--model google-bert/bert-base-uncased"
+                f"model={self.model!r}, dataset={self.dataset}: both are needed, such as --model "
+                "google-bert/bert-base-uncased --dataset 'texts/*.jsonl'; or give --config FILE"
             )
-        if not self.dataset:
-            raise ValueError(
-                "dataset is missing beside model; add --dataset with files, a folder or a hub id, "
-                "such as --dataset texts/*.jsonl"
-            )
-        if self.task is not None:
-            check_task(self.task)
+        if self.task is not None and self.task not in TASKS:
+            raise ValueError(f"task={self.task!r} is unknown; choose one of {', '.join(TASKS)}")
         if self.max_length is not None and self.max_length < 2:
             raise ValueError(f"max_length={self.max_length} must be 2 or more, such as 128")
-        if self.text_pair_column is not None and self.text_column is None:
-            raise ValueError(
-                f"text_pair_column={self.text_pair_column!r} needs the first texts too; add "
-                "--text_column"
-            )

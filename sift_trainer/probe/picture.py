@@ -1,10 +1,11 @@
-"""A picture of a probe: what scores choose, and what the chosen rows bring."""
+"""A picture of a probe: which rows scores choose, and what these bring."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
+from sift_trainer.probe.measurements import Estimate
 from sift_trainer.probe.results import Figures, ProbeResult
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ def plot_probe(result: ProbeResult, path: str | Path) -> Path:
     """Write a PNG with two panels over scoring's share of forward and backward; return its path.
 
     Left: overlap with the rows that exact losses keep. Right: descent per second over that of
-    random rows, where 1 is as fast; along AdamW's updates where there are any.
+    random rows, by AdamW's updates if there are any.
 
-    Raises `ImportError` that names the extra where matplotlib is missing.
+    Raises:
+        ImportError: naming the extra to install, if matplotlib is missing.
     """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,29 +40,31 @@ def plot_probe(result: ProbeResult, path: str | Path) -> Path:
     return Path(path)
 
 
-def _ratio(figures: Figures) -> Any:
+def _ratio(figures: Figures) -> Estimate | None:
     descent = figures.adam_descent or figures.descent
     return None if descent is None else descent.ratio
 
 
-def _draw(axes: "Axes", result: ProbeResult, found: Callable[[Figures], Any]) -> None:
-    """A line for each criterion and token fraction, through its exits, with intervals."""
-    lines: dict[str, list[Figures]] = {}
+def _draw(axes: "Axes", result: ProbeResult, number: Callable[[Figures], Estimate | None]) -> None:
+    """A line with intervals through the exits, for each criterion and token fraction."""
+    lines: dict[str, list[tuple[Figures, Estimate]]] = {}
     for each in result.figures:
         share = each.choice.token_fraction
         name = each.choice.criterion + ("" if share == 1 else f", {share:g} of the labels")
-        lines.setdefault(name, []).append(each)
+        line = lines.setdefault(name, [])
+        if (found := number(each)) is not None:
+            line.append((each, found))
     for index, (name, line) in enumerate(lines.items()):
-        points = [(each, estimate) for each in line if (estimate := found(each)) is not None]
-        if not points:
+        if not line:
             continue
-        middle = [100 * estimate.value for _, estimate in points]
+        shares = [100 * each.scoring_share.value for each, _ in line]
+        middle = [100 * found.value for _, found in line]
         axes.errorbar(
-            [100 * each.scoring_share.value for each, _ in points],
+            shares,
             middle,
             yerr=[
-                [max(0.0, 100 * (e.value - e.low)) for _, e in points],
-                [max(0.0, 100 * (e.high - e.value)) for _, e in points],
+                [max(0.0, 100 * (found.value - found.low)) for _, found in line],
+                [max(0.0, 100 * (found.high - found.value)) for _, found in line],
             ],
             color=COLOURS[index % len(COLOURS)],
             marker=MARKERS[index % len(MARKERS)],
@@ -69,19 +73,12 @@ def _draw(axes: "Axes", result: ProbeResult, found: Callable[[Figures], Any]) ->
             capsize=2.5,
             label=name,
         )
-        for (each, _), height in zip(points, middle, strict=True):
+        for (each, _), x, y in zip(line, shares, middle, strict=True):
             if each.choice.exit_layer is not None:
-                place = (100 * each.scoring_share.value, height)
-                axes.annotate(
-                    str(each.choice.exit_layer),
-                    place,
-                    xytext=(5, 4),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
+                text, offset = str(each.choice.exit_layer), (5, 4)
+                axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=8)
     axes.set_xlabel("scoring / (forward + backward) (%)")
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.set_xlim(left=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)

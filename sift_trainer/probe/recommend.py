@@ -1,4 +1,4 @@
-"""From figures to one sentence: sift, and by what, or do not sift."""
+"""From figures to one sentence: sift, and by which choice, or do not sift."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ _ENOUGH = 20  # batches for a bootstrap
 def break_even(scoring_share: float) -> float:
     """Share of its steps that sifting must save to pay for scoring: s / (1 + s).
 
-    A sifted step takes 1 + s of a plain one, s being scoring over forward and backward; as fast is
-    who needs 1 / (1 + s) of the steps.
+    A sifted step takes 1 + s of a plain one, with s the share of scoring in forward and backward.
     """
     return scoring_share / (1 + scoring_share)
 
@@ -23,117 +22,122 @@ def recommend(
 ) -> str:
     """One sentence with its reason.
 
-    A choice is recommended if per second, scoring included, its rows descend faster than random
-    ones, at 95% confidence, both as they are and with updates of equal length: that large losses
-    have large gradients is no gain by itself. Descents along AdamW's updates decide where there are
-    any. Of several choices the one whose lower end is highest is named.
+    A choice is recommended if its rows descend faster than random ones per second, scoring
+    included, at 95% confidence. This must hold for updates as they are and for updates of equal
+    length, because large losses have large gradients. AdamW's descents decide where there are any.
+    Of several choices, the one with the highest lower end is named.
 
-    A criterion is not recommended where by any of its choices the dropped rows pull against the
-    kept ones: to first order that looks like the largest of gains, and it ends when the level that
-    they disagree about has moved. Choices that approximate the criterion have some of it. Towards
-    the evaluation set, which training rows need not be distributed as, it is a reason to sift
-    instead, and random rows may bring nothing. Intervals from fewer than 20 batches are too narrow
-    to recommend sifting by.
+    A criterion is not recommended if the dropped rows of one of its choices ascend: to first order
+    this looks like the largest gain, but it ends when the level that kept and dropped rows disagree
+    about has moved. If descent is of the loss of evaluation rows, it is a reason to sift instead.
+    Then kept rows that descend are also enough if random rows bring nothing. Fewer than 20 batches
+    give intervals that are too narrow.
+
+    Args:
+        figures: of all choices.
+        gradient_batches: number of batches with gradients.
+        towards_evaluation: whether descent is of the loss of evaluation rows.
     """
-    found = [(each, descent) for each in figures if (descent := _decisive(each)) is not None]
+    enough = gradient_batches >= _ENOUGH
+    found = [
+        (each.choice, descent)
+        for each in figures
+        if (descent := each.adam_descent or each.descent) is not None
+    ]
     if not found:
         return (
-            "Do not sift by these figures alone: no gradients were compared, and what rows are "
-            "worth cannot be told from scores."
+            "Do not sift by these figures alone: no gradients were compared, and scores do not "
+            "show what rows are worth."
         )
-    measured = [
-        _Judged(each, descent.ratio, descent.ratio_at_equal_length, descent.dropped_ratio)
-        for each, descent in found
-        if descent.ratio is not None and descent.ratio_at_equal_length is not None
-    ]
-    if towards_evaluation and gradient_batches >= _ENOUGH:
-        clear = [(each, descent) for each, descent in found if _only_kept_bring(descent)]
-        if clear and not any(each.low > 1 for each in measured):
-            chosen, told = max(clear, key=lambda pair: pair[1].kept.low)
+    gains = [gain for each in figures if (gain := _gain(each)) is not None]
+    if towards_evaluation and enough and not any(each.low > 1 for each in gains):
+        clear = [pair for pair in found if _only_kept_descend(pair[1])]
+        if clear:
+            choice, descent = max(clear, key=lambda pair: pair[1].kept.low)
             return (
-                f"Sift by {chosen.choice}, to first order and at these weights: per second the "
-                f"evaluation rows' loss falls by {_signed(told.kept)} by its rows, and by "
-                f"{_signed(told.random)} by random ones, which is less and nothing measurable."
+                f"Sift by {choice}, to first order and at these weights: per second the "
+                f"evaluation rows' loss falls by {_signed(descent.kept)} by its rows, and by "
+                f"{_signed(descent.random)} by random ones, which is less and nothing measurable."
             )
-    if not measured:
+    if not gains:
         return (
-            "Do not sift yet: random rows descend by nothing measurable here, so nothing can be "
-            "held against them; take more gradient batches, or other weights."
+            "Do not sift yet: random rows bring nothing measurable here, so there is no ratio to "
+            "them; take more gradient batches, or other weights."
         )
-    against = [each for each in measured if each.pulls_apart and not towards_evaluation]
-    contested = {each.criterion for each in against}
-    agreed = [each for each in measured if each.criterion not in contested]
-    best = max(agreed or measured, key=lambda each: each.low)
-    if best.low > 1 and agreed and gradient_batches >= _ENOUGH:
-        return f"Sift by {best.choice}, to first order and at these weights: {best.told()}."
-    if against and (first := max(against, key=lambda each: each.low)).low > 1:
+    opposed = [each for each in gains if each.opposed and not towards_evaluation]
+    excluded = {each.choice.criterion for each in opposed}
+    candidates = [each for each in gains if each.choice.criterion not in excluded]
+    best = max(candidates or gains, key=lambda each: each.low)
+    if best.low > 1 and candidates and enough:
+        return f"Sift by {best.choice}, to first order and at these weights: {best.text}."
+    if opposed and (first := max(opposed, key=lambda each: each.low)).low > 1:
         assert first.dropped is not None
         return (
-            f"Do not sift by {first.criterion} without a short trial run: by {first.choice}, "
-            f"{first.told()}, but the dropped rows' updates bring {_interval(first.dropped)} times "
-            "what random ones do, so that the two pull against each other and the gain may not "
-            "outlast the first steps."
+            f"Do not sift by {first.choice.criterion} without a short trial run: by "
+            f"{first.choice}, {first.text}, but the dropped rows' updates bring "
+            f"{_interval(first.dropped)} times what random ones do, so that the two pull against "
+            "each other and the gain may not outlast the first steps."
         )
     if best.low > 1:
         return (
             f"Do not sift on the word of {gradient_batches} gradient batches, take {_ENOUGH} or "
-            f"more: by {best.choice}, {best.told()}."
+            f"more: by {best.choice}, {best.text}."
         )
-    if all(max(each.ratio.high, each.equal.high) < 1 for each in measured):
-        return f"Do not sift: even by {best.choice}, {best.told()}."
+    if all(max(each.ratio.high, each.equal.high) < 1 for each in gains):
+        return f"Do not sift: even by {best.choice}, {best.text}."
     if best.ratio.low > 1:
         return (
-            f"Do not sift, or lower the learning rate with it: by {best.choice}, {best.told()}, so "
+            f"Do not sift, or lower the learning rate with it: by {best.choice}, {best.text}, so "
             "that it gains by longer updates and not measurably by better ones."
         )
     return (
         f"Do not sift unless more batches say otherwise: by {best.choice}, the best choice, "
-        f"{best.told()}, which is not measurably more."
+        f"{best.text}, which is not measurably more."
     )
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A choice whose rows can be held against random ones."""
+class _Gain:
+    """What a choice gains over random rows.
 
-    figures: Figures
+    Attributes:
+        ratio: descent per second over that of random rows.
+        equal: the same for updates of equal length.
+        dropped: descent of the dropped rows over that of random rows.
+        text: for a sentence.
+    """
+
+    choice: Choice
     ratio: Estimate
     equal: Estimate
     dropped: Estimate | None
-
-    @property
-    def choice(self) -> Choice:
-        return self.figures.choice
-
-    @property
-    def criterion(self) -> str:
-        return self.choice.criterion
+    text: str
 
     @property
     def low(self) -> float:
-        """What is sure of the gain."""
         return min(self.ratio.low, self.equal.low)
 
     @property
-    def pulls_apart(self) -> bool:
+    def opposed(self) -> bool:
         return self.dropped is not None and self.dropped.high < 0
 
-    def told(self) -> str:
-        share, fewer = self.figures.scoring_share.value, self.figures.break_even
-        return (
-            f"per second its rows descend {_interval(self.ratio)} times as fast as random ones, "
-            f"and {_interval(self.equal)} times with updates of equal length, where scoring takes "
-            f"{_percent(share)} of forward and backward and is paid for by {_percent(fewer)} fewer "
-            "steps"
-        )
+
+def _gain(figures: Figures) -> _Gain | None:
+    descent = figures.adam_descent or figures.descent
+    if descent is None or descent.ratio is None or descent.ratio_at_equal_length is None:
+        return None
+    ratio, equal = descent.ratio, descent.ratio_at_equal_length
+    text = (
+        f"per second its rows descend {_interval(ratio)} times as fast as random ones, "
+        f"and {_interval(equal)} times with updates of equal length, where scoring takes "
+        f"{100 * figures.scoring_share.value:.1f}% of forward and backward and is paid for by "
+        f"{100 * figures.break_even:.1f}% fewer steps"
+    )
+    return _Gain(figures.choice, ratio, equal, descent.dropped_ratio, text)
 
 
-def _decisive(figures: Figures) -> Descent | None:
-    return figures.adam_descent or figures.descent
-
-
-def _only_kept_bring(descent: Descent) -> bool:
-    """Whether kept rows descend for sure, and random ones not: a ratio would say nothing."""
+def _only_kept_descend(descent: Descent) -> bool:
+    """Whether kept rows certainly descend and random rows do not, so that there is no ratio."""
     return descent.ratio is None and descent.kept.low > max(descent.random.high, 0.0)
 
 
@@ -143,7 +147,3 @@ def _signed(found: Estimate) -> str:
 
 def _interval(found: Estimate) -> str:
     return f"{found.value:.2f} ({found.low:.2f} - {found.high:.2f})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"

@@ -1,10 +1,9 @@
-"""What a probe tells, as plain data."""
+"""The result of a probe, as plain data."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from sift_trainer.probe.measurements import Estimate
-from sift_trainer.probe.turns import Spread
 from sift_trainer.theory import Agreement, NoiseFit
 
 
@@ -32,21 +31,20 @@ class Choice:
 class Descent:
     """How fast a held-out loss falls, to first order.
 
-    The inner product of a held-out batch's gradient with the update is what the held-out loss loses
-    per unit of the learning rate; a step takes forward and backward and, for chosen rows, scoring.
+    The inner product of a held-out batch's gradient with an update is what the held-out loss loses
+    per unit of the learning rate. A step takes forward and backward and, for kept rows, scoring.
 
     Attributes:
-        kept: per second, for updates by the rows that the choice keeps.
-        random: per second, for updates by as many random rows, without scoring.
-        ratio: kept over random; None where random rows descend by nothing measurable.
-        ratio_at_equal_length: the ratio for updates divided by their Euclidean norms. Rows of large
-            loss have large gradients, and with them long updates, which a smaller learning rate or
-            AdamW's normalisation takes away again.
-        dropped_ratio: what updates by the rows that are *not* kept would bring, over random ones;
-            of a step, without seconds. With a share r kept, random rows are r of the one and 1 - r
-            of the other, so this is (1 - r * kept) / (1 - r), 0 where all there is to gain is in
-            the kept rows. Below 0 the two pull against each other: what the kept rows gain is a
-            level that the dropped ones want back.
+        kept: per second, by updates on the rows that the choice keeps.
+        random: per second, by updates on as many random rows, without scoring.
+        ratio: kept over random; None if random rows bring nothing measurable.
+        ratio_at_equal_length: the ratio for updates divided by their Euclidean norms. Rows with
+            large losses have large gradients. The long updates that follow are no gain: a smaller
+            learning rate or AdamW's normalisation undoes them.
+        dropped_ratio: what updates on the rows that are *not* kept would bring, over random ones;
+            per step, not per second. With a keep ratio r, random rows mix both, so this is
+            (1 - r * kept) / (1 - r). It is 0 if the kept rows have all there is to gain. Below 0
+            the two pull against each other: the gain is a level that the dropped rows undo.
     """
 
     kept: Estimate
@@ -58,7 +56,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class GradientNorms:
-    """Mean Euclidean norm of single rows' gradients, in evaluation mode.
+    """Mean Euclidean norm of the gradients of single rows, in evaluation mode.
 
     Attributes:
         kept: of the rows that the choice keeps.
@@ -73,14 +71,14 @@ class GradientNorms:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one choice. None is what has no meaning or could not be measured.
+    """What was measured of one choice. None: undefined for it, or not measured.
 
     Attributes:
         scoring_share: seconds of scoring all candidates over those of forward and backward of the
-            kept ones, over rounds.
-        break_even: share of the steps that sifting must need less to pay for its scoring.
-        overlap: share of the rows kept that exact losses keep too, over batches.
-        spearman: rank correlation with exact losses within a batch, over batches.
+            kept ones.
+        break_even: share of the steps that sifting must save to pay for its scoring.
+        overlap: share of the kept rows that exact losses keep too.
+        spearman: rank correlation with exact losses within a batch.
         agreement: p_j (Equation 12) by counting pairs.
         beta: beta_j as the correlation of margins, see `theory.beta_from_margins`.
         agreement_by_theorem: p_j of Theorem 6.2 for that beta_j.
@@ -88,12 +86,12 @@ class Figures:
         noise_is_small: whether sigma is below sigma_max (Corollary 5.16).
         approximate_loss_ratio: rho_{2,approx} (Definition 5.13) at these weights.
         gradient_norms: of kept and dropped rows.
-        descent: for updates along the gradient.
-        adam_descent: for updates along AdamW's preconditioned gradient.
+        descent: by updates along the gradient.
+        adam_descent: by updates along AdamW's preconditioned gradient.
     """
 
     choice: Choice
-    scoring_share: Spread
+    scoring_share: Estimate
     break_even: float
     overlap: Estimate | None = None
     spearman: Estimate | None = None
@@ -116,19 +114,19 @@ class ProbeResult:
         model: name of its class.
         checkpoint: whose weights; None for those that the model had.
         candidates: rows of a batch.
-        kept: rows of them that a step trains on.
-        batches: that were scored.
-        gradient_batches: on which gradients were taken, of kept, random and held-out rows.
-        norm_batches: on which gradients of single rows were.
+        kept: how many of them a step trains on.
+        batches: how many were scored.
+        gradient_batches: on how many gradients were taken, of kept, random and held-out rows.
+        norm_batches: on how many gradients of single rows were taken.
         rounds: of timing.
-        held_out: whose loss updates are held against, a ``sift_held_out``.
-        seconds: that the probe took.
+        held_out: whose loss the updates should lower, a ``sift_held_out``.
+        seconds: duration of the probe.
         ended_by: why there are no more batches.
-        step_seconds: forward and backward of the kept rows, over rounds.
+        step_seconds: forward and backward of the kept rows.
         loss_ratio: rho_2 (Definition 5.6) at these weights.
-        sigma_max: Corollary 5.16 for that ratio; an upper bound, as its own rho_2* is an infimum.
+        sigma_max: Corollary 5.16 for that ratio. An upper bound, as rho_2* is an infimum.
         figures: one entry for each choice.
-        notes: why something is not there.
+        notes: why something is missing.
         recommendation: one sentence.
         machine: what it was measured on.
     """
@@ -144,7 +142,7 @@ class ProbeResult:
     held_out: str
     seconds: float
     ended_by: str
-    step_seconds: Spread
+    step_seconds: Estimate
     loss_ratio: float | None
     sigma_max: float | None
     figures: tuple[Figures, ...]

@@ -1,4 +1,4 @@
-"""The gate: its rule by hand, and runs that sift when it says so."""
+"""The gate: its rule by hand, and runs that sift while it is open."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from transformers import Trainer, TrainingArguments
 
 from sift_trainer.measuring import Auditor
 from sift_trainer.measuring.gate import LEAST, WINDOW, DescentGate
-from tests.audit.test_audited_runs import same_weights, train
+from tests.audit.test_audited_runs import train
+from tests.probe.probed import same_weights
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 
 GAIN = {"kept": 3.0, "random": 2.0, "dropped": 1.0}
@@ -71,24 +72,18 @@ def test_the_advantage_has_to_exceed_what_chance_makes(spread: float, expected: 
 
 
 def test_it_looks_back_on_the_last_audits_alone() -> None:
+    """The price is that of the first audits. Those without gradients do not count."""
+    assert is_open(*[audit()] * LEAST, *[audit(share=9.0)] * WINDOW)
+    assert not is_open(*[{"overlap": 1.0, "seconds": 1.0}] * WINDOW)
     bad, good = audit(kept=-100.0), audit()
     assert not is_open(*[bad] * LEAST, *[good] * (WINDOW - 1))
     assert is_open(*[bad] * LEAST, *[good] * WINDOW)
-
-
-def test_the_price_is_that_of_the_first_audits() -> None:
-    """Later seconds, which differ from run to run, decide nothing."""
-    assert is_open(*[audit()] * LEAST, *[audit(share=9.0)] * WINDOW)
 
 
 def test_adam_decides_once_its_moments_are_there() -> None:
     plain, both = audit(kept=-1.0), {**audit(kept=-1.0), **audit("adam_descent")}
     assert not is_open(*[plain] * LEAST, *[both] * (LEAST - 1))
     assert is_open(*[plain] * LEAST, *[both] * LEAST)
-
-
-def test_audits_without_gradients_do_not_count() -> None:
-    assert not is_open(*[{"overlap": 1.0, "seconds": 1.0}] * WINDOW)
 
 
 def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
@@ -98,12 +93,6 @@ def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
     assert is_open(*audits, towards_evaluation=True)
     slow = [audit(kept=1.2, random=1.0, dropped=-7.0)] * LEAST
     assert not is_open(*slow, towards_evaluation=True)
-
-
-def test_it_comes_back_from_plain_data() -> None:
-    gate = gate_of(*[audit(share=0.1 * number) for number in range(WINDOW + 3)])
-    assert DescentGate(**gate.state()) == gate
-    assert len(gate.audits) == WINDOW
 
 
 @pytest.fixture
@@ -171,16 +160,6 @@ def test_a_shut_gate_is_a_run_without_sifting(tmp_path: Path) -> None:
     plain.train()
     assert same_weights(gated, plain)
     assert not same_weights(gated, Trainer(bert(), TrainingArguments(**settings)))
-
-
-def test_measured_audits_feed_it(tmp_path: Path) -> None:
-    """Rows that can all be learned by rote and differ little: whatever it decides, it has heard."""
-    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": LEAST + 1}
-    trainer = train(tmp_path, bert(), **changes)
-    gate = trainer.sift_callback.gate
-    assert len(gate.audits) == LEAST + 1
-    assert len(gate.scoring_shares) == LEAST
-    assert all(scores is None for scores in trainer.scores[: LEAST - 1])
 
 
 def test_a_batch_that_leaves_nothing_to_compare_is_refused(tmp_path: Path) -> None:

@@ -1,30 +1,35 @@
-"""Whole probes of tiny models, held to closed forms and to loops written by hand."""
+"""Whole probes of tiny models, tested against closed forms and hand-written loops."""
 
 import copy
+import itertools
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
-from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
-from sift_trainer.probe import ProbeResult, probe
-from sift_trainer.probe.figures import of_dropped
-from sift_trainer.probe.measurements import Estimate
+from sift_trainer.measuring.held_out import evaluation_batches
+from sift_trainer.probe import ProbeResult, probe, probing
 from sift_trainer.selection.choosing import add_random, select_percentile, select_top_k
 from sift_trainer.theory import argmax_agreement
-from tests.probe.probed import FAST, rough, trainer_of
-from tests.training import Rows, arguments, bert
-
-
-def by_name(result: ProbeResult) -> dict[str, Any]:
-    return {str(figures.choice): figures for figures in result.figures}
+from tests.probe.probed import (
+    FAST,
+    NO_DROPOUT,
+    Images,
+    gradient,
+    resnet,
+    rough,
+    same_weights,
+    trainer_of,
+)
+from tests.training import Rows, Stream, arguments, bert
 
 
 class Classes(Dataset[dict[str, Tensor]]):
@@ -42,77 +47,63 @@ class Classes(Dataset[dict[str, Tensor]]):
         return {"input_ids": self.tokens[row], "labels": self.labels[row]}
 
 
-class Images(Dataset[dict[str, Tensor]]):
-    def __init__(self, count: int) -> None:
-        draw = torch.Generator().manual_seed(0)
-        self.pixels = torch.randn(count, 3, 16, 16, generator=draw)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {"pixel_values": self.pixels[row], "labels": torch.tensor(row % 3)}
-
-
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> ProbeResult:
     trainer = trainer_of(tmp_path_factory.mktemp("out"))
     criteria = ["loss", "entropy", "random"]
-    return probe(trainer, criteria=criteria, **{**FAST, "batches": 40})
+    return probe(trainer, criteria=criteria, **{**FAST, "batches": 24})
 
 
-def test_every_exit_criterion_and_fraction_is_there(result: ProbeResult) -> None:
+@pytest.fixture(scope="module")
+def by_name(result: ProbeResult) -> dict[str, Any]:
+    return {str(figures.choice): figures for figures in result.figures}
+
+
+def test_every_exit_criterion_and_fraction_is_there(
+    result: ProbeResult, by_name: dict[str, Any]
+) -> None:
     expected = [
         f"{criterion}, exit {k}{share}"
         for criterion in ("loss", "entropy")
         for k in (1, 2, 3)
         for share in ("", ", 0.25 of the labels")
     ]
-    assert list(by_name(result)) == [*expected, "random"]
-    assert (result.candidates, result.kept, result.batches) == (8, 4, 40)
+    assert list(by_name) == [*expected, "random"]
+    assert (result.candidates, result.kept, result.batches) == (8, 4, 24)
     assert (result.gradient_batches, result.norm_batches) == (2, 1)
-    assert result.ended_by == "batches=40"
+    assert result.ended_by == "batches=24"
+    for figures in result.figures:
+        share = figures.scoring_share.value
+        assert share > 0
+        assert (1 - figures.break_even) * (1 + share) == pytest.approx(1)
+        assert figures.beta is None
+    assert any(note.startswith("beta: Theorem 6.2") for note in result.notes)
+    assert any(note.startswith("sigma: ") for note in result.notes)
 
 
-def test_exact_losses_choose_as_exact_losses_do(result: ProbeResult) -> None:
-    exact = by_name(result)["loss, exit 3"]
+def test_the_last_exit_agrees_with_exact_losses_and_the_first_less(
+    result: ProbeResult, by_name: dict[str, Any]
+) -> None:
+    exact, early = by_name["loss, exit 3"], by_name["loss, exit 1"]
     assert (exact.overlap.low, exact.overlap.value) == (1, 1)
     assert exact.spearman.value == pytest.approx(1)
     assert exact.agreement.share == 1
     assert exact.noise.sigma == 0
     assert exact.noise_is_small
     assert exact.approximate_loss_ratio == pytest.approx(result.loss_ratio)
-
-
-def test_the_random_control_overlaps_by_the_keep_ratio(result: ProbeResult) -> None:
-    control = by_name(result)["random"]
-    assert control.overlap.low <= 0.5 <= control.overlap.high
-    assert control.spearman.low <= 0 <= control.spearman.high
-    assert control.agreement.low <= 0.5 <= control.agreement.high
-    assert control.noise is None
-    assert control.beta is None
-    assert control.approximate_loss_ratio == pytest.approx(1, abs=0.05)
-
-
-def test_an_early_exit_is_in_between(result: ProbeResult) -> None:
-    early = by_name(result)["loss, exit 1"]
     assert 0.5 < early.overlap.value < 1
     assert 0 < early.spearman.value < 1
     assert early.noise.sigma > 0
     assert 1 < early.approximate_loss_ratio < result.loss_ratio
 
 
-def test_shares_and_break_even_belong_together(result: ProbeResult) -> None:
-    for figures in result.figures:
-        share = figures.scoring_share.value
-        assert share > 0
-        assert (1 - figures.break_even) * (1 + share) == pytest.approx(1)
-
-
-def test_what_has_no_meaning_is_said(result: ProbeResult) -> None:
-    assert all(figures.beta is None for figures in result.figures)
-    assert any(note.startswith("beta: Theorem 6.2") for note in result.notes)
-    assert any(note.startswith("sigma: ") for note in result.notes)
+def test_the_random_control_overlaps_by_the_keep_ratio(by_name: dict[str, Any]) -> None:
+    control = by_name["random"]
+    assert control.overlap.low <= 0.5 <= control.overlap.high
+    assert control.spearman.low <= 0 <= control.spearman.high
+    assert control.agreement.low <= 0.5 <= control.agreement.high
+    assert control.noise is None
+    assert control.approximate_loss_ratio == pytest.approx(1, abs=0.05)
 
 
 def with_two_at_random(scores: Tensor, draw: torch.Generator) -> Tensor:
@@ -123,35 +114,39 @@ def by_percentile(scores: Tensor, draw: torch.Generator) -> Tensor:
     return select_percentile(scores, 4, 1.0, draw)
 
 
+def largest(scores: Tensor, draw: torch.Generator) -> Tensor:
+    return scores.topk(4).indices
+
+
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({}, lambda scores, draw: scores.topk(4).indices),
+        ({"sift_random_share": 0}, largest),
+        ({"sift_random_share": 0, "sift_held_out": "evaluation"}, largest),
         ({"sift_random_share": 0.5}, with_two_at_random),
-        ({"sift_selector": "percentile"}, by_percentile),
+        ({"sift_random_share": 0, "sift_selector": "percentile"}, by_percentile),
     ],
 )
-def test_figures_are_those_of_a_loop_over_the_trainers_batches(
-    changes: dict[str, Any], trained: Any, tmp_path: Path
-) -> None:
-    """Scores, kept rows and gradients with nothing but the model, autograd and its loss; overlaps
-    are of the largest scores, descents of what training would choose."""
-    model = rough(bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    trainer = trainer_of(tmp_path, model, **changes)
+def test_figures_are_those_of_a_loop(changes: dict[str, Any], trained: Any, tmp_path: Path) -> None:
+    """By the model, autograd and its loss. Overlap is of the largest scores, descent of the rows
+    that training would choose."""
+    model = rough(bert(**NO_DROPOUT))
+    sets = {"train_dataset": Rows(400), "eval_dataset": None}
+    towards_evaluation = "sift_held_out" in changes
+    if towards_evaluation:
+        sets["eval_dataset"] = Rows(60)
+    trainer = SiftTrainer(model, arguments(tmp_path, **changes), **sets)
     found = probe(trainer, exits=[1], criteria=["loss"], fractions=[1.0], **{**FAST, "batches": 2})
     (figures,) = found.figures
     torch.manual_seed(trainer.args.seed)
-    # The first batch, one held out for it, the second, and the one held out for that.
-    batches = [batch for batch, _ in zip(trainer.get_train_dataloader(), range(4), strict=False)]
-    parameters = list(model.parameters())
-
-    def gradient(batch: dict[str, Tensor], rows: Any = slice(None)) -> Tensor:
-        loss = model(**{name: value[rows] for name, value in batch.items()}).loss
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return torch.cat([each.flatten() for each in found if each is not None])
-
+    loader = itertools.islice(trainer.get_train_dataloader(), 4)
+    if towards_evaluation:
+        held_out = evaluation_batches(trainer, trainer.args.eval_batch_size, 2)
+        pairs = [*zip(loader, held_out, strict=False)]
+    else:  # a batch, the one held out for it, and so on
+        pairs = [*zip(loader, loader, strict=True)]
     overlaps, kept_descents, random_descents, norms = [], [], [], []
-    for number, (batch, held_out) in enumerate([batches[:2], batches[2:]]):
+    for number, (batch, towards) in enumerate(pairs):
         model.eval()
         with torch.no_grad():
             exact = per_sample_loss(model(**batch).logits, batch["labels"])
@@ -162,47 +157,38 @@ def test_figures_are_those_of_a_loop_over_the_trainers_batches(
         if number == 0:
             dropped = early.topk(4, largest=False).indices
             norms = [
-                sum(float(gradient(batch, [row]).norm()) for row in rows.tolist()) / 4
+                sum(float(gradient(model, batch, [row]).norm()) for row in rows.tolist()) / 4
                 for rows in (kept, dropped)
             ]
         model.train()
-        target = gradient(held_out)
+        target = gradient(model, towards)
         chosen = trained(early, trainer._generator(number))
-        kept_descents.append(float(gradient(batch, chosen) @ target))
+        kept_descents.append(float(gradient(model, batch, chosen) @ target))
         draw = torch.Generator().manual_seed(number)
         at_random = torch.randperm(8, generator=draw)[:4]
-        random_descents.append(float(gradient(batch, at_random) @ target))
-    seconds, dearer = found.step_seconds.value, 1 + figures.scoring_share.value
+        random_descents.append(float(gradient(model, batch, at_random) @ target))
+    seconds, price = found.step_seconds.value, 1 + figures.scoring_share.value
+    descent, kept_sum, random_sum = figures.descent, sum(kept_descents), sum(random_descents)
+    assert found.held_out == ("evaluation" if towards_evaluation else "candidates")
     assert figures.overlap.value == pytest.approx(sum(overlaps) / 2)
     assert figures.gradient_norms.kept == pytest.approx(norms[0], rel=1e-4)
     assert figures.gradient_norms.dropped == pytest.approx(norms[1], rel=1e-4)
-    expected = sum(kept_descents) / 2 / (seconds * dearer)
-    assert figures.descent.kept.value == pytest.approx(expected, rel=1e-4)
-    assert figures.descent.random.value == pytest.approx(
-        sum(random_descents) / 2 / seconds, rel=1e-4
-    )
-    assert figures.descent.ratio.value == pytest.approx(
-        sum(kept_descents) / sum(random_descents) / dearer, rel=1e-4
-    )
+    assert descent.kept.value == pytest.approx(kept_sum / 2 / (seconds * price), rel=1e-4)
+    assert descent.random.value == pytest.approx(random_sum / 2 / seconds, rel=1e-4)
+    if descent.ratio is not None:
+        assert descent.ratio.value == pytest.approx(kept_sum / random_sum / price, rel=1e-4)
+        by_dropped = (2 - kept_sum / random_sum, descent.dropped_ratio.value)
+        assert by_dropped[1] == pytest.approx(by_dropped[0], rel=1e-3)
 
 
-def test_what_dropped_rows_would_bring_by_hand() -> None:
-    """Of descents 3 and -1 of two halves random rows have the mean, 1: kept 3, dropped -1."""
-    found = of_dropped(Estimate(3.0, 2.0, 4.0), keep_ratio=0.5)
-    assert (found.value, found.low, found.high) == (-1.0, -2.0, 0.0)
-    quarter = of_dropped(Estimate(2.5, 2.5, 2.5), keep_ratio=0.25)
-    assert 0.25 * 2.5 + 0.75 * quarter.value == pytest.approx(1)
-
-
-def test_theorem_6_2_stands_beside_classification_by_a_linear_head(tmp_path: Path) -> None:
+def test_theorem_6_2_applies_to_classification_by_a_linear_head(tmp_path: Path) -> None:
     config = BertConfig(
         vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=64, max_position_embeddings=16, num_labels=2,
     )  # fmt: skip
-    model = rough(BertForSequenceClassification(config))
-    trainer = trainer_of(tmp_path, model, Classes(400))
+    trainer = trainer_of(tmp_path, rough(BertForSequenceClassification(config)), Classes(400))
     result = probe(trainer, criteria=["loss"], **{**FAST, "batches": 40})
-    early, exact = result.figures  # no token fractions where a sample has one label
+    early, exact = result.figures  # no token fractions, as a sample has one label
     assert exact.beta == pytest.approx(1)
     assert exact.agreement_by_theorem == pytest.approx(1, abs=1e-3)
     assert -1 < early.beta < 1
@@ -210,11 +196,8 @@ def test_theorem_6_2_stands_beside_classification_by_a_linear_head(tmp_path: Pat
     assert any(note.startswith("token fractions") for note in result.notes)
 
 
-def test_a_resnet_is_probed_and_its_statistics_stay(tmp_path: Path) -> None:
-    config = EarlyExitResNetConfig(
-        stem="cifar", depths=[1, 1, 1], hidden_sizes=[8, 16, 24], embedding_size=4, num_labels=3
-    )
-    model = EarlyExitResNetForImageClassification(config)
+def test_running_statistics_of_a_resnet_stay(tmp_path: Path) -> None:
+    model = resnet()
     before = copy.deepcopy(model.state_dict())
     result = probe(trainer_of(tmp_path, model, Images(200)), **FAST)
     assert [figures.choice.exit_layer for figures in result.figures] == [1, 2, 1, 2]
@@ -227,21 +210,20 @@ def test_everything_stays_as_it_was(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, model)
     model.train()
     model.bert.encoder.layer[1].eval()  # a mode of its own
-    gradient = torch.randn_like(model.bert.embeddings.word_embeddings.weight)
-    model.bert.embeddings.word_embeddings.weight.grad = gradient
+    own = torch.randn_like(model.bert.embeddings.word_embeddings.weight)
+    model.bert.embeddings.word_embeddings.weight.grad = own
     values = copy.deepcopy(model.state_dict())
     tensors = {name: id(tensor) for name, tensor in model.named_buffers()}
     modes = [module.training for module in model.modules()]
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     optimizer, accepts = trainer.optimizer, trainer.model_accepts_loss_kwargs
     loaders = trainer.accelerator.gradient_state.dataloader_references
-    probe(trainer, **FAST)
+    probe(trainer, exits=[1], **FAST)
     assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
     assert {name: id(tensor) for name, tensor in model.named_buffers()} == tensors
     assert [module.training for module in model.modules()] == modes
     for parameter in model.parameters():
-        expected = gradient if parameter.shape == gradient.shape else None
-        assert parameter.grad is expected
+        assert parameter.grad is (own if parameter.shape == own.shape else None)
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])
@@ -251,34 +233,73 @@ def test_everything_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_training_after_a_probe_is_training_without_one(tmp_path: Path) -> None:
-    weights = []
-    for probed in (False, True):
-        trainer = trainer_of(tmp_path / str(probed))
-        if probed:
-            probe(trainer, exits=[1], **{**FAST, "batches": 2})
+    """And a second probe finds the same."""
+    trainers, results = [], []
+    for probes in (0, 2):
+        trainer = trainer_of(tmp_path / str(probes))
+        few = {"exits": [1], "fractions": [0.25], **FAST, "batches": 2}
+        results += [probe(trainer, **few) for _ in range(probes)]
         trainer.train()
-        weights.append(trainer.model.state_dict())
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-
-
-def test_a_probe_is_repeated_by_its_seed(tmp_path: Path) -> None:
-    one, other = (probe(trainer_of(tmp_path), exits=[1], **FAST).figures for _ in range(2))
-    for before, after in zip(one, other, strict=True):
+        trainers.append(trainer)
+    assert same_weights(*trainers)
+    for before, after in zip(results[0].figures, results[1].figures, strict=True):
         assert before.overlap == after.overlap
         assert before.gradient_norms == after.gradient_norms
 
 
-def test_without_labels_entropy_has_nothing_beside_it(tmp_path: Path) -> None:
+def test_without_labels_entropy_is_compared_with_nothing(tmp_path: Path) -> None:
     class OwnLoss(SiftTrainer):
         def compute_loss(self, model: Any, inputs: Any, **more: Any) -> Tensor:
             return model(**inputs).logits.square().mean()
 
-    rows = Rows(100, labelled=False)
     sifting = arguments(tmp_path, sift_criterion="entropy")
-    trainer = OwnLoss(bert(), sifting, train_dataset=rows)
+    trainer = OwnLoss(bert(), sifting, train_dataset=Rows(100, labelled=False))
     result = probe(trainer, exits=[1], fractions=[1.0], **FAST)
     (figures,) = result.figures
     assert figures.choice.criterion == "entropy"
     assert (figures.overlap, figures.agreement, result.loss_ratio) == (None, None, None)
     assert figures.descent is not None
     assert any(note.startswith("exact losses") for note in result.notes)
+
+
+def test_it_ends_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST}
+    with pytest.raises(ValueError, match=r"max_seconds=1e-06 ended.*, or max_seconds=\d+"):
+        probe(trainer_of(tmp_path), max_seconds=1e-6, **few)
+    seconds = itertools.count()  # each look at the clock takes a second
+    monkeypatch.setattr(probing, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    result = probe(trainer_of(tmp_path), max_seconds=4.0, **{**few, "batches": 50})
+    assert (result.batches, result.ended_by) == (4, "max_seconds=4")
+
+
+def test_it_ends_with_the_data(tmp_path: Path) -> None:
+    """A short last batch is left out. Streams and loaders of a subclass are read too."""
+
+    class OwnLoader(SiftTrainer):
+        def get_train_dataloader(self) -> Any:
+            return DataLoader(self.train_dataset, 8, collate_fn=self.data_collator)
+
+    few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST, "batches": 50}
+    for data in (Rows(44), Stream(44)):
+        result = probe(OwnLoader(bert(), arguments(tmp_path), train_dataset=data), **few)
+        assert (result.batches, result.ended_by) == (3, "the end of the data")  # 2 of 5 held out
+    with pytest.raises(ValueError, match="the end of the data ended the probe after 1"):
+        probe(trainer_of(tmp_path, data=Rows(12)), **few)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"exits": [4]}, "exit layer 4 is not in BertForMaskedLM.*1..3"),
+        ({"criteria": ["perplexity"]}, "sift_criterion='perplexity'"),
+        ({"batches": 1}, "batches=1 must be 2 or more"),
+        ({"sift_keep_ratio": 1.0}, r"sift_keep_ratio=1 .*0\.5"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(
+    settings: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    ours = {name: settings[name] for name in settings if not name.startswith("sift_")}
+    others = {name: value for name, value in settings.items() if name not in ours}
+    with pytest.raises(ValueError, match=named):
+        probe(trainer_of(tmp_path, **others), **{**FAST, **ours})

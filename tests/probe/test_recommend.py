@@ -7,7 +7,6 @@ import pytest
 from sift_trainer.probe.measurements import Estimate
 from sift_trainer.probe.recommend import break_even, recommend
 from sift_trainer.probe.results import Choice, Descent, Figures
-from sift_trainer.probe.turns import Spread
 
 
 def figures(
@@ -22,7 +21,7 @@ def figures(
     the dropped rows."""
     return Figures(
         choice=Choice(criterion, 1),
-        scoring_share=Spread(share, share, share),
+        scoring_share=Estimate(share, share, share),
         break_even=break_even(share),
         descent=None if ratio is None else descent(ratio, equal or ratio, dropped),
         adam_descent=None if adam is None else descent(adam, adam),
@@ -41,13 +40,6 @@ def descent(
 
 def between(ends: tuple[float, float]) -> Estimate:
     return Estimate(sum(ends) / 2, *ends)
-
-
-def test_break_even_by_hand() -> None:
-    """A step of 100 ms with 25 ms of scoring: 80 sifted steps take the 10 s of 100 plain ones."""
-    saved = break_even(0.25)
-    assert saved == pytest.approx(0.2)
-    assert 100 * (1 - saved) * 125 == pytest.approx(100 * 100)
 
 
 def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
@@ -113,10 +105,3 @@ def test_do_not_sift(found: Figures, batches: int, reason: str) -> None:
     assert sentence.startswith("Do not sift")
     assert reason in sentence
     assert sentence.count(". ") == 0  # one sentence
-
-
-def test_nothing_is_held_against_random_rows_that_descend_by_nothing() -> None:
-    one = Estimate(1.0, 0.5, 1.5)
-    unknown = Descent(one, Estimate(0.1, -1.0, 1.0), None, None)
-    found = Figures(Choice("loss", 1), Spread(0.1, 0.1, 0.1), 0.09, descent=unknown)
-    assert "nothing measurable" in recommend([found], 50)

@@ -1,4 +1,4 @@
-"""Which ways to score there are for a model and its data, and a scorer for each."""
+"""Which ways to score rows exist for a model and its data, and a scorer for each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments, sift_settings
 from sift_trainer.early_exit import exit_at
-from sift_trainer.probe.figures import Notes
+from sift_trainer.measuring.agreement import Notes
+from sift_trainer.measuring.passes import Passes
 from sift_trainer.probe.results import Choice
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.tasks import ClassIds
 from sift_trainer.selection.rows import Batch
-from sift_trainer.sifted_model.no_trace import inference
+from sift_trainer.sifted_model.scorer import Scorer
 from sift_trainer.trainer import SiftMixin
 
 DEFAULT_CRITERIA = ("loss", "entropy")
@@ -23,21 +24,21 @@ class Scorers:
     """A scorer for each choice.
 
     Attributes:
-        sifted: what the first batch said of the model.
+        passes: of the trainer's model.
         choices: in the order of criterion, exit and token fraction.
         exact: the choice whose scores are exact per-sample losses; None if there are none.
 
     Args:
-        trainer: whose model it is.
-        batch: the first one of candidates, as the dataloader yields it.
+        trainer: the trainer of the model.
+        batch: the first batch of candidates, as the dataloader yields it.
         exits: block numbers, -1 for the last; None for all.
-        criteria: None for loss and entropy, where they have a meaning.
+        criteria: None for loss and entropy, as far as they work for the model.
         fractions: token fractions.
-        notes: gets what is left out, and why.
+        notes: receives what is left out, and why.
 
     Raises:
-        ValueError: for a model that has no such exit, a criterion that is not registered or has no
-            meaning for it, and what else cannot be sifted.
+        ValueError: for an exit that the model does not have, a criterion that does not work for it,
+            and everything else that cannot be sifted.
     """
 
     def __init__(
@@ -49,45 +50,40 @@ class Scorers:
         fractions: Sequence[float],
         notes: Notes,
     ) -> None:
-        self.trainer = trainer
         self._settings = sift_settings(trainer.args)
-        for criterion in criteria or ():
-            self._sift(Choice(criterion, None))  # before the data is asked for
-        adapter, last = exit_at(trainer.model, -1)
-        exact = Choice("loss", last)
+        self._scorers: dict[Choice, Scorer] = {}
         rows = trainer._prepare_inputs(batch)
+        adapter, last = exit_at(trainer.model, -1)
+        self.exact: Choice | None = Choice("loss", last)
         try:
-            self.sifted = trainer.sifted_model_of(trainer.model, batch, self._sift(exact))
-            self._scorers = {exact: self.sifted.scorer_for(self._sift(exact))}
-            self.score(exact, rows, 0)
-            self.exact: Choice | None = exact
+            sifted = trainer.sifted_model_of(trainer.model, batch, self._sift(self.exact))
+            self.passes = Passes(trainer, sifted)
+            self._add([self.exact], rows)
         except ValueError as error:
             if "loss" in (criteria or ()):
                 raise
-            self.sifted = trainer.sifted_model_of(
+            sifted = trainer.sifted_model_of(
                 trainer.model, batch, self._sift(Choice("entropy", last))
             )
-            self._scorers, self.exact = {}, None
-            notes["exact losses"] = f"nothing is compared with them: {error}"
-        found = _exits(trainer.model, last) if exits is None else list(exits)
-        resolved = dict.fromkeys(adapter.resolve(k) for k in found)
+            self.passes = Passes(trainer, sifted)
+            self.exact = None
+            notes["exact losses"] = f"there are none to compare with: {error}"
+        found = _exits(trainer.model, last) if exits is None else exits
+        layers = list(dict.fromkeys(adapter.resolve(k) for k in found))
         if self._one_prediction(rows) and set(fractions) != {1.0}:
-            notes["token fractions"] = "a sample has one labelled prediction: nothing to take from"
+            notes["token fractions"] = "none, as a sample has one labelled prediction"
             fractions = (1.0,)
         self.choices: list[Choice] = []
         for criterion in dict.fromkeys(criteria or DEFAULT_CRITERIA):
+            choices = [Choice(criterion, k, share) for k in layers for share in fractions]
             if CRITERIA[criterion].values is None:
-                self._add(Choice(criterion, None))
-                continue
+                choices = [Choice(criterion, None)]
             try:
-                for k in resolved:
-                    for fraction in dict.fromkeys(fractions):
-                        self._add(Choice(criterion, k, fraction))
-                self.score(self.choices[-1], rows, 0)
+                self._add(choices, rows)
+                self.choices += dict.fromkeys(choices)
             except ValueError as error:
                 if criteria is not None:
                     raise
-                self.choices = [each for each in self.choices if each.criterion != criterion]
                 notes.setdefault(f"criterion {criterion!r}", str(error))
         if not self.choices:
             raise ValueError(
@@ -102,25 +98,24 @@ class Scorers:
             number: seed of the token subset and of the random control.
         """
         generator = torch.Generator().manual_seed(number)
-        with inference(self.sifted.module), self.trainer.accelerator.autocast():
-            # Never compiled: the steps that scoring is held against are not either.
-            return self._scorers[choice](self.sifted.passes.forward, rows, generator)
+        return self.passes.score(self._scorers[choice], rows, generator)
 
     def has_margins(self, rows: Mapping[str, Any]) -> bool:
         """Whether a sample's loss is that of one class id by a linear head (Theorem 6.2)."""
-        task = self.sifted.facts.task
+        task = self.passes.sifted.facts.task
         return (
             self.exact is not None
             and isinstance(task, ClassIds)
             and task.smoothing == 0
             and task.labels(rows).dim() == 1
-            and _ends_linearly(self.sifted.module)
+            and _ends_linearly(self.passes.model)
         )
 
-    def _add(self, choice: Choice) -> None:
-        if choice not in self._scorers:
-            self._scorers[choice] = self.sifted.scorer_for(self._sift(choice))
-        self.choices.append(choice)
+    def _add(self, choices: Sequence[Choice], rows: Mapping[str, Any]) -> None:
+        """Make the scorers and try the last one."""
+        for choice in choices:
+            self._scorers[choice] = self.passes.sifted.scorer_for(self._sift(choice))
+        self.score(choices[-1], rows, 0)
 
     def _sift(self, choice: Choice) -> SiftArguments:
         changes: dict[str, Any] = {
@@ -131,14 +126,12 @@ class Scorers:
         return SiftArguments(**{**self._settings, **changes})
 
     def _one_prediction(self, rows: Mapping[str, Any]) -> bool:
-        task = self.sifted.facts.task
-        if not task.labelled(rows):
-            return False
-        return bool((task.counts(task.labels(rows)) <= 1).all())
+        task = self.passes.sifted.facts.task
+        return task.labelled(rows) and bool((task.counts(task.labels(rows)) <= 1).all())
 
 
 def _exits(model: nn.Module, last: int) -> list[int]:
-    """All exits that a model has: some have the last one only."""
+    """All exits of a model. Some models only have the last one."""
     adapter, _ = exit_at(model, -1)
     found = []
     for k in range(1, last):
@@ -150,6 +143,6 @@ def _exits(model: nn.Module, last: int) -> list[int]:
 
 
 def _ends_linearly(model: nn.Module) -> bool:
-    """Whether the last module with parameters of its own is a linear layer."""
+    """Whether the last module that has parameters is a linear layer."""
     owners = [each for each in model.modules() if any(True for _ in each.parameters(recurse=False))]
     return bool(owners) and isinstance(owners[-1], nn.Linear)

@@ -1,0 +1,104 @@
+"""How well scores agree with exact losses: which rows they keep, and in which order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from sift_trainer import theory
+from sift_trainer.scoring.criteria import UNLABELLED
+
+T = TypeVar("T")
+Notes = dict[str, str]
+"""Name of a number that is missing -> why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of some samples compared with their exact losses. None: undefined for them.
+
+    Attributes:
+        order: p_j (Equation 12), by counting pairs.
+        noise: sigma of Assumption 5.12; only for scores that approximate the loss.
+        loss_ratio: rho_2 (Definition 5.6).
+        approximate_loss_ratio: rho_{2,approx} (Definition 5.13).
+    """
+
+    order: theory.Agreement | None
+    noise: theory.NoiseFit | None
+    loss_ratio: float | None
+    approximate_loss_ratio: float | None
+
+
+def compare_with_losses(
+    losses: Tensor, scores: Tensor, approximates_loss: bool, notes: Notes
+) -> Comparison:
+    """Compare scores (n,) with exact losses (n,) of the same `comparable` samples.
+
+    Args:
+        approximates_loss: whether a score is an approximate loss.
+        notes: receives the reason for each None.
+    """
+    noise = None
+    if approximates_loss:
+        positive = both_positive(losses, scores)
+        if not bool(positive.all()):
+            notes["losses of 0"] = "left out where a logarithm is taken (sigma, beta)"
+        noise = number_or_note(
+            notes, "sigma", lambda: theory.fit_noise(losses[positive], scores[positive])
+        )
+    return Comparison(
+        number_or_note(notes, "agreement", lambda: theory.pairwise_agreement(losses, scores)),
+        noise,
+        number_or_note(notes, "rho_2", lambda: theory.loss_ratio(losses)),
+        number_or_note(
+            notes, "rho_2,approx", lambda: theory.approximate_loss_ratio(losses, scores)
+        ),
+    )
+
+
+def number_or_note(notes: Notes, name: str, compute: Callable[[], T]) -> T | None:
+    """What ``compute`` returns; None, with the reason in the notes, if it raises `ValueError`."""
+    try:
+        return compute()
+    except ValueError as error:
+        notes.setdefault(name, str(error))
+        return None
+
+
+def comparable(losses: Tensor, scores: Tensor) -> Tensor:
+    """Which samples (n,) are labelled and have both a finite loss and a finite score."""
+    both = torch.stack([losses, scores])
+    found: Tensor = (both.isfinite() & (both > UNLABELLED)).all(dim=0)
+    return found
+
+
+def both_positive(losses: Tensor, scores: Tensor) -> Tensor:
+    """Which samples (n,) have a loss and a score whose logarithm exists."""
+    return (losses > 0) & (scores > 0)
+
+
+def overlap(kept: Tensor, exact: Tensor) -> float:
+    """Share of the row numbers ``exact`` (k,) that are among ``kept`` (k,), in [0, 1]."""
+    return float(torch.isin(exact, kept).double().mean())
+
+
+def spearman(first: Tensor, second: Tensor) -> float | None:
+    """Spearman's rank correlation of two rows of numbers (n,), in [-1, 1].
+
+    None if one of them is constant.
+    """
+    centred = [each - each.mean() for each in (ranks(first), ranks(second))]
+    lengths = centred[0].norm() * centred[1].norm()
+    return float(centred[0] @ centred[1] / lengths) if lengths > 0 else None
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks (n,) of values (n,) from 0 on, in fp64; equal values get the mean of their ranks."""
+    unique: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.unique
+    _, group, sizes = unique(values, return_inverse=True, return_counts=True)
+    ends = sizes.cumsum(0).double()
+    middles: Tensor = ends - (sizes.double() + 1) / 2
+    return middles[group]

@@ -1,0 +1,86 @@
+"""Passes of a trainer's model that train nothing: scores, losses and gradients."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from sift_trainer.measuring.gradients import Gradient
+from sift_trainer.scoring.positions import label_counts
+from sift_trainer.selection.rows import take_rows
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.no_trace import Buffers, inference
+from sift_trainer.sifted_model.scorer import Scorer
+
+
+class Passes:
+    """Scores rows and takes gradients of their loss as training would. Never compiled.
+
+    Gradients need the context `untouched`.
+
+    Args:
+        trainer: with `SiftMixin`; gives the loss and the mixed precision.
+        sifted: of its model.
+    """
+
+    def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
+        self.trainer, self.sifted, self.model = trainer, sifted, sifted.module
+        self.trained = [each for each in self.model.parameters() if each.requires_grad]
+        self._buffers = Buffers(self.model)
+
+    def score(self, scorer: Scorer, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+        """Scores (B,) of a batch on the model's device."""
+        with inference(self.model), self.trainer.accelerator.autocast():
+            return scorer(self.sifted.passes.forward, batch, generator)
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> None:
+        """One forward and backward pass in training mode, as a step makes it."""
+        self.model.train()
+        torch.autograd.backward(self._loss(batch))
+        for parameter in self.trained:
+            parameter.grad = None
+        self._buffers.restore()
+
+    def gradient(
+        self, batch: Mapping[str, Any], rows: Tensor | None = None, training: bool = True
+    ) -> Gradient:
+        """Gradient of the loss of some rows of a batch.
+
+        Args:
+            rows: row numbers (k,); None for all.
+            training: training mode, as in a step; False for evaluation mode, where the gradient of
+                a row does not depend on the others and there is no dropout.
+        """
+        self.model.train(training)
+        loss = self._loss(batch if rows is None else take_rows(batch, rows))
+        # `backward` would call hooks of the parameters, such as optimizers that step in them.
+        found: Gradient = [*torch.autograd.grad(loss, self.trained, allow_unused=True)]
+        self._buffers.restore()
+        return found
+
+    def _loss(self, batch: Mapping[str, Any]) -> Tensor:
+        trainer = self.trainer
+        with (
+            self.sifted.labelled_only(batch) as labelled,
+            trainer.compute_loss_context_manager(),
+            trainer.accelerator.autocast(),
+        ):
+            rows = dict(labelled)  # the Trainer removes the labels from it
+            loss: Tensor = trainer.compute_loss(
+                self.model, rows, num_items_in_batch=self._items(batch)
+            )
+            return loss
+
+    def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Number of labels by which the loss is divided; None for a loss that is a plain mean.
+
+        With ``average_tokens_across_devices`` the Trainer divides by the labels of all processes
+        and multiplies the loss by their number. All are taken to have as many labels as this one.
+        """
+        if not self.sifted.facts.divides_by_count or not isinstance(batch.get("labels"), Tensor):
+            return None
+        args = self.trainer.args
+        counted = label_counts(self.sifted.countable_labels(batch)["labels"]).sum().clamp(min=1)
+        return counted * (args.world_size if args.average_tokens_across_devices else 1)

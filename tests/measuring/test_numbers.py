@@ -1,0 +1,130 @@
+"""Agreement, descent, intervals and log lines against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from sift_trainer.measuring import audit_metrics
+from sift_trainer.measuring.agreement import comparable, overlap, ranks, spearman
+from sift_trainer.measuring.audit_numbers import ADAM, PLAIN, choice_numbers, update_numbers
+from sift_trainer.measuring.gradients import inner, length
+from sift_trainer.probe.measurements import mean_over_batches, ratio_of_means
+from sift_trainer.scoring.criteria import UNLABELLED
+
+
+def test_overlap_and_ranks() -> None:
+    assert overlap(torch.tensor([0, 2, 5, 7]), torch.tensor([2, 3, 4, 7])) == 0.5
+    assert ranks(torch.tensor([3.0, 1.0, 3.0, 0.0])).tolist() == [2.5, 1.0, 2.5, 0.0]
+
+
+def test_spearman_without_ties_is_the_textbook_formula() -> None:
+    """1 - 6 sum d^2 / (n (n^2 - 1)); None for numbers without an order."""
+    draw = torch.Generator().manual_seed(0)
+    first, second = torch.randperm(9, generator=draw), torch.randperm(9, generator=draw)
+    squares = int((first - second).square().sum())
+    expected = 1 - 6 * squares / (9 * 80)
+    assert spearman(first.exp(), second.double().pow(3)) == pytest.approx(expected)
+    assert spearman(torch.arange(4.0), torch.ones(4)) is None
+
+
+def test_rows_without_a_loss_or_a_score_are_not_compared() -> None:
+    losses = torch.tensor([1.0, UNLABELLED, 2.0, torch.nan, 3.0])
+    scores = torch.tensor([1.0, 1.0, torch.inf, 1.0, 2.0])
+    assert comparable(losses, scores).tolist() == [True, False, False, False, True]
+
+
+def test_choices_of_four_rows() -> None:
+    """Exact losses 1, 2, 3, 6; scores order them 2, 1, 4, 3."""
+    losses, scores = torch.tensor([1.0, 2, 3, 6]), torch.tensor([2.0, 1, 6, 3])
+    kept, exact = torch.tensor([2, 3]), torch.tensor([2, 3])
+    found = choice_numbers(losses, scores, kept, exact, approximates_loss=True)
+    assert found["overlap"] == 1
+    assert found["spearman"] == pytest.approx(1 - 6 * 4 / (4 * 15))
+    assert found["agreement"] == 0  # the order of both pairs, (1, 2) and (3, 6), is reversed
+    larger = [2, 3, 6, 3, 6, 6]  # of all six pairs
+    assert found["rho_2"] == pytest.approx(sum(larger) / 6 / 3)
+    chosen = [1, 3, 6, 3, 6, 3]  # by the larger score
+    assert found["rho_2_approx"] == pytest.approx(sum(chosen) / 6 / 3)
+    ratios = torch.tensor([2, 1 / 2, 2, 1 / 2], dtype=torch.float64).log()
+    assert found["sigma"] == pytest.approx(float(ratios.std()))
+    assert (found["kept_loss"], found["dropped_loss"]) == (4.5, 1.5)
+
+
+def test_undefined_numbers_are_missing() -> None:
+    """Losses of 0 have no order, and scores that are no losses have no sigma."""
+    losses = torch.tensor([0.0, 0.0, 0.0, UNLABELLED])
+    scores = torch.tensor([0.1, 0.3, 0.2, torch.nan])
+    rows = torch.tensor([0, 1])
+    found = choice_numbers(losses, scores, rows, rows, approximates_loss=False)
+    assert found == {"overlap": 1, "kept_loss": 0, "dropped_loss": 0}
+
+
+def test_inner_products() -> None:
+    first = [torch.tensor([1.0, 2.0]), None, torch.tensor([[3.0]])]
+    second = [torch.tensor([4.0, 5.0]), torch.ones(1), torch.tensor([[6.0]])]
+    scales = [torch.tensor([1.0, 10.0]), torch.ones(1), torch.tensor([[0.5]])]
+    assert (inner(first, second), inner(first, second, scales)) == (4 + 10 + 18, 4 + 100 + 9)
+    assert length(first, scales) == pytest.approx((1 + 400 + 2.25) ** 0.5)
+    assert inner([None], [None]) == 0
+
+
+def test_updates() -> None:
+    held_out, kept = [torch.tensor([1.0, 2.0]), None], [torch.tensor([3.0, 4.0]), torch.ones(1)]
+    random = [torch.tensor([0.0, 2.0]), None]
+    found = update_numbers(PLAIN, held_out, kept, random, keep_ratio=0.25)
+    assert found["descent_kept"] == 11
+    assert found["descent_kept_at_equal_length"] == pytest.approx(11 / 26**0.5)
+    assert (found["descent_random"], found["descent_random_at_equal_length"]) == (4, 2)
+    # Random rows are a quarter kept and three quarters dropped ones.
+    assert 0.25 * 11 + 0.75 * found["descent_dropped"] == pytest.approx(4)
+    scales = [torch.tensor([10.0, 1.0]), torch.ones(1)]
+    scaled = update_numbers(ADAM, held_out, kept, random, 0.25, scales)
+    assert scaled["adam_descent_kept"] == 1 * 10 * 3 + 2 * 4
+    assert scaled["adam_descent_kept_at_equal_length"] == pytest.approx(38 / math.hypot(30, 4, 1))
+
+
+def test_a_log_line_has_means_and_ratios_of_means() -> None:
+    audits = [
+        {"descent_kept": 3.0, "descent_random": 1.0, "descent_dropped": -1.0, "scoring_share": 0.2},
+        {"descent_kept": 1.0, "descent_random": 3.0, "descent_dropped": 5.0, "scoring_share": 0.4},
+    ]
+    for audit in audits:
+        audit |= {"descent_kept_at_equal_length": 4.0, "descent_random_at_equal_length": 1.0}
+    audits[0] |= {"rho_2": 1.2, "overlap": 0.5}
+    assert audit_metrics(audits) == {
+        "sift_audit/overlap": 0.5,  # only one audit has it
+        "sift_audit/rho_2": 1.2,
+        "sift_audit/sigma_max": pytest.approx(math.log(18 * 1.2 / (25 - 7 * 1.2)) / 2**0.5),
+        "sift_audit/descent_kept": 2.0,
+        "sift_audit/descent_random": 2.0,
+        "sift_audit/scoring_share": pytest.approx(0.3),
+        "sift_audit/break_even": pytest.approx(0.3 / 1.3),
+        "sift_audit/descent_ratio": pytest.approx(1 / 1.3),
+        "sift_audit/descent_ratio_at_equal_length": pytest.approx(4 / 1.3),
+        "sift_audit/descent_dropped_ratio": pytest.approx(1.0),
+    }
+    uphill = {**dict.fromkeys(audits[0], -1.0), "scoring_share": 0.1}
+    assert not [name for name in audit_metrics([uphill]) if "ratio" in name]
+    assert audit_metrics([]) == {}
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    """For many batches the bootstrap's percentiles are mean -+ 1.96 s / sqrt(n)."""
+    draw = torch.Generator().manual_seed(0)
+    values = 5 + 2 * torch.randn(400, generator=draw, dtype=torch.float64)
+    found = mean_over_batches(values.tolist())
+    half = 1.96 * float(values.std()) / math.sqrt(400)
+    assert found is not None
+    assert found.value == pytest.approx(float(values.mean()))
+    assert found.low == pytest.approx(found.value - half, abs=0.15 * half)
+    assert found.high == pytest.approx(found.value + half, abs=0.15 * half)
+
+
+def test_a_ratio_is_of_means() -> None:
+    """There is none if the mean below may be 0."""
+    found = ratio_of_means([1.0, 9.0], [2.0, 3.0])
+    assert found is not None
+    assert (found.value, found.low, found.high) == (2.0, 0.5, 3.0)
+    assert ratio_of_means([1.0, 1.0], [1.0, -1.0]) is None
+    assert mean_over_batches([1.0]) is None
