@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import Trainer, TrainingArguments
 
-from sift_trainer.measuring import Auditor
+from sift_trainer.measuring.auditor import Auditor
 from sift_trainer.measuring.gate import LEAST, WINDOW, DescentGate
 from tests.audit.test_audited_runs import train
 from tests.probe.probed import same_weights

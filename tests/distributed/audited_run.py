@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sift_trainer import SiftTrainer
-from sift_trainer.measuring import Auditor
+from sift_trainer.measuring.auditor import Auditor
 from tests.distributed.launch import leave
 from tests.training import Recording, Rows, arguments, bert
 
