@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sift_trainer.data.text import documentation as module
-from sift_trainer.data.text.documentation import documentation, installed_packages
+from sift_trainer.data.text.documentation import documentation
 from sift_trainer.data.text.prose import prose
 
 NUMPYDOC = """Return the sum of the two numbers, as in `math` [1]_.
@@ -106,9 +106,5 @@ def test_documents_come_from_docstrings_without_running_anything(
         "\n\n".join(map(_sentence, ("gamma", "delta", "one"))),  # "shared" came before
     ]
     assert "made_package" not in sys.modules
-
-
-def test_installed_packages_are_named_with_their_versions() -> None:
-    packages = installed_packages()
-    assert next(iter(packages)) == "python"
-    assert packages["torch"] == version("torch")
+    monkeypatch.undo()
+    assert module.installed_packages()["torch"] == version("torch")

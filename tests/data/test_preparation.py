@@ -43,27 +43,6 @@ def test_rows_are_pairs_of_the_documents_and_statistics_count_them(
             assert tokenizer.unk_token_id not in ids
 
 
-def test_no_document_is_on_both_sides(files: list[str], tmp_path: Path) -> None:
-    """Every document names itself with a triple that no other has."""
-    args = arguments(files, tmp_path / "a", max_length=500, random_next_fraction=0.0)
-    corpus = prepared(args)
-
-    def triples(split: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
-        found = set()
-        for row in split:
-            for sentence in corpus.tokenizer.decode(row["input_ids"]).split("."):
-                words = sentence.split()
-                if "the" in words:
-                    start = words.index("the")
-                    if len(words) - start >= 7:
-                        found.add((words[start + 1], words[start + 2], words[-1]))
-        return found
-
-    train, validation = map(triples, rows(corpus))
-    assert len(train) + len(validation) == 300
-    assert not train & validation
-
-
 def test_the_same_whatever_the_processes_jobs_and_order(
     files: list[str], tmp_path: Path, tokenizer: str
 ) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sift_trainer.data.text.sources import Source, Sources, documents, parts, read_sources
+from sift_trainer.data.text.sources import Source, documents, parts, read_sources
 
 TEXTS = ["One sentence. Another.", "Zwei\nZeilen, naïve.", "Drei."]
 
@@ -127,10 +127,6 @@ def test_files_that_are_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
     (tmp_path / "a.pickle").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.pickle': the suffix must be one of"):
         parts(Source(files=str(tmp_path / "a.pickle")))
-
-
-def test_sources_read_json() -> None:
-    assert Sources('{"a": {"files": "b"}}') == {"a": {"files": "b"}}
 
 
 @pytest.mark.parametrize("streaming", [True, False])

@@ -10,7 +10,7 @@ import os
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,6 @@ from sift_trainer.data.text.vocabulary import load_wordpiece, train_wordpiece
 
 SHARD_BYTES = 16_000_000  # of text; what a process holds is a small multiple of it
 _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
-_DOCUMENTS_AT_ONCE = 200
 
 
 @dataclass
@@ -156,15 +155,14 @@ def _make(
         )
     sources = read_sources(args.sources)
     reading = [
-        (part, number, spool_folder / f"{name}-{place:05}.arrow")
-        for number, (name, source) in enumerate(sources.items())
+        (part, number, spool_folder / f"{number}-{place:05}.arrow")
+        for number, source in enumerate(sources.values())
         for place, part in enumerate(parts(source))
     ]
     paths = [path for *_, path in reading]
-    todo = [part for part in reading if not part[-1].is_file()]
+    todo = [task for task in reading if not task[-1].is_file()]
     # All shards of this job are spooled: others may be missing when an interrupted job goes on.
-    spool_part = partial(_spool_part, shards, mine)
-    _run_all(spool_part, todo, share.num_proc, "reading", progress)
+    _run_all(partial(_spool_part, shards, mine), todo, share.num_proc, "reading", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
         texts = list(_vocabulary_texts(paths, shards))
         _save_tokenizer(folder, train_wordpiece(texts, args.vocab_size or VOCAB_SIZE))
@@ -189,12 +187,11 @@ def _write_pairs(
     """One shard of sentence pairs, from its spooled documents."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     rows = spooled(paths, shard)
-    texts = [row["text"] for row in rows]
-    encoded = list(_encoded(texts, tokenizer))
+    encoded = [_sentence_ids(row["text"], tokenizer) for row in rows]
     of_source = Counter(row["source"] for row in rows)
     record = {
-        "documents": len(texts),
-        "text_bytes": sum(len(text.encode()) for text in texts),
+        "documents": len(rows),
+        "text_bytes": sum(len(row["text"].encode()) for row in rows),
         "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
         **{f"documents_of_{name}": of_source[number] for number, name in enumerate(names)},
     }
@@ -208,14 +205,10 @@ def _write_pairs(
     write_shard(shards.path(folder, shard), pairs, tokenizer, record)
 
 
-def _encoded(texts: list[str], tokenizer: Tokenizer) -> Iterator[list["array[int]"]]:
-    """Documents as sentences of token ids, as arrays for the memory."""
-    for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
-        batch = [sentences(text) for text in texts[start : start + _DOCUMENTS_AT_ONCE]]
-        flat = [sentence for document in batch for sentence in document]
-        ids = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
-        for document in batch:
-            yield [array("i", next(ids).ids) for _ in document]
+def _sentence_ids(text: str, tokenizer: Tokenizer) -> list["array[int]"]:
+    """The sentences of a document as token ids, in arrays, which take less memory than lists."""
+    encoded = tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
+    return [array("i", sentence.ids) for sentence in encoded]
 
 
 def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
@@ -246,11 +239,11 @@ def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def _run_all(
-    function: Callable[[Any], None], tasks: Iterable[Any], num_proc: int, stage: str, progress: bool
+    function: Callable[[Any], None], tasks: list[Any], num_proc: int, stage: str, progress: bool
 ) -> None:
     """Calls `function` with every task, in this process or in several."""
     bar: dict[str, Any] = {"desc": stage, "disable": not progress}
-    if num_proc == 1:
+    if min(num_proc, len(tasks)) < 2:
         for task in tqdm(tasks, **bar):
             function(task)
     else:
