@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from sift_trainer.data.text.corpus import TRAIN, CorpusArguments, load_corpus
 from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.text.sources import Source, Sources, documents, units
+from sift_trainer.data.text.sources import Source, Sources, documents, parts
 from sift_trainer.run_log import machine
 
 SIZES = (1, 4)  # times the input
@@ -31,8 +31,8 @@ def text(files: str | None) -> Iterator[str]:
     source = Source(files=files) if files else Source(documentation=True)
     number = 0
     while True:
-        for unit in units("text", source):
-            yield from (f"{document}\nCopy {number}." for document in documents(source, unit))
+        for part in parts(source):
+            yield from (f"{document}\nCopy {number}." for document in documents(part))
         number += 1
 
 

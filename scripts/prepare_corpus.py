@@ -8,5 +8,5 @@ from sift_trainer.pretraining import prepare
 if __name__ == "__main__":
     try:
         prepare(sys.argv[1:])
-    except (ConfigError, ConnectionError) as error:
+    except ConfigError as error:
         sys.exit(f"error: {error}")

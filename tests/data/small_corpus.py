@@ -51,7 +51,7 @@ def prepared(args: CorpusArguments, **share: int) -> Corpus:
 
 
 def rows(corpus: Corpus) -> list[list[dict[str, Any]]]:
-    return [[split[i] for i in range(len(split))] for split in (corpus.train, corpus.validation)]
+    return [list(split) for split in (corpus.train, corpus.validation)]
 
 
 def arrow_files(folder: Path) -> dict[str, bytes]:

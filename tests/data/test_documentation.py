@@ -1,4 +1,4 @@
-"""The embedded corpus: docstrings of installed packages, read without running them."""
+"""The embedded corpus: the prose of installed docstrings, which are read without running them."""
 
 import sys
 from importlib.metadata import version
@@ -7,16 +7,88 @@ from pathlib import Path
 import pytest
 
 from sift_trainer.data.text import documentation as module
-from sift_trainer.data.text.documentation import documentation, installed_packages
+from sift_trainer.data.text.documentation import documentation
+from sift_trainer.data.text.prose import prose
+
+NUMPYDOC = """Return the sum of the two numbers, as in `math` [1]_.
+
+Parameters
+----------
+x : array_like, shape (n,)
+    The first of the numbers that are added.
+y : float
+    The second of them, which may be negative.
+
+Examples
+--------
+>>> add(1, 2)
+3
+
+A sentence after the example is kept in the text.
+
+====  =====
+name  value
+====  =====
+
+.. code-block:: python
+
+    this is the code of a block that nobody should read as prose
+
+See :class:`~torch.nn.Linear` for a layer that is a sum as well.
+"""
+
+GOOGLE = """Move the model to the device.
+
+Args:
+    model (`torch.nn.Module`, *optional*): The model that is moved to the device.
+    names (`list[str]`):
+        The names of the layers that are left where they are.
+    **kwargs (`dict`, *optional*):
+        What is handed on to the model as it is.
+
+> [!TIP]
+> This is a hint that is set in a box of its own.
+
+```python
+the code of a fence that is to be dropped with the fence
+```
+
+- The first item of the list is a sentence.
+- The second item of the list is a sentence.
+"""
+
+
+def test_numpydoc_keeps_the_sentences_alone() -> None:
+    assert prose(NUMPYDOC).split("\n\n") == [
+        "Return the sum of the two numbers, as in math.",
+        "The first of the numbers that are added.",
+        "The second of them, which may be negative.",
+        "A sentence after the example is kept in the text.",
+        "See torch.nn.Linear for a layer that is a sum as well.",
+    ]
+    assert prose("x, y, z, alpha, beta, gamma") == ""
+
+
+def test_google_style_keeps_the_descriptions_alone() -> None:
+    assert prose(GOOGLE).split("\n\n") == [
+        "Move the model to the device.",
+        "The model that is moved to the device.",
+        "The names of the layers that are left where they are.",
+        "What is handed on to the model as it is.",
+        "This is a hint that is set in a box of its own.",
+        "The first item of the list is a sentence.",
+        "The second item of the list is a sentence.",
+    ]
 
 
 def _sentence(word: str) -> str:
     return f"This is the long description of the {word} that is read by the tests of the corpus."
 
 
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An importable package that stands in for all installed ones, and must never run."""
+def test_documents_come_from_docstrings_without_running_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An importable package stands in for all installed ones, and must never run."""
     root = tmp_path / "made_package"
     (root / "tests").mkdir(parents=True)
     shared, own = _sentence("shared"), _sentence("alpha")
@@ -29,42 +101,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "tests" / "c.py").write_text(f'"""{_sentence("tests")} {_sentence("more")}\n"""' * 2)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(module, "installed_packages", lambda: {"made_package": "1"})
-    return root
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_documents_come_from_docstrings_without_running_anything(
-    package: Path, processes: int
-) -> None:
-    documents = documentation(progress=False, processes=processes)
-    assert documents == [
+    assert list(documentation()) == [
         "\n\n".join(map(_sentence, ("shared", "alpha", "beta"))),
         "\n\n".join(map(_sentence, ("gamma", "delta", "one"))),  # "shared" came before
     ]
     assert "made_package" not in sys.modules
-
-
-def test_installed_packages_are_named_with_their_versions() -> None:
-    packages = installed_packages()
-    assert next(iter(packages)) == "python"
-    assert packages["torch"] == version("torch")
-    assert packages["numpy"] == version("numpy")
-
-
-def test_processes_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="processes=0"):
-        documentation(progress=False, processes=0)
-
-
-@pytest.mark.slow
-def test_real_docstrings_of_small_packages_are_english(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"json": "", "logging": "", "email": "", "click": ""}
-    monkeypatch.setattr(module, "installed_packages", lambda: versions)
-    documents = documentation(progress=False)
-    assert documents == documentation(progress=False, processes=1)
-    assert len(documents) > 150
-    assert min(map(len, documents)) >= 200
-    text = " ".join(documents)
-    assert ">>>" not in text
-    assert "```" not in text
-    assert sum(c.isalpha() or c == " " for c in text) > 0.9 * len(text)
+    monkeypatch.undo()
+    assert module.installed_packages()["torch"] == version("torch")

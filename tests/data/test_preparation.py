@@ -1,14 +1,20 @@
-"""Prepared once, the same whatever the processes, jobs and order of files; never another's."""
+"""A corpus is the same whatever the processes, jobs, order of files and interruptions."""
 
+import json
 import os
+import signal
+import threading
+import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from sift_trainer.data.text import preparation as module
-from sift_trainer.data.text.corpus import CorpusArguments, load_corpus
+from sift_trainer.data.text.corpus import Corpus, CorpusArguments, folder_of, load_corpus
 from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
 from sift_trainer.data.text.sources import Sources
 from tests.data.small_corpus import DOCUMENTS, arguments, arrow_files, prepared, rows
@@ -37,40 +43,17 @@ def test_rows_are_pairs_of_the_documents_and_statistics_count_them(
             assert tokenizer.unk_token_id not in ids
 
 
-def test_no_document_is_on_both_sides(files: list[str], tmp_path: Path) -> None:
-    """Every document names itself with a triple that no other has."""
-    args = arguments(files, tmp_path / "a", max_length=500, random_next_fraction=0.0)
-    corpus = prepared(args)
-
-    def triples(split: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
-        found = set()
-        for row in split:
-            for sentence in corpus.tokenizer.decode(row["input_ids"]).split("."):
-                words = sentence.split()
-                if "the" in words:
-                    start = words.index("the")
-                    if len(words) - start >= 7:
-                        found.add((words[start + 1], words[start + 2], words[-1]))
-        return found
-
-    train, validation = map(triples, rows(corpus))
-    assert len(train) + len(validation) == 300
-    assert not train & validation
-
-
-def test_the_same_whatever_the_processes_jobs_order_and_moment(
+def test_the_same_whatever_the_processes_jobs_and_order(
     files: list[str], tmp_path: Path, tokenizer: str
 ) -> None:
-    one = tmp_path / "one"
+    one, two, jobs = tmp_path / "one", tmp_path / "two", tmp_path / "jobs"
     expected = rows(prepared(arguments(files, one, tokenizer=tokenizer)))
-    two = tmp_path / "two"
     prepared(arguments(files, two, tokenizer=tokenizer), num_proc=2)
     assert arrow_files(two) == arrow_files(one)
-    jobs = tmp_path / "jobs"
     args = arguments(files, jobs, tokenizer=tokenizer)
     for index in (2, 0):
         prepare_corpus(args, ShareArguments(shard_index=index, num_shards=3), progress=False)
-    with pytest.raises(ValueError, match=r"2 of 5 shards are not there yet.*goes on"):
+    with pytest.raises(ValueError, match=r"2 of 5 shards are missing.*makes only them"):
         load_corpus(args)
     prepare_corpus(args, ShareArguments(shard_index=1, num_shards=3), progress=False)
     assert arrow_files(jobs) == arrow_files(one)
@@ -90,52 +73,125 @@ def test_seed_and_length_change_rows_but_never_the_split(
             assert other.statistics[name] == first.statistics[name]
 
 
-def test_a_run_whose_settings_disagree_is_told_which(files: list[str], tmp_path: Path) -> None:
-    args = arguments(files, tmp_path / "a")
+def test_a_killed_preparation_goes_on_where_it_stopped(
+    files: list[str], tmp_path: Path, tokenizer: str
+) -> None:
+    """A real SIGKILL of a real process, after its second shard."""
+    whole = prepared(arguments(files, tmp_path / "whole", tokenizer=tokenizer))
+    folder = tmp_path / "killed"
+    args = arguments(files, folder, tokenizer=tokenizer)
+    child = get_context("fork").Process(target=_prepare_two_shards_and_die, args=(args,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.arrow")}
+    shards = {path for path in before if not path.parent.name.startswith(".spool")}
+    assert (len(shards), len(before)) == (2, 2 + len(files))
+    assert rows(prepared(args)) == rows(whole)
+    assert {path: path.stat().st_mtime_ns for path in shards} == {p: before[p] for p in shards}
+
+
+def _prepare_two_shards_and_die(args: CorpusArguments) -> None:
+    shards = iter(range(2))
+    write = module.write_shard
+
+    def write_two(*arguments: Any) -> None:
+        if next(shards, None) is None:
+            _die()
+        write(*arguments)
+
+    module.write_shard = write_two
+    prepare_corpus(args, progress=False)
+
+
+def test_a_killed_worker_is_reported_and_nothing_is_lost(
+    files: list[str], tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "_write_pairs", _die)
+        with pytest.raises(RuntimeError, match="terminated abruptly"):
+            prepare_corpus(args, ShareArguments(num_proc=2), progress=False)
+    assert len(prepared(args, num_proc=2).train)
+
+
+def _die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_spool_serves_for_other_shards_than_those_it_was_made_for(
+    files: list[str], tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard is made again, that is interrupted, and meanwhile another one is lost."""
+    folder = tmp_path / "a"
+    args = arguments(files, folder, tokenizer=tokenizer)
     prepared(args)
+    before = arrow_files(folder)
+    (folder / "train" / "00001.json").unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "_write_pairs", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_corpus(args, progress=False)
+    for shard in ("train/00003", "validation/00000"):
+        (folder / f"{shard}.arrow").unlink()
+    prepared(args)
+    assert arrow_files(folder) == before
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_two_at_once_wait_for_each_other(files: list[str], tmp_path: Path) -> None:
+    args = arguments(files, tmp_path / "a")
+    done: list[Corpus] = []
+    (tmp_path / "a").mkdir()
+    with FileLock(tmp_path / "a" / ".lock-0-of-1"):
+        other = threading.Thread(target=lambda: done.append(prepared(args)))
+        other.start()
+        while not (tmp_path / "a" / "manifest.json").is_file():
+            time.sleep(0.01)
+        assert not list((tmp_path / "a").glob(".spool*"))
+    other.join()
+    assert len(done[0].train)
+
+
+def test_a_finished_preparation_is_not_done_again(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = arguments(files, None, cache_dir=str(tmp_path / "cache"))
+    first = prepared(args)
+    monkeypatch.setattr(module, "_run_all", _die)
+    assert rows(prepared(args)) == rows(first)
+    assert folder_of(args).parent == tmp_path / "cache"
+    assert folder_of(replace(args, max_length=24)) != folder_of(args)
+    Path(files[0]).write_text(Path(files[0]).read_text() + json.dumps({"text": "More."}) + "\n")
+    assert not folder_of(args).exists()  # another text is another corpus
+
+
+def test_another_corpus_in_the_folder_is_refused(
+    files: list[str], tmp_path: Path, tokenizer: str
+) -> None:
+    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
+    prepare_corpus(args, ShareArguments(shard_index=0, num_shards=2), progress=False)
     changed = replace(args, max_length=64, sources=Sources({"other": {"files": files}}))
     for act in (load_corpus, prepare_corpus):
         with pytest.raises(ValueError, match="was prepared with other settings") as refused:
             act(changed)
         assert "max_length: prepared with 32, asked for 64" in str(refused.value)
         assert "sources: prepared with {'mine'" in str(refused.value)
-    with pytest.raises(ValueError, match=r"shards=7: the preparation in .* was begun with 4"):
+    with pytest.raises(ValueError, match=r"shards=7: the corpus in .* has 4 shards"):
         prepare_corpus(replace(args, shards=7))
     with pytest.raises(ValueError, match="there is no prepared corpus; make it with"):
         load_corpus(replace(args, data_dir=str(tmp_path / "nowhere")))
-
-
-def test_files_that_changed_since_the_beginning_are_refused(
-    files: list[str], tmp_path: Path
-) -> None:
-    args = arguments(files, tmp_path / "a")
-    prepared(args)
-    (tmp_path / "a" / "train" / "00001.json").unlink()  # as if it had been interrupted
-    Path(files[0]).write_text("")
-    with pytest.raises(ValueError, match="was begun from other sources"):
-        prepare_corpus(args)
-
-
-def test_another_tokenizer_under_the_same_name_is_refused(
-    files: list[str], tmp_path: Path, tokenizer: str
-) -> None:
-    args = arguments(files, tmp_path / "a", tokenizer=tokenizer)
-    prepare_corpus(args, ShareArguments(shard_index=0, num_shards=2), progress=False)
+    second = ShareArguments(shard_index=1, num_shards=2)
     other = prepared(arguments(files, tmp_path / "other", vocab_size=110)).tokenizer
-    other.save_pretrained(tokenizer)
-    with pytest.raises(ValueError, match="is not the tokenizer that was asked for"):
-        prepare_corpus(args, ShareArguments(shard_index=1, num_shards=2), progress=False)
-
-
-def test_what_cannot_be_prepared_is_refused(files: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tokenizer='train' needs all of the text"):
-        prepare_corpus(arguments(files, tmp_path / "a"), ShareArguments(num_shards=2))
-    lonely = arguments(files[:1], tmp_path / "b", shards=1, validation_fraction=1e-9)
-    with pytest.raises(ValueError, match=r"validation/00000: .*at least 2 documents; use fewer"):
-        prepare_corpus(lonely, progress=False)
-    absent = arguments(["nowhere.txt"], tmp_path / "c")
-    with pytest.raises(ValueError, match="nothing there"):
-        prepare_corpus(absent)
+    other.save_pretrained(tokenizer)  # under the same name
+    with pytest.raises(ValueError, match="the tokenizer differs from"):
+        prepare_corpus(args, second, progress=False)
+    Path(files[0]).write_text("")
+    with pytest.raises(ValueError, match=r"read: prepared with .*, asked for"):
+        prepare_corpus(args, second)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +201,8 @@ def test_what_cannot_be_prepared_is_refused(files: list[str], tmp_path: Path) ->
         ({"corpus_seed": -1}, "corpus_seed=-1"),
         ({"validation_fraction": 0.0}, "validation_fraction=0"),
         ({"random_next_fraction": 2}, "random_next_fraction=2"),
-        ({"short_fraction": -1}, "short_fraction=-1"),
         ({"shards": 0}, "shards=0"),
-        ({"sources": {}}, "name at least one"),
+        ({"sources": {}}, "give at least one"),
     ],
 )
 def test_settings_out_of_range_are_refused_at_construction(
@@ -157,16 +212,13 @@ def test_settings_out_of_range_are_refused_at_construction(
         arguments(["a.txt"], None, **changed)
 
 
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [
-        ({"num_proc": 0}, "num_proc=0"),
-        ({"shard_index": 2, "num_shards": 2}, "shard_index=2 must be in 0..1"),
-    ],
-)
-def test_shares_out_of_range_are_refused(share: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ShareArguments(**share)
+def test_what_cannot_be_prepared_is_refused(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"shard_index=2 must be in 0\.\.1"):
+        ShareArguments(shard_index=2, num_shards=2)
+    with pytest.raises(ValueError, match="tokenizer='train' needs all of the text"):
+        prepare_corpus(arguments(files, tmp_path / "a"), ShareArguments(num_shards=2))
+    with pytest.raises(ValueError, match="use fewer shards or a larger validation_fraction"):
+        prepared(arguments(files, tmp_path / "b", validation_fraction=1e-9))
 
 
 def test_shards_are_counted_from_the_size_of_the_text(files: list[str], tmp_path: Path) -> None:
@@ -176,17 +228,6 @@ def test_shards_are_counted_from_the_size_of_the_text(files: list[str], tmp_path
     counted = module._count_shards(arguments([str(big)], None, shards=None))
     assert counted.train == round(200e6 / module.SHARD_BYTES)
     assert counted.validation == round(counted.train * 0.2)
-
-
-def test_parallelism_of_the_tokenizer_is_put_back(
-    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    prepared(arguments(files, tmp_path / "a"))
-    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM")
-    prepared(arguments(files, tmp_path / "b"))
-    assert "TOKENIZERS_PARALLELISM" not in os.environ
 
 
 REAL = ROOT.parent / "shared" / "data"
@@ -206,15 +247,14 @@ def test_real_articles_and_novels_with_the_bert_vocabulary(tmp_path: Path) -> No
         validation_fraction=0.05,
         data_dir=str(tmp_path),
     )
-    prepare_corpus(args, ShareArguments(num_proc=2), progress=False)
-    corpus = load_corpus(args)
+    corpus = prepared(args, num_proc=2)
     numbers = corpus.statistics
     assert numbers["vocab_size"] == 30522
     assert numbers["train_documents_of_wikipedia"] > 500
     assert numbers["train_documents_of_books"] > 20
-    lengths = [len(corpus.train[i]["input_ids"]) for i in range(0, len(corpus.train), 97)]
+    ids = corpus.train[::97]["input_ids"]
+    lengths = list(map(len, ids))
     assert max(lengths) == 128
     assert sum(length == 128 for length in lengths) > 0.75 * len(lengths)
-    unknown = [corpus.train[i]["input_ids"].count(100) for i in range(0, len(corpus.train), 97)]
-    assert sum(unknown) < 0.002 * sum(lengths)
+    assert sum(row.count(100) for row in ids) < 0.002 * sum(lengths)  # unknown words
     assert 0.5 <= numbers["train_random_next"] / numbers["train_rows"] < 0.6

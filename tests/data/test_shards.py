@@ -1,22 +1,25 @@
-"""Pairs on disk: the same rows back, and every kind of damage named by its file."""
+"""A document's hash decides its split, shard and order; what is on disk comes back, or is named."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 
+from sift_trainer.data.text import shards as module
 from sift_trainer.data.text.sentence_pairs import Pair
 from sift_trainer.data.text.shards import (
-    PairDataset,
+    Shards,
     open_shards,
-    pair_arrays,
     read_record,
+    spool,
+    spooled,
     write_shard,
 )
 
+TEXTS = [f"document number {i}, {'x' * (i % 50)}" for i in range(4000)]
 CLS, SEP = 60_001, 60_002
 PAIRS = [Pair([7, 8], [9], False), Pair([10], [11, 12, 13], True)]
 ROWS = [
@@ -33,69 +36,84 @@ ROWS = [
 ]
 
 
+def shards(**values: object) -> Shards:
+    settings = {"train": 6, "validation": 2, "validation_fraction": 0.1, "seed": 0}
+    return Shards(**{**settings, **values})  # type: ignore[arg-type]
+
+
+def validation(of: Shards) -> set[str]:
+    return {text for text in TEXTS if of.of(text.encode())[0] >= of.train}
+
+
+def test_the_split_has_its_share_and_depends_on_text_and_fraction_alone() -> None:
+    found = validation(shards())
+    assert abs(len(found) - 400) < 4 * (4000 * 0.1 * 0.9) ** 0.5  # four standard deviations
+    assert validation(shards(seed=7, train=3, validation=1)) == found
+    assert validation(shards(validation_fraction=0.02)) < found
+
+
+def test_a_seed_reorders_and_shards_are_about_equal() -> None:
+    counts = [0] * 8
+    for text in TEXTS:
+        counts[shards().of(text.encode())[0]] += 1
+    for count, expected in zip(counts, [600] * 6 + [200] * 2, strict=True):
+        assert abs(count - expected) < 5 * expected**0.5
+    orders = [sorted(TEXTS, key=lambda text: shards(seed=s).of(text.encode())[1]) for s in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("spool_bytes", [10**9, 5000, 1])
+def test_every_document_comes_back_once_and_from_its_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool_bytes: int
+) -> None:
+    """However often memory was emptied, and with letters of several bytes."""
+    monkeypatch.setattr(module, "_SPOOL_BYTES", spool_bytes)
+    texts = [*TEXTS[:300], "naïve 猫 \ud800 surrogate", ""]
+    of = shards()
+    spool(texts[:100], 0, of, range(7), tmp_path / "a.arrow")
+    spool(texts[90:], 1, of, range(7), tmp_path / "b.arrow")  # ten of them for the second time
+    for shard in range(8):
+        found = spooled([tmp_path / "a.arrow", tmp_path / "b.arrow"], shard)
+        expected = {}
+        for i, text in enumerate(texts):
+            encoded = text.encode("utf-8", "replace")
+            number, digest = of.of(encoded)
+            if number == shard != 7:  # the last one was not wanted
+                expected[digest] = encoded.decode(), int(i >= 90)
+        assert [(row["text"], row["source"]) for row in found] == [
+            expected[digest] for digest in sorted(expected)
+        ]
+
+
 def write(path: Path, pairs: list[Pair] = PAIRS, vocab_size: int = 65_536) -> Path:
-    arrays = pair_arrays(pairs, cls_id=CLS, sep_id=SEP, vocab_size=vocab_size)
-    write_shard(path, arrays, {"documents": 2})
+    words = {str(number): number for number in range(vocab_size)}
+    words["[CLS]"], words["[SEP]"] = words.pop(str(CLS)), words.pop(str(SEP))
+    write_shard(path, pairs, Tokenizer(models.WordLevel(words)), {"documents": 2})
     return path
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.int32)])
-def test_rows_come_back_from_several_shards(vocab_size: int, dtype: type, tmp_path: Path) -> None:
-    arrays = pair_arrays(PAIRS, cls_id=CLS, sep_id=SEP, vocab_size=vocab_size)
-    assert arrays.tokens.dtype == dtype
-    paths = [
-        write(tmp_path / "0", PAIRS[:1], vocab_size),
-        write(tmp_path / "1", [], vocab_size),
-        write(tmp_path / "2", PAIRS, vocab_size),
-    ]
-    dataset = PairDataset(open_shards(paths))
-    assert [dataset[i] for i in range(len(dataset))] == [ROWS[0], *ROWS]
-    assert dataset[-1] == ROWS[1]
-    assert dataset.__getitems__([2, 0]) == [ROWS[1], ROWS[0]]
-    with pytest.raises(IndexError):
-        dataset[3]
-
-
-def test_workers_of_a_dataloader_read_the_same(tmp_path: Path) -> None:
-    dataset = PairDataset(open_shards([write(tmp_path / "0")]))
+@pytest.mark.parametrize(("vocab_size", "kind"), [(65_536, "uint16"), (65_537, "int32")])
+def test_rows_come_back_from_several_shards(vocab_size: int, kind: str, tmp_path: Path) -> None:
+    parts = {"0": PAIRS[:1], "1": [], "2": PAIRS}
+    paths = [write(tmp_path / f"{n}.arrow", pairs, vocab_size) for n, pairs in parts.items()]
+    dataset = open_shards(paths)
+    assert dataset.features["input_ids"].feature.dtype == kind
+    assert list(dataset) == [ROWS[0], *ROWS]
     loader: Any = torch.utils.data.DataLoader(dataset, num_workers=1, collate_fn=list)
-    assert list(loader) == [[row] for row in ROWS]
-
-
-def test_no_pairs_make_an_empty_data_set(tmp_path: Path) -> None:
-    assert len(PairDataset(open_shards([write(tmp_path / "0", [])]))) == 0
+    assert list(loader) == [[ROWS[0]], [ROWS[0]], [ROWS[1]]]
+    record = read_record(paths[2])
+    assert record is not None
+    assert [record[name] for name in ("documents", "rows", "random_next")] == [2, 2, 1]
 
 
 def test_a_flipped_bit_is_found_by_its_checksum_and_named(tmp_path: Path) -> None:
-    write(tmp_path / "0")
-    file = write(tmp_path / "1").with_suffix(".arrow")
+    file = write(tmp_path / "0.arrow")
     content = bytearray(file.read_bytes())
     content[content.index(np.array([11, 12, 13], dtype=np.uint16).tobytes())] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"1\.arrow is corrupt.*delete both"):
-        open_shards([tmp_path / "0", tmp_path / "1"])
-    dataset = PairDataset(open_shards([tmp_path / "1"], checksums=False))
-    assert dataset[1]["input_ids"][3] == 10  # what would have been trained on
-
-
-@pytest.mark.parametrize("checksums", [True, False])
-def test_a_truncated_or_missing_file_is_named(tmp_path: Path, checksums: bool) -> None:
-    path = write(tmp_path / "0")
-    file = path.with_suffix(".arrow")
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"0\.arrow is corrupt"):
-        open_shards([path], checksums)
-    file.unlink()
-    with pytest.raises(ValueError, match=r"0\.arrow is missing"):
-        open_shards([path], checksums)
-
-
-def test_other_bytes_of_the_same_length_are_no_shard(tmp_path: Path) -> None:
-    path = write(tmp_path / "0")
-    file = path.with_suffix(".arrow")
-    file.write_bytes(bytes(len(file.read_bytes())))
-    with pytest.raises(ValueError, match=r"0\.arrow cannot be read"):
-        open_shards([path], checksums=False)
+    with pytest.raises(ValueError, match=r"0\.arrow is corrupt.*delete both"):
+        open_shards([file])
+    assert open_shards([file], checksums=False)[1]["input_ids"][3] == 10  # trained on otherwise
 
 
 def test_a_shard_is_whole_only_with_its_record(
@@ -104,13 +122,13 @@ def test_a_shard_is_whole_only_with_its_record(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
+    path = tmp_path / "0.arrow"
     with monkeypatch.context() as broken:
-        broken.setattr("sift_trainer.data.text.shards.write_json", interrupted)
+        broken.setattr(module, "write_json", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write(tmp_path / "0")
-    assert read_record(tmp_path / "0") is None
-    record = read_record(write(tmp_path / "0"))
-    assert record == {**json.loads((tmp_path / "0.json").read_text())}
-    assert (record["documents"], record["rows"]) == (2, 2)
-    assert record["bytes"] == (tmp_path / "0.arrow").stat().st_size
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.arrow", "0.json"]
+            write(path)
+    assert read_record(path) is None
+    assert read_record(write(path)) is not None
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.arrow", "0.json"]
+    path.unlink()
+    assert read_record(path) is None

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sift_trainer.measuring import audit_metrics
+from sift_trainer.measuring.audit_numbers import audit_metrics
 from sift_trainer.measuring.agreement import comparable, overlap, ranks, spearman
 from sift_trainer.measuring.audit_numbers import ADAM, PLAIN, choice_numbers, update_numbers
 from sift_trainer.measuring.gradients import inner, length

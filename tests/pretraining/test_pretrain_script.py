@@ -25,7 +25,7 @@ SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
 def toy(tmp_path, monkeypatch):
     """Flags for the quickstart on a corpus of random words."""
     embedded = "sift_trainer.data.text.sources.documentation"
-    monkeypatch.setattr(embedded, lambda _progress: documents(100))
+    monkeypatch.setattr(embedded, lambda: documents(100))
     cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
     return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
 

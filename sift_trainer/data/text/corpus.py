@@ -1,22 +1,24 @@
-"""The settings that decide every row of a prepared corpus, and reading one back."""
+"""The settings that decide every row of a prepared corpus, and opening it."""
 
 import json
 import os
-from dataclasses import dataclass, field, fields
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
 
 from sift_trainer.data.text.sentence_pairs import MIN_LENGTH
-from sift_trainer.data.text.shards import PairDataset, open_shards, read_record
+from sift_trainer.data.text.shards import Shards, open_shards, read_record
 from sift_trainer.data.text.sources import Sources, read_sources
-from sift_trainer.data.text.spool import Shards
+from sift_trainer.data.text.vocabulary import load_wordpiece
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-FORMAT = 3  # raise it when the same settings would give other rows
+FORMAT = 4  # raise it when the same settings give other rows, or the same rows in other files
 TRAIN = "train"  # as the tokenizer: make a vocabulary from the corpus
 VOCAB_SIZE = 8192  # of such a vocabulary, by default
 _PLACES = ("data_dir", "cache_dir", "shards")  # where and how it is kept decides no row
@@ -94,11 +96,15 @@ class CorpusArguments:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared corpus: tokenizer, next-sentence pairs of both splits, and what went into them."""
+    """A prepared corpus. The rows of both splits are those of `shards.write_shard`.
 
-    tokenizer: "PreTrainedTokenizerFast"
-    train: PairDataset
-    validation: PairDataset
+    Attributes:
+        statistics: counts of rows, documents, word pieces and so on, by split.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    train: Dataset
+    validation: Dataset
     statistics: dict[str, Any]
 
 
@@ -111,22 +117,16 @@ def settings_of(args: CorpusArguments) -> dict[str, Any]:
         kept["vocab_size"] = args.vocab_size or VOCAB_SIZE
     else:
         del kept["vocab_size"]
-    return {"sources": {name: source.settings() for name, source in sources.items()}, **kept}
+    return {"sources": {name: asdict(source) for name, source in sources.items()}, **kept}
 
 
 def made_of(args: CorpusArguments) -> dict[str, Any]:
-    """What has to be equal for two preparations to be parts of one: settings, files, versions."""
-    try:
-        sentencex = version("sentencex")
-    except PackageNotFoundError as error:
-        raise ImportError(
-            'preparing a corpus needs sentencex: pip install "sift-trainer[data]"'
-        ) from error
+    """What two preparations must have in common to be parts of one corpus."""
     return {
         "format": FORMAT,
-        "settings": settings_of(args),
-        "sources": {name: source.identity() for name, source in read_sources(args.sources).items()},
-        "sentencex": sentencex,
+        **settings_of(args),
+        "read": {name: source.identity() for name, source in read_sources(args.sources).items()},
+        "sentencex": version("sentencex"),
     }
 
 
@@ -145,11 +145,9 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
         checksums: compare every byte with what was written; one process of a machine is enough.
 
     Raises:
-        ValueError: there is none, it is unfinished or corrupt, or it was prepared with other
-            settings; says which, and what to do.
+        ValueError: there is no corpus, it is unfinished or corrupt, or it was prepared with other
+            settings.
     """
-    from sift_trainer.data.text.vocabulary import load_wordpiece
-
     folder = folder_of(args)
     manifest = read_manifest(folder)
     if manifest is None:
@@ -157,16 +155,15 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
             f"data_dir={str(folder)!r}: there is no prepared corpus; make it with "
             "scripts/prepare_corpus.py and the same --config, or set prepare: true"
         )
-    check_settings(args, manifest, folder)
+    check_same(folder, manifest, {"format": FORMAT, **settings_of(args)})
     shards = Shards(*manifest["shards"])
-    paths = [folder / shards.name(shard) for shard in range(len(shards))]
-    records = [read_record(path) for path in paths]
-    missing = [path for path, record in zip(paths, records, strict=True) if record is None]
+    paths = [shards.path(folder, shard) for shard in range(len(shards))]
+    records = {path: record for path in paths if (record := read_record(path)) is not None}
+    missing = [path for path in paths if path not in records]
     if missing:
         raise ValueError(
-            f"data_dir={str(folder)!r}: {len(missing)} of {len(paths)} shards are not there yet, "
-            f"such as {missing[0]}.arrow; run scripts/prepare_corpus.py again, which goes on where "
-            "it stopped"
+            f"data_dir={str(folder)!r}: {len(missing)} of {len(paths)} shards are missing, such as "
+            f"{missing[0]}; run scripts/prepare_corpus.py again, which makes only them"
         )
     tokenizer = load_wordpiece(str(folder / "tokenizer"))
     if args.vocab_size not in (None, len(tokenizer)):
@@ -174,16 +171,20 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
             f"vocab_size={args.vocab_size}: tokenizer={args.tokenizer!r} has {len(tokenizer)} word "
             "pieces; set that, or leave vocab_size out"
         )
+    counts: Counter[str] = Counter()
+    for path, record in records.items():
+        del record["crc32"]
+        counts.update({f"{path.parent.name}_{name}": value for name, value in record.items()})
     return Corpus(
         tokenizer,
-        PairDataset(open_shards(paths[: shards.train], checksums)),
-        PairDataset(open_shards(paths[shards.train :], checksums)),
-        {"vocab_size": len(tokenizer), **statistics_of(shards, records)},
+        open_shards(paths[: shards.train], checksums),
+        open_shards(paths[shards.train :], checksums),
+        {"vocab_size": len(tokenizer), "shards": len(shards), **counts},
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What `folder` was begun with; None if nothing was."""
+    """What the preparation in `folder` began with; None if there is none."""
     file = folder / "manifest.json"
     if not file.is_file():
         return None
@@ -191,33 +192,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def check_settings(args: CorpusArguments, manifest: dict[str, Any], folder: Path) -> None:
-    """Refuses a corpus that was prepared with other settings."""
-    before, now = manifest["made_of"]["settings"], settings_of(args)
-    if manifest["made_of"]["format"] != FORMAT:
-        raise ValueError(
-            f"data_dir={str(folder)!r} has format {manifest['made_of']['format']}, this version "
-            f"reads {FORMAT}; prepare the corpus again in another data_dir"
-        )
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses a corpus that was prepared with other settings or from other files."""
+    changed = "".join(
+        f"\n  {name}: prepared with {before.get(name)!s:.200}, asked for {value!s:.200}"
+        for name, value in now.items()
+        if before.get(name) != value
+    )
     if changed:
-        lines = "".join(
-            f"\n  {name}: prepared with {before.get(name)!r}, asked for {now.get(name)!r}"
-            for name in changed
-        )
         raise ValueError(
-            f"data_dir={str(folder)!r} was prepared with other settings:{lines}\n"
+            f"data_dir={str(folder)!r} was prepared with other settings:{changed}\n"
             "Use its settings, or prepare these in another data_dir"
         )
-
-
-def statistics_of(shards: Shards, records: list[dict[str, Any] | None]) -> dict[str, Any]:
-    """Numbers of the whole corpus, summed over its shards."""
-    totals: dict[str, Any] = {"shards": len(shards)}
-    for shard, record in enumerate(records):
-        split = "train" if shard < shards.train else "validation"
-        for name, value in (record or {}).items():
-            if isinstance(value, int) and name != "crc32":
-                key = f"{split}_{name}"
-                totals[key] = totals.get(key, 0) + value
-    return totals

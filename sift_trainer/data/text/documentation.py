@@ -1,14 +1,13 @@
 """The embedded documentation corpus.
 
 The embedded corpus is English that every installation already has: the docstrings of the Python
-standard library and of the scientific packages beside it. It needs no download, so the quickstart,
-the tests and the benchmarks can pretrain on real text without a network.
+standard library and of scientific packages. It needs no download, so the quickstart, the tests and
+the benchmarks can pretrain on real text without a network.
 """
 
 import ast
 import gc
 import multiprocessing
-import os
 import platform
 import re
 import sysconfig
@@ -19,11 +18,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sift_trainer.data.text.prose import prose
 
-# Import names, in the order in which their documents are listed, after the standard library.
+# Import names, in the order of their documents, after the standard library.
 _PACKAGES = """
     accelerate anyio click datasets evaluate fsspec fontTools huggingface_hub jinja2 joblib
     matplotlib mpmath mypy narwhals networkx numpy PIL packaging pandas pydantic rich scipy
@@ -37,7 +34,7 @@ _MIN_CHARACTERS = 200
 
 
 def installed_packages() -> dict[str, str]:
-    """Import name -> version of what the embedded corpus is made of; nothing is imported.
+    """Import name -> version of the packages in the embedded corpus; nothing is imported.
 
     The standard library is listed as ``python``.
     """
@@ -50,41 +47,18 @@ def installed_packages() -> dict[str, str]:
     return packages
 
 
-def documentation(progress: bool = True, processes: int | None = None) -> list[str]:
+def documentation() -> Iterator[str]:
     """The embedded corpus: one document per docstring of `installed_packages`, in a fixed order.
 
-    Sources are parsed, never imported. Documents shorter than 200 characters are dropped, and so is
-    every paragraph that an earlier document already has: libraries repeat descriptions of arguments
-    word for word, which would put the training text into the validation set.
-
-    Args:
-        progress: show a tqdm bar.
-        processes: how many processes parse; ``None`` is one per core.
-
-    Raises:
-        ValueError: `processes` is below 1.
+    Files are parsed on all cores and never imported. Documents shorter than 200 characters are
+    dropped, and so is every paragraph that an earlier document has: libraries repeat descriptions
+    of arguments word for word, which would put training text into the validation set.
     """
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes={processes}: must be at least 1, or None for one per core")
     files = [path for package in installed_packages() for path in _source_files(package)]
-    return list(_without_repeats(_documents_of(files, progress, processes or os.cpu_count() or 1)))
-
-
-def _documents_of(files: list[Path], progress: bool, processes: int) -> Iterator[str]:
-    bar = tqdm(total=len(files), desc="reading docstrings", unit="file", disable=not progress)
-    with bar:
-        if processes == 1:
-            for path in files:
-                yield from _read(path)
-                bar.update()
-            return
-        # Forked children parse text only; spawned ones would import torch first.
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        # A syntax tree has no cycles, and looking for them takes two thirds of the time.
-        with multiprocessing.get_context(method).Pool(processes, initializer=gc.disable) as pool:
-            for found in pool.imap(_read, files, chunksize=32):
-                yield from found
-                bar.update()
+    # A syntax tree has no cycles, and looking for them takes two thirds of the time.
+    with multiprocessing.Pool(initializer=gc.disable) as pool:
+        found = pool.imap(_read, files, chunksize=32)
+        yield from _without_repeats(document for documents in found for document in documents)
 
 
 def _source_files(package: str) -> list[Path]:
@@ -96,40 +70,38 @@ def _source_files(package: str) -> list[Path]:
             return []
         root = Path(spec.origin).parent
     skipped = frozenset(_SKIPPED_FOLDERS.split())
-    files = (path.relative_to(root) for path in root.rglob("*.py"))
-    kept = [
-        file
-        for file in files
-        if skipped.isdisjoint(file.parts) and not file.name.endswith("_pb2.py")
+    return [
+        path
+        for path in sorted(root.rglob("*.py"), key=Path.as_posix)
+        if skipped.isdisjoint(path.relative_to(root).parts) and not path.name.endswith("_pb2.py")
     ]
-    return [root / file for file in sorted(kept, key=Path.as_posix)]
 
 
 def _read(path: Path) -> list[str]:
-    """The prose of every module, class and function docstring of one file; none if unreadable."""
+    """The prose of every module, class and function docstring of a file; none if unreadable."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's sources
+            warnings.simplefilter("ignore")  # invalid escapes in other people's code
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return []
-    docstrings = (ast.get_docstring(node) for node in _holders(tree))
+    docstrings = (ast.get_docstring(node) for node in _documented(tree))
     return [prose(docstring) for docstring in docstrings if docstring]
 
 
-def _holders(
+def _documented(
     node: ast.AST,
 ) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """What may have a docstring, in source order, without walking through expressions."""
+    """The nodes that may have a docstring, in source order; expressions are not searched."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler):
-            yield from _holders(child)
+            yield from _documented(child)
 
 
 def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
-    """Documents without the paragraphs (compared by their letters) of documents before them."""
+    """Documents without the paragraphs (compared by their letters) of earlier documents."""
     seen: set[bytes] = set()
     for document in documents:
         fresh = []

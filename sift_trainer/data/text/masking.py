@@ -1,19 +1,15 @@
-"""Masked-language-model batches: dynamic masking for training, fixed masks for evaluation."""
+"""Masked-language-model batches: new masks in every batch, or fixed ones for evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
-
-from sift_trainer.data.text.sentence_pairs import MIN_LENGTH
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 
@@ -28,7 +24,7 @@ def mask_tokens(
     per_row: int | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Masks tokens as BERT does (Devlin et al., 2019, section 3.1) and returns what to predict.
+    """Masks tokens as BERT does (Devlin et al., 2019, section 3.1).
 
     Every token outside `special_mask` is chosen with `probability`; of the chosen ones 80% become
     `mask_id`, 10% a random one of `replacement_ids`, 10% stay. A row in which none was chosen gets
@@ -40,7 +36,7 @@ def mask_tokens(
         input_ids: int64, (batch, length).
         special_mask: bool, (batch, length): never chosen.
         per_row: instead of `probability`.
-        replacement_ids: int64, (n,): what a random token is drawn from, uniformly.
+        replacement_ids: int64, (n,): a random token is drawn from them, uniformly.
         generator: source of randomness, on the device of `input_ids`; ``None`` is torch's global
             one. How much is drawn depends on the shape only.
 
@@ -68,14 +64,14 @@ def mask_tokens(
 
 @dataclass
 class PairCollator:
-    """Pads rows of `PairDataset` and masks them anew in every batch (dynamic masking).
+    """Pads rows of a corpus and masks them anew in every batch (dynamic masking).
 
     A batch has `input_ids`, `attention_mask`, `token_type_ids`, `labels` (-100 where nothing is
     predicted), all int64 (batch, length), and `next_sentence_label`, int64 (batch,). The last and
-    `token_type_ids` are left out where the rows do not have them.
+    `token_type_ids` are left out if the rows do not have them.
 
     With ``seed=None`` masks come from torch's global generator. That is not exact when a run
-    resumes amid an epoch: the Trainer restores the generator only after the first batches are
+    resumes within an epoch: the Trainer restores the generator only after the first batches are
     collated. With a `seed` the masks are a function of the seed and of the rows that make up the
     batch, hence the same in a resumed run, in any dataloader worker and on any rank. A row
     is still masked differently in every epoch, since shuffling gives it other neighbours; where the
@@ -84,15 +80,12 @@ class PairCollator:
     Args:
         tokenizer: gives the ids of padding, mask and special tokens.
         max_length: pad to this many tokens; ``None`` pads to the longest row of the batch.
-        mask_probability: share of the tokens to predict.
-        masks_per_row: predict exactly so many tokens of every row instead.
-        seed: see above.
-
-    Raises:
-        ValueError: a field is out of its range, or the tokenizer has no mask or padding token.
+        mask_probability: share of the tokens to predict, in (0, 1).
+        masks_per_row: predict exactly so many tokens of every row instead, 1 or more.
+        seed: of the masks, see above.
     """
 
-    tokenizer: "PreTrainedTokenizerBase"
+    tokenizer: PreTrainedTokenizerBase
     max_length: int | None = None
     mask_probability: float = 0.15
     seed: int | None = None
@@ -101,77 +94,42 @@ class PairCollator:
     _replacement_ids: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.mask_probability < 1:
-            raise ValueError(
-                f"mask_probability={self.mask_probability}: must be between 0 and 1, such as 0.15"
-            )
-        if self.masks_per_row is not None and self.masks_per_row < 1:
-            raise ValueError(f"masks_per_row={self.masks_per_row}: must be 1 or more, such as 19")
-        if self.max_length is not None and self.max_length < MIN_LENGTH:
-            raise ValueError(
-                f"max_length={self.max_length}: must be at least {MIN_LENGTH}, such as 128, or None"
-            )
-        for name in ("mask_token", "pad_token"):
-            if getattr(self.tokenizer, name) is None:
-                raise ValueError(f"tokenizer.{name}=None: masking needs one, such as '[MASK]'")
         self._is_special = torch.zeros(len(self.tokenizer), dtype=torch.bool)
         self._is_special[self.tokenizer.all_special_ids] = True
         self._replacement_ids = (~self._is_special).nonzero().squeeze(1)
 
     @property
     def labels_per_row(self) -> int | None:
-        """The most labels that a row can have, if that is fixed: a sifted step of static shapes."""
+        """The number of labels of a row, if that is fixed: for a sifted step of static shapes."""
         return self.masks_per_row
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Pads and masks one batch of rows.
-
-        Raises:
-            ValueError: a row is longer than `max_length`.
-        """
-        batch = self.pad(features)
-        return self.mask(batch, self._generator(batch["input_ids"]))
-
-    def pad(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The batch before masking: everything that `__call__` gives but `labels`."""
-        longest = max(len(feature["input_ids"]) for feature in features)
-        if self.max_length is not None and longest > self.max_length:
-            raise ValueError(
-                f"max_length={self.max_length}: a row has {longest} tokens; "
-                f"use max_length={longest} or prepare shorter pairs"
-            )
-        length = self.max_length or longest
-        batch = {
-            "input_ids": _stack(features, "input_ids", length, int(self.tokenizer.pad_token_id)),
-            "attention_mask": _stack(
-                [{"ones": [1] * len(feature["input_ids"])} for feature in features],
-                "ones",
-                length,
-                0,
-            ),
-        }
-        if "token_type_ids" in features[0]:
-            batch["token_type_ids"] = _stack(features, "token_type_ids", length, 0)
-        if "next_sentence_label" in features[0]:
-            batch["next_sentence_label"] = torch.tensor(
-                [int(feature["next_sentence_label"]) for feature in features]
-            )
-        return batch
-
-    def mask(
-        self, batch: dict[str, Tensor], generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
-        """A padded batch with its `input_ids` masked and `labels` added."""
-        input_ids, labels = mask_tokens(
+        """Pads and masks one batch of rows."""
+        batch = self._padded(features)
+        batch["input_ids"], batch["labels"] = mask_tokens(
             batch["input_ids"],
             self._is_special[batch["input_ids"]] | (batch["attention_mask"] == 0),
             mask_id=int(self.tokenizer.mask_token_id),
             replacement_ids=self._replacement_ids,
             probability=self.mask_probability,
             per_row=self.masks_per_row,
-            generator=generator,
+            generator=self._generator(batch["input_ids"]),
         )
-        return {**batch, "input_ids": input_ids, "labels": labels}
+        return batch
+
+    def _padded(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
+        length = self.max_length or int(lengths.max())
+        batch = {
+            "input_ids": _stack(features, "input_ids", length, int(self.tokenizer.pad_token_id)),
+            "attention_mask": (torch.arange(length) < lengths[:, None]).long(),
+        }
+        if "token_type_ids" in features[0]:
+            batch["token_type_ids"] = _stack(features, "token_type_ids", length, 0)
+        if "next_sentence_label" in features[0]:
+            labels = [feature["next_sentence_label"] for feature in features]
+            batch["next_sentence_label"] = torch.tensor(labels)
+        return batch
 
     def _generator(self, input_ids: Tensor) -> torch.Generator | None:
         if self.seed is None:
@@ -181,34 +139,20 @@ class PairCollator:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
-def _stack(features: Sequence[Mapping[str, Any]], name: str, length: int, padding: int) -> Tensor:
-    rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
-    # A last row of full length makes pad_sequence pad to it.
-    rows.append(torch.full((length,), padding, dtype=torch.int64))
-    return pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]
-
-
 class FixedMasks(Dataset[dict[str, Tensor]]):
-    """Rows masked the same in every evaluation of every run, one when it is asked for.
+    """Rows whose masks are the same in every evaluation of every run, made when a row is read.
 
     The masks of a row depend on `seed`, the row and `collator`'s settings, never on its own `seed`,
-    the batch size of the evaluation, the process or what was drawn before. Memory does not grow
-    with the data set. `default_data_collator` batches the rows.
+    the batch size of the evaluation, the process or earlier draws. `default_data_collator` batches
+    the rows.
 
     Args:
-        dataset: sized; its rows are those of `PairDataset`.
-        collator: with `max_length` set, since all rows must have the same length.
+        dataset: sized; its rows are those of a corpus.
+        collator: with `max_length` set, so that all rows have the same length.
         seed: of the masks.
-
-    Raises:
-        ValueError: `collator.max_length` is None, or the dataset is empty.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int) -> None:
-        if collator.max_length is None:
-            raise ValueError("collator.max_length=None: fixed rows need one length, such as 128")
-        if not len(dataset):  # type: ignore[arg-type]
-            raise ValueError("dataset: it has no rows; masks need at least one")
         self.dataset = dataset
         self.collator = replace(collator, seed=seed)
 
@@ -218,3 +162,10 @@ class FixedMasks(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         batch = self.collator([self.dataset[index]])
         return {name: column[0] for name, column in batch.items()}
+
+
+def _stack(features: Sequence[Mapping[str, Any]], name: str, length: int, padding: int) -> Tensor:
+    rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
+    # A last row of full length makes pad_sequence pad to it.
+    rows.append(torch.full((length,), padding, dtype=torch.int64))
+    return pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]

@@ -1,19 +1,27 @@
-"""From sources to shards of sentence pairs, in bounded memory, in parts, and continued if stopped.
+"""From sources to shards of sentence pairs, in bounded memory, in several jobs and processes.
 
-First every unit of every source is spooled, its documents sorted by shard (`data/spool.py`); then
-every shard is collected, split into sentences, tokenized, packed into pairs and written. A process
-holds one round of a spool or one shard at a time, whatever the size of the corpus. Whatever is
-whole on disk is not made again.
+The first pass reads every part of every source and spools its documents, sorted by shard. The
+second pass collects the documents of each shard, splits them into sentences, tokenizes them and
+writes sentence pairs. A process holds one batch of a spool or one shard, whatever the size of the
+corpus. A file that is whole on disk is not made again.
 """
 
 import os
 import shutil
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 from filelock import FileLock
+from tokenizers import Tokenizer
 from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
+from transformers import PreTrainedTokenizerFast
 
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.data.text.corpus import (
@@ -21,21 +29,16 @@ from sift_trainer.data.text.corpus import (
     VOCAB_SIZE,
     Corpus,
     CorpusArguments,
-    check_settings,
+    check_same,
     folder_of,
     load_corpus,
     made_of,
     read_manifest,
 )
-from sift_trainer.data.text.packing import in_order, write_pairs
-from sift_trainer.data.text.shards import read_record
-from sift_trainer.data.text.sources import Source, Unit, documents, read_sources, units
-from sift_trainer.data.text.spool import Shards, spool, spooled
+from sift_trainer.data.text.sentence_pairs import sentence_pairs, sentences
+from sift_trainer.data.text.shards import Shards, read_record, spool, spooled, write_shard
+from sift_trainer.data.text.sources import Part, documents, parts, read_sources, text_bytes
 from sift_trainer.data.text.vocabulary import load_wordpiece, train_wordpiece
-from sift_trainer.data.text.workers import all_cores, alone, check_main_guard, run_all
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 SHARD_BYTES = 16_000_000  # of text; what a process holds is a small multiple of it
 _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
@@ -43,10 +46,10 @@ _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
 
 @dataclass
 class ShareArguments:
-    """Which part of a preparation to do, and with how many processes; decides no row.
+    """Which part of a preparation to do, and with how many processes. No row depends on them.
 
     Raises:
-        ValueError: at construction, naming the field, its value and what it accepts.
+        ValueError: a field is out of range.
     """
 
     num_proc: int = 1
@@ -59,8 +62,8 @@ class ShareArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more, such as 8")
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(
-                f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1}, one for each "
-                f"of num_shards={self.num_shards} jobs"
+                f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1} for "
+                f"num_shards={self.num_shards}"
             )
 
 
@@ -69,61 +72,49 @@ def prepare_corpus(
 ) -> Path:
     """Prepares a corpus, or one job's share of it, and returns its folder.
 
-    Equal settings and sources give equal rows, whatever `share` is. What an interrupted call
-    left whole is kept, and a call for a finished corpus returns at once.
+    Equal settings and sources give equal rows, whatever `share` is. A call after an interrupted one
+    keeps the files that are whole. A call for a finished corpus returns at once. A script that uses
+    several processes must call this under ``if __name__ == "__main__":``.
 
     Args:
-        share: of ``num_shards`` jobs each makes every ``num_shards``-th file, reading all sources
-            by itself: they may run at the same time on a shared folder, or one after another.
-        progress: show tqdm bars, one per stage.
+        share: each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th
+            shard. They may run at the same time on a shared folder, or one after another.
+        progress: show tqdm bars, one per pass.
 
     Raises:
-        ValueError: a source cannot be read, the folder holds another corpus, or there are too few
+        ValueError: a source cannot be read, the folder has another corpus, or there are too few
             documents.
-        RuntimeError: a process of `num_proc` was killed; what is finished is kept.
-        ImportError: the ``data`` extra is not installed.
+        RuntimeError: a process of `num_proc` was killed; whole files are kept.
     """
     share = share or ShareArguments()
-    check_main_guard()
     folder = folder_of(args)
     folder.mkdir(parents=True, exist_ok=True)
     shards = _begin(folder, args)
-    mine = [shard for shard in range(len(shards)) if shard % share.num_shards == share.shard_index]
     name = f"{share.shard_index}-of-{share.num_shards}"
-    with alone(folder / f".lock-{name}"):
-        if any(read_record(folder / shards.name(shard)) is None for shard in mine):
-            _make(folder, args, share, shards, mine, folder / f".spool-{name}", progress)
+    with FileLock(folder / f".lock-{name}"):
+        _make(folder, args, share, shards, folder / f".spool-{name}", progress)
     return folder
 
 
 def prepared(args: CorpusArguments, progress: bool = True) -> Corpus:
-    """Prepares the corpus where that is not done yet, and reads it."""
+    """Prepares the corpus if that is not done yet, and opens it."""
     share = ShareArguments(num_proc=os.cpu_count() or 1)
     return load_corpus(replace(args, data_dir=str(prepare_corpus(args, share, progress))))
 
 
 def _begin(folder: Path, args: CorpusArguments) -> Shards:
-    """The number of shards, as the first job of a preparation wrote it down."""
+    """The shards as the first job of a preparation has counted them."""
     with FileLock(folder / ".lock"):
-        manifest = read_manifest(folder)
+        manifest, now = read_manifest(folder), made_of(args)
         if manifest is None:
             shards = _count_shards(args)
-            write_json(folder / "manifest.json", {"made_of": made_of(args), "shards": shards})
+            write_json(folder / "manifest.json", {**now, "shards": shards})
             return shards
-        check_settings(args, manifest, folder)
-        before, now = manifest["made_of"], made_of(args)
-        changed = [name for name in now if now[name] != before[name]]
-        if changed:
-            raise ValueError(
-                f"data_dir={str(folder)!r} was begun from other {' and '.join(changed)}: "
-                f"{before[changed[0]]} then, {now[changed[0]]} now; prepare in another data_dir"
-            )
-        shards = Shards(*manifest["shards"])
-        if args.shards not in (None, shards.train):
-            raise ValueError(
-                f"shards={args.shards}: the preparation in {folder} was begun with {shards.train}"
-            )
-        return shards
+    check_same(folder, manifest, now)
+    shards = Shards(*manifest["shards"])
+    if args.shards not in (None, shards.train):
+        raise ValueError(f"shards={args.shards}: the corpus in {folder} has {shards.train} shards")
+    return shards
 
 
 def _count_shards(args: CorpusArguments) -> Shards:
@@ -131,13 +122,13 @@ def _count_shards(args: CorpusArguments) -> Shards:
     if train is None:
         size = 0.0
         for name, source in read_sources(args.sources).items():
-            for unit in units(name, source):
-                if unit.size is None:
-                    raise ValueError(
-                        f"sources.{name}: its size is not known beforehand; set shards to one per "
-                        f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
-                    )
-                size += unit.size
+            bytes_of_source = text_bytes(source)
+            if bytes_of_source is None:
+                raise ValueError(
+                    f"sources.{name}: its size is unknown; set shards to one per "
+                    f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
+                )
+            size += bytes_of_source
         train = max(1, round(size / SHARD_BYTES))
     validation = max(1, round(train * args.validation_fraction))
     return Shards(train, validation, args.validation_fraction, args.corpus_seed)
@@ -148,79 +139,118 @@ def _make(
     args: CorpusArguments,
     share: ShareArguments,
     shards: Shards,
-    mine: list[int],
     spool_folder: Path,
     progress: bool,
 ) -> None:
-    if args.tokenizer == TRAIN and share.num_shards > 1:
+    mine = range(share.shard_index, len(shards), share.num_shards)
+    missing = [shard for shard in mine if read_record(shards.path(folder, shard)) is None]
+    if not missing:
+        return
+    if args.tokenizer != TRAIN:
+        _save_tokenizer(folder, load_wordpiece(args.tokenizer))
+    elif share.num_shards > 1:
         raise ValueError(
-            f"tokenizer='train' needs all of the text, and num_shards={share.num_shards} jobs see "
-            "a part each; use num_shards=1, or give the folder of a tokenizer"
+            f"tokenizer='train' needs all of the text, and each of num_shards={share.num_shards} "
+            "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
         )
     sources = read_sources(args.sources)
-    if args.tokenizer != TRAIN:  # before hours of work
-        _save_tokenizer(folder, load_wordpiece(args.tokenizer))
-    spool_folder.mkdir(exist_ok=True)
-    parts = [
-        (source, unit, number)
-        for number, (name, source) in enumerate(sources.items())
-        for unit in units(name, source)
-    ]
-    paths = [spool_folder / f"{number:05}" for number in range(len(parts))]
-    # Not only for the shards that are missing now: this spool may be continued when others are.
     reading = [
-        (*part, shards, frozenset(mine), path)
-        for part, path in zip(parts, paths, strict=True)
-        if not Path(f"{path}.json").is_file()
+        (part, number, spool_folder / f"{number}-{place:05}.arrow")
+        for number, source in enumerate(sources.values())
+        for place, part in enumerate(parts(source))
     ]
-    run_all(_spool_unit, reading, share.num_proc, "reading", "file", progress)
+    paths = [path for *_, path in reading]
+    todo = [task for task in reading if not task[-1].is_file()]
+    # All shards of this job are spooled: others may be missing when an interrupted job goes on.
+    _run_all(partial(_spool_part, shards, mine), todo, share.num_proc, "reading", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
-        _save_tokenizer(folder, _trained(paths, shards, args.vocab_size or VOCAB_SIZE, progress))
-    packing = [
-        (folder, paths, shard, shards, args, tuple(sources))
-        for shard in mine
-        if read_record(folder / shards.name(shard)) is None
-    ]
-    run_all(write_pairs, packing, share.num_proc, "packing pairs", "shard", progress)
+        texts = list(_vocabulary_texts(paths, shards))
+        _save_tokenizer(folder, train_wordpiece(texts, args.vocab_size or VOCAB_SIZE))
+    pack = partial(_write_pairs, folder, args, shards, paths, tuple(sources))
+    _run_all(pack, missing, share.num_proc, "packing pairs", progress)
     shutil.rmtree(spool_folder)
 
 
-def _spool_unit(
-    source: Source, unit: Unit, number: int, shards: Shards, wanted: frozenset[int], path: Path
+def _spool_part(shards: Shards, mine: range, task: tuple[Part, int, Path]) -> None:
+    part, source, path = task
+    spool(documents(part), source, shards, mine, path)
+
+
+def _write_pairs(
+    folder: Path,
+    args: CorpusArguments,
+    shards: Shards,
+    paths: list[Path],
+    names: tuple[str, ...],
+    shard: int,
 ) -> None:
-    spool(documents(source, unit), number, shards, wanted, path)
+    """One shard of sentence pairs, from its spooled documents."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    rows = spooled(paths, shard)
+    encoded = [_sentence_ids(row["text"], tokenizer) for row in rows]
+    of_source = Counter(row["source"] for row in rows)
+    record = {
+        "documents": len(rows),
+        "text_bytes": sum(len(row["text"].encode()) for row in rows),
+        "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
+        **{f"documents_of_{name}": of_source[number] for number, name in enumerate(names)},
+    }
+    pairs = sentence_pairs(
+        encoded,
+        args.max_length,
+        args.short_fraction,
+        args.random_next_fraction,
+        generator=np.random.default_rng([args.corpus_seed, shard]),
+    )
+    write_shard(shards.path(folder, shard), pairs, tokenizer, record)
 
 
-def _trained(
-    paths: list[Path], shards: Shards, vocab_size: int, progress: bool
-) -> "PreTrainedTokenizerFast":
-    """A vocabulary from training documents: all of them, or the first shards of a large corpus."""
-    texts: list[str] = []
+def _sentence_ids(text: str, tokenizer: Tokenizer) -> list["array[int]"]:
+    """The sentences of a document as token ids, in arrays, which take less memory than lists."""
+    encoded = tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
+    return [array("i", sentence.ids) for sentence in encoded]
+
+
+def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
+    """The documents for training: all of them, or those of the first shards of a large corpus."""
     size = 0
     for shard in range(shards.train):
-        found = [document.text for document in in_order(spooled(paths, shard))]
-        texts += found
-        size += sum(map(len, found))
+        for row in spooled(paths, shard):
+            size += len(row["text"])
+            yield row["text"]
         if size >= _VOCABULARY_BYTES:
-            break
-    with all_cores(), tqdm(total=1, desc="training the vocabulary", disable=not progress) as bar:
-        tokenizer = train_wordpiece(texts, vocab_size)
-        bar.update()
-    return tokenizer
-
-
-def _save_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
-    """Once for all jobs; refuses another one than the first job's."""
-    with FileLock(folder / ".lock"):
-        place = folder / "tokenizer"
-        if place.is_dir():
-            before = load_wordpiece(str(place)).backend_tokenizer.to_str()
-            if before != tokenizer.backend_tokenizer.to_str():
-                raise ValueError(
-                    f"{place} is not the tokenizer that was asked for, which must have changed "
-                    "since the preparation began; prepare in another data_dir"
-                )
             return
-        unfinished = folder / f".tokenizer.{os.getpid()}"
-        tokenizer.save_pretrained(str(unfinished))
-        os.replace(unfinished, place)
+
+
+def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Saves the tokenizer once for all jobs, and refuses another one than the first job's."""
+    place, unfinished = folder / "tokenizer", folder / f".tokenizer.{os.getpid()}"
+    with FileLock(folder / ".lock"):
+        if not place.is_dir():
+            tokenizer.save_pretrained(str(unfinished))
+            os.replace(unfinished, place)
+            return
+    before = load_wordpiece(str(place)).backend_tokenizer.to_str()
+    if before != tokenizer.backend_tokenizer.to_str():
+        raise ValueError(
+            f"the tokenizer differs from {place}, with which the preparation began; prepare in "
+            "another data_dir"
+        )
+
+
+def _run_all(
+    function: Callable[[Any], None], tasks: list[Any], num_proc: int, stage: str, progress: bool
+) -> None:
+    """Calls `function` with every task, in this process or in several."""
+    bar: dict[str, Any] = {"desc": stage, "disable": not progress}
+    if min(num_proc, len(tasks)) < 2:
+        for task in tqdm(tasks, **bar):
+            function(task)
+    else:
+        in_worker = partial(_in_worker, function)
+        process_map(in_worker, tasks, max_workers=num_proc, chunksize=1, **bar)
+
+
+def _in_worker(function: Callable[[Any], None], task: Any) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores
+    function(task)

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from sentencex import segment
 
 Sentence = Sequence[int]
 SPECIAL_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
@@ -22,17 +23,8 @@ class Pair(NamedTuple):
 def sentences(document: str) -> list[str]:
     """The sentences of an English text, stripped, without empty ones.
 
-    A border without white space, which sentencex sees in ``torch.nn.Linear``, is none.
-
-    Raises:
-        ImportError: sentencex is not installed.
+    White space must follow a sentence: sentencex alone would split ``torch.nn.Linear``.
     """
-    try:
-        from sentencex import segment
-    except ImportError as error:
-        raise ImportError(
-            'splitting into sentences needs sentencex: pip install "sift-trainer[data]"'
-        ) from error
     found: list[str] = []
     for part in segment("en", document):
         if found and not found[-1][-1].isspace():
@@ -66,22 +58,15 @@ def sentence_pairs(
         generator: the only source of randomness: the same state gives the same pairs.
 
     Raises:
-        ValueError: `max_length` is below 8, a fraction is outside [0, 1], or fewer than two
-            documents have any token, so that no other document can give a random B.
+        ValueError: fewer than two documents have a token, so that there is no other document for a
+            random B.
     """
-    if max_length < MIN_LENGTH:
-        raise ValueError(f"max_length={max_length}: must be at least {MIN_LENGTH}, such as 128")
-    for name, value in (
-        ("short_fraction", short_fraction),
-        ("random_next_fraction", random_next_fraction),
-    ):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}: must be in [0, 1], such as 0.5")
     kept = [[sentence for sentence in document if len(sentence)] for document in documents]
     kept = [document for document in kept if document]
     if len(kept) < 2:
         raise ValueError(
-            f"documents: {len(kept)} of them with text; random pairs need at least 2 documents"
+            f"a shard has {len(kept)} documents with text, and a random B needs at least 2; use "
+            "fewer shards or a larger validation_fraction"
         )
     longest = max_length - SPECIAL_PER_PAIR
     return _pack(kept, longest, short_fraction, random_next_fraction, generator)

@@ -1,164 +1,184 @@
-"""Pairs on disk: Arrow files with a record of what is in each, and the data set that reads them."""
+"""Shards: which documents one has, and its files on disk.
+
+The hash of a document decides its split, its shard and its place in the shard. So the result
+depends neither on the order of the files nor on the number of processes, documents of all sources
+are mixed, and equal documents are in the same shard, where they are kept once.
+"""
 
 import json
 import os
 import zlib
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch.utils.data
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, concatenate_datasets
+from tokenizers import Tokenizer
 
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.data.text.sentence_pairs import Pair
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
+_SPOOL_BYTES = 32_000_000  # of text that a process holds before it writes
+_SPOOL = pa.schema(
+    {"shard": pa.int32(), "digest": pa.binary(16), "source": pa.int16(), "text": pa.string()}
+)
 _BATCH_ROWS = 1000
-_BLOCK = 1 << 22
 
 
-class PairArrays(NamedTuple):
-    """Pairs in flat arrays, special tokens included; row i: ``tokens[offsets[i]:offsets[i + 1]]``.
+class Shards(NamedTuple):
+    """The number of shards. Shard i is for training if ``i < train``, else for validation."""
 
-    Attributes:
-        tokens: uint16, or int32 for vocabularies above 65,536.
-        offsets: int32, (rows + 1,).
-        first_lengths: int32, (rows,): tokens of ``[CLS] A [SEP]``.
-        is_random: bool, (rows,): B is from another document.
-    """
-
-    tokens: np.ndarray[Any, Any]
-    offsets: np.ndarray[Any, Any]
-    first_lengths: np.ndarray[Any, Any]
-    is_random: np.ndarray[Any, Any]
-
-
-def pair_arrays(pairs: Iterable[Pair], *, cls_id: int, sep_id: int, vocab_size: int) -> PairArrays:
-    """All `pairs` with their special tokens put in; 2 bytes per token, or 4."""
-    tokens = array("H" if vocab_size <= 2**16 else "i")
-    offsets, first_lengths, is_random = array("i", [0]), array("i"), array("b")
-    for pair in pairs:
-        tokens.extend([cls_id, *pair.first, sep_id, *pair.second, sep_id])
-        offsets.append(len(tokens))
-        first_lengths.append(len(pair.first) + 2)
-        is_random.append(pair.is_random)
-    return PairArrays(
-        np.array(tokens),
-        np.array(offsets),
-        np.array(first_lengths),
-        np.array(is_random, dtype=bool),
-    )
-
-
-class PairDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Pairs as training takes them; a row is ``[CLS] A [SEP] B [SEP]``, unpadded, in Python lists.
-
-    ``dataset[i]`` has `input_ids` and `token_type_ids` (0 up to and with the first ``[SEP]``, then
-    1) of equal length, and `next_sentence_label`: 0 if B follows A, 1 if B is random.
-
-    Args:
-        rows: what `open_shards` returns.
-    """
-
-    def __init__(self, rows: "Dataset") -> None:
-        self.rows = rows
+    train: int
+    validation: int
+    validation_fraction: float
+    seed: int
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.train + self.validation
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return _row(self.rows[range(len(self))[index]])  # IndexError beyond the end
+    def of(self, text: bytes) -> tuple[int, bytes]:
+        """The shard of a document, and the digest that orders it there.
 
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Many rows at once, as the dataloader asks for them."""
-        columns = self.rows[list(indices)]
-        rows = zip(*columns.values(), strict=True)
-        return [_row(dict(zip(columns, row, strict=True))) for row in rows]
+        The split depends on the text and the fraction alone, not on the seed: whatever else is
+        changed, no document of one preparation's validation is trained on in another.
+        """
+        digest = blake2b(text, digest_size=16, salt=self.seed.to_bytes(8, "big")).digest()
+        drawn = int.from_bytes(digest[:4], "big")
+        split = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+        if split < self.validation_fraction * 2**64:
+            return self.train + drawn % self.validation, digest
+        return drawn % self.train, digest
+
+    def path(self, folder: Path, shard: int) -> Path:
+        """The Arrow file of a shard, such as ``train/00003.arrow``."""
+        if shard < self.train:
+            return folder / "train" / f"{shard:05}.arrow"
+        return folder / "validation" / f"{shard - self.train:05}.arrow"
 
 
-def _row(stored: dict[str, Any]) -> dict[str, Any]:
-    length, first = len(stored["input_ids"]), stored["first_length"]
-    return {
-        "input_ids": stored["input_ids"],
-        "token_type_ids": [0] * first + [1] * (length - first),
-        "next_sentence_label": int(stored["is_random"]),
-    }
+def spool(
+    documents: Iterable[str], source: int, shards: Shards, wanted: Collection[int], path: Path
+) -> None:
+    """Writes the documents of the `wanted` shards to an Arrow file, sorted by shard in batches.
 
-
-def write_shard(path: Path, pairs: PairArrays, record: dict[str, Any]) -> None:
-    """Writes ``path.arrow``, then ``path.json``: `record` with rows, bytes and checksum.
-
-    With the record a shard is whole; what is written before it is never read.
+    Args:
+        source: number of the source, which `spooled` gives back.
     """
-    import pyarrow as pa
+    with _arrow_file(path, _SPOOL) as writer:
+        held: list[dict[str, Any]] = []
+        size = 0
 
-    columns = {
-        "input_ids": pa.ListArray.from_arrays(pa.array(pairs.offsets), pa.array(pairs.tokens)),
-        "first_length": pa.array(pairs.first_lengths),
-        "is_random": pa.array(pairs.is_random),
-    }
-    table = pa.table(columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = Path(f"{path}.arrow")
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
-            out.write_table(table, max_chunksize=_BATCH_ROWS)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    whole = {"rows": len(table), "bytes": file.stat().st_size, "crc32": _checksum(file)}
-    write_json(Path(f"{path}.json"), {**record, **whole})
+        def write() -> None:
+            held.sort(key=itemgetter("shard"))
+            writer.write_batch(pa.RecordBatch.from_pylist(held, _SPOOL))
+            held.clear()
+
+        for document in documents:
+            text = document.encode("utf-8", "replace")
+            shard, digest = shards.of(text)
+            if shard in wanted:
+                held.append({"shard": shard, "digest": digest, "source": source, "text": text})
+                size += len(text)
+            if size >= _SPOOL_BYTES:
+                write()
+                size = 0
+        write()
+
+
+def spooled(paths: Iterable[Path], shard: int) -> list[dict[str, Any]]:
+    """The documents of a shard, each once, as mappings with `digest`, `source` and `text`.
+
+    They are ordered by their digest.
+    """
+    found = {}
+    for path in paths:
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_stream(file).read_all()
+            rows = table.filter(pc.equal(table["shard"], shard)).to_pylist()
+        found.update({row["digest"]: row for row in rows})
+    return [found[digest] for digest in sorted(found)]
+
+
+def write_shard(
+    path: Path, pairs: Iterable[Pair], tokenizer: Tokenizer, record: dict[str, Any]
+) -> None:
+    """Writes the pairs of a shard as an Arrow file, then `record` as a JSON file beside it.
+
+    A row is ``[CLS] A [SEP] B [SEP]``: `input_ids` and `token_type_ids` (0 up to the first
+    ``[SEP]``, then 1) of equal length, and `next_sentence_label`, 0 if B follows A and 1 if B is
+    random. The record also counts rows and random pairs and has the checksum of the Arrow file. A
+    shard is whole when its record is there.
+    """
+    token = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.int32()
+    schema = pa.schema(
+        {
+            "input_ids": pa.list_(token),
+            "token_type_ids": pa.list_(pa.uint8()),
+            "next_sentence_label": pa.uint8(),
+        }
+    )
+    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    rows = (
+        {
+            "input_ids": [cls, *pair.first, sep, *pair.second, sep],
+            "token_type_ids": [0] * (len(pair.first) + 2) + [1] * (len(pair.second) + 1),
+            "next_sentence_label": int(pair.is_random),
+        }
+        for pair in pairs
+    )
+    count, random_next = 0, 0
+    with _arrow_file(path, schema) as writer:
+        while batch := list(islice(rows, _BATCH_ROWS)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+            count += len(batch)
+            random_next += sum(bool(row["next_sentence_label"]) for row in batch)
+    crc32 = zlib.crc32(path.read_bytes())
+    whole = {**record, "rows": count, "random_next": random_next, "crc32": crc32}
+    write_json(path.with_suffix(".json"), whole)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record of a shard; None if the shard is not whole."""
-    record = Path(f"{path}.json")
-    if not record.is_file():
+    record = path.with_suffix(".json")
+    if not (record.is_file() and path.is_file()):
         return None
     content: dict[str, Any] = json.loads(record.read_text())
     return content
 
 
-def open_shards(paths: Sequence[Path], checksums: bool = True) -> "Dataset":
-    """All rows of the shards, memory-mapped, in order.
+def open_shards(paths: Sequence[Path], checksums: bool = True) -> Dataset:
+    """All rows of whole shards, memory-mapped, in order.
 
     Args:
-        paths: without suffix.
-        checksums: read every byte once and compare, at about a gigabyte a second; without it only
-            sizes and structure are checked.
+        checksums: read every byte once and compare it with what was written.
 
     Raises:
-        ValueError: naming the file that is missing, or is not what was written.
+        ValueError: a file is not what was written; the message names it.
     """
-    from datasets import Dataset, concatenate_datasets
-
-    parts = []
-    for path in paths:
-        record, file = read_record(path), Path(f"{path}.arrow")
-        if record is None or not file.is_file():
-            raise ValueError(f"{file} is missing; prepare the corpus again, which makes only it")
-        if file.stat().st_size != record["bytes"] or (
-            checksums and _checksum(file) != record["crc32"]
-        ):
+    for path in paths if checksums else ():
+        record = read_record(path)
+        if record is None or zlib.crc32(path.read_bytes()) != record["crc32"]:
             raise ValueError(
-                f"{file} is corrupt: it is not what its record {path.name}.json describes; delete "
-                "both and prepare the corpus again, which makes only them"
+                f"{path} is corrupt: its checksum is not the one in {path.stem}.json; delete both "
+                "and prepare the corpus again, which writes only them"
             )
-        try:
-            parts.append(Dataset.from_file(str(file)))
-        except Exception as error:  # pyarrow and datasets raise many kinds
-            raise ValueError(f"{file} cannot be read: {error}") from error
-    return concatenate_datasets([part for part in parts if len(part)] or parts[:1])
+    return concatenate_datasets([Dataset.from_file(str(path)) for path in paths])
 
 
-def _checksum(file: Path) -> int:
-    value = 0
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            value = zlib.crc32(block, value)
-    return value
+@contextmanager
+def _arrow_file(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
+    """A writer of a file that gets its name when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            yield writer
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -3,33 +3,32 @@
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ALPHABET = 1000  # characters, as many as BERT's own vocabularies have
 
 
-def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> "PreTrainedTokenizerFast":
+def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
     """A lower-casing BERT tokenizer (Devlin et al., 2019) of exactly `vocab_size` word pieces.
 
     The same documents give the same vocabulary and the same ids, whatever the number of threads.
 
     Raises:
-        ValueError: there is no document, or the documents cannot fill `vocab_size`.
+        ValueError: the documents cannot fill `vocab_size`.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import BertTokenizerFast
-
-    if not documents:
-        raise ValueError("documents=[]: a vocabulary needs text to be trained on")
     normalizer = normalizers.BertNormalizer(lowercase=True)
-    alphabet = _alphabet(normalizer.normalize_str(document) for document in documents)
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(normalizer.normalize_str(document))
+    ranked = sorted((-n, character) for character, n in counts.items() if not character.isspace())
+    alphabet = sorted(character for _, character in ranked[:_ALPHABET])
     # The trainer numbers the "##x" pieces in the order of a hash table, which differs from run to
     # run and decides ties between merges. Listed as special tokens they get fixed numbers.
-    continuing = [f"##{character}" for character in alphabet if not _stands_alone(character)]
+    continuing = [f"##{character}" for character in alphabet if not _is_punctuation(character)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=[*SPECIAL_TOKENS, *continuing],
@@ -50,14 +49,12 @@ def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> "PreTra
     return tokenizer
 
 
-def load_wordpiece(place: str) -> "PreTrainedTokenizerFast":
+def load_wordpiece(place: str) -> PreTrainedTokenizerFast:
     """The BERT tokenizer in a folder, or of a model on the Hugging Face hub.
 
     Raises:
         ValueError: there is none, or it lacks one of BERT's special tokens.
     """
-    from transformers import BertTokenizerFast
-
     try:
         tokenizer = BertTokenizerFast.from_pretrained(place)
     except (OSError, ValueError) as error:
@@ -76,15 +73,6 @@ def load_wordpiece(place: str) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def _alphabet(texts: Iterable[str], limit: int = 1000) -> list[str]:
-    """The most frequent characters, sorted; BERT's own vocabularies allow 1000."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text)
-    ranked = sorted((-n, character) for character, n in counts.items() if not character.isspace())
-    return sorted(character for _, character in ranked[:limit])
-
-
-def _stands_alone(character: str) -> bool:
-    """Punctuation, which BERT never joins to a word."""
+def _is_punctuation(character: str) -> bool:
+    """BERT never joins punctuation to a word."""
     return character in string.punctuation or unicodedata.category(character).startswith("P")
