@@ -11,8 +11,8 @@ from measured_steps import Arm, Stepper, device_name
 from torch.utils.data import Dataset
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer.data.text.masking import mask_tokens
-from sift_trainer.flops import BertShape, forward_backward, scoring
+from sift_trainer.reproduction.bert.flops import BertShape, forward_backward, scoring
+from sift_trainer.reproduction.corpus.masking import mask_tokens
 
 LABEL_SHARE = 0.15
 _MASK_ID = 103  # of bert-base-uncased

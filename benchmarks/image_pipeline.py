@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from sift_trainer.data.images.arguments import DATA_SETS, ImageArguments
-from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
-from sift_trainer.data.images.decoding import StoredImage, decode
-from sift_trainer.data.images.loading import check_images, load_images
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
+from sift_trainer.reproduction.images.arguments import DATA_SETS, ImageArguments
+from sift_trainer.reproduction.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+from sift_trainer.reproduction.images.decoding import StoredImage, decode
+from sift_trainer.reproduction.images.loading import check_images, load_images
 
 BATCH = 250  # the candidates of section 7.2
 

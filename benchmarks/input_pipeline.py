@@ -25,10 +25,10 @@ from bert_steps import LABEL_SHARE
 from measured_steps import Turn, Turns, describe_machine, spread, table, take_turns, write_result
 from torch.utils.data import DataLoader
 
-from sift_trainer.data.text.corpus import Corpus, CorpusArguments
-from sift_trainer.data.text.masking import PairCollator
-from sift_trainer.data.text.preparation import prepared
-from sift_trainer.data.text.sources import Sources
+from sift_trainer.reproduction.corpus.corpus import Corpus, CorpusArguments
+from sift_trainer.reproduction.corpus.masking import PairCollator
+from sift_trainer.reproduction.corpus.preparation import prepared
+from sift_trainer.reproduction.corpus.sources import Sources
 
 COLUMNS = ("sequences_per_second", "of_consumed", "of_consumed_by_stock")
 

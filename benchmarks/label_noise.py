@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback
 
 from sift_trainer import SiftCallback, SiftTrainer, SiftTrainingArguments, register_exit
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
 
 CLASSES, CENTRES, DIMENSIONS, SPREAD = 8, 4, 16, 0.7
 WIDTH, BLOCKS = 64, 4

@@ -24,8 +24,8 @@ from torch import nn
 from transformers import Trainer
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
+from sift_trainer.measuring.machine import machine
 from sift_trainer.measuring.timing import StepTimer
-from sift_trainer.run_log import machine
 
 # One GPU: over several the Trainer would spread a batch. Read when CUDA is first asked for.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")

@@ -41,7 +41,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
 from sift_trainer.selection.rows import take_rows
 from sift_trainer.sifted_model.model import Sifter
 

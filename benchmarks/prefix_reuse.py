@@ -40,8 +40,8 @@ from transformers import BertForPreTraining
 
 from sift_trainer import SiftArguments, select_top_k
 from sift_trainer.early_exit import exit_at
-from sift_trainer.flops import BertShape, forward_backward, scoring
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
+from sift_trainer.reproduction.bert.flops import BertShape, forward_backward, scoring
 from sift_trainer.scoring.criteria import CRITERIA, score_positions
 from sift_trainer.scoring.positions import scored_positions
 from sift_trainer.selection.rows import take_rows

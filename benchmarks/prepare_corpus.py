@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sift_trainer.data.text.corpus import TRAIN, CorpusArguments, load_corpus
-from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.text.sources import Source, Sources, documents, parts
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
+from sift_trainer.reproduction.corpus.corpus import TRAIN, CorpusArguments, load_corpus
+from sift_trainer.reproduction.corpus.preparation import ShareArguments, prepare_corpus
+from sift_trainer.reproduction.corpus.sources import Source, Sources, documents, parts
 
 SIZES = (1, 4)  # times the input
 

@@ -28,7 +28,7 @@ from measured_steps import (
     write_result,
 )
 
-from sift_trainer.flops import forward_backward
+from sift_trainer.reproduction.bert.flops import forward_backward
 
 TRAINING = "training step"
 KEEP_RATIO = 0.5

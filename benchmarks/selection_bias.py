@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sift_trainer import early_exit, last_whole_checkpoint, select_top_k
-from sift_trainer.data.images import ImageArguments, ImageData, load_images
-from sift_trainer.data.images.batches import EvaluationDataset
-from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.images import ImageArguments, ImageData, load_images
+from sift_trainer.reproduction.images.batches import EvaluationDataset
+from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 
 CANDIDATES = 250
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from sift_trainer.config import ConfigError
-from sift_trainer.pretraining import prepare
+from sift_trainer.reproduction.bert import prepare
+from sift_trainer.reproduction.configuration import ConfigError
 
 if __name__ == "__main__":
     try:

@@ -4,8 +4,8 @@ import sys
 
 from accelerate import PartialState
 
-from sift_trainer.config import ConfigError
-from sift_trainer.pretraining import main
+from sift_trainer.reproduction.bert import main
+from sift_trainer.reproduction.configuration import ConfigError
 
 if __name__ == "__main__":
     try:

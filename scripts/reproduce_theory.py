@@ -8,10 +8,10 @@ import argparse
 from pathlib import Path
 
 from sift_trainer.checkpoints.whole_files import write_json, write_text
-from sift_trainer.greedy_sgd.figures import draw
-from sift_trainer.greedy_sgd.study import FAST, Size, study
-from sift_trainer.greedy_sgd.tables import BEGIN, END, tables, with_tables
-from sift_trainer.plots import require_matplotlib
+from sift_trainer.probe.plotting import require_matplotlib
+from sift_trainer.reproduction.theory.figures import draw
+from sift_trainer.reproduction.theory.study import FAST, Size, study
+from sift_trainer.reproduction.theory.tables import BEGIN, END, tables, with_tables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -11,10 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from sift_trainer.config import ConfigError
-from sift_trainer.experiments.sweep import plan, sweep
-from sift_trainer.image_classification import IMAGE_CLASSIFICATION
-from sift_trainer.pretraining import PRETRAINING
+from sift_trainer.reproduction.bert import PRETRAINING
+from sift_trainer.reproduction.configuration import ConfigError
+from sift_trainer.reproduction.resnet import IMAGE_CLASSIFICATION
+from sift_trainer.reproduction.runs.sweep import plan, sweep
 
 EXPERIMENTS = {"train_resnet": IMAGE_CLASSIFICATION, "pretrain_bert": PRETRAINING}
 

@@ -4,8 +4,8 @@ import sys
 
 from accelerate import PartialState
 
-from sift_trainer.config import ConfigError
-from sift_trainer.image_classification import main
+from sift_trainer.reproduction.configuration import ConfigError
+from sift_trainer.reproduction.resnet import main
 
 if __name__ == "__main__":
     try:

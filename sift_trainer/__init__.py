@@ -8,7 +8,6 @@ from sift_trainer.checkpoints.manifest import last_whole_checkpoint
 from sift_trainer.checkpoints.saving import WholeCheckpoints
 from sift_trainer.checkpoints.stop_on_signal import StopOnSignal
 from sift_trainer.early_exit import early_exit, register_exit
-from sift_trainer.one_cycle import OneCycleMixin
 from sift_trainer.scoring.criteria import (
     StatefulCriterion,
     per_sample_entropy,
@@ -17,13 +16,11 @@ from sift_trainer.scoring.criteria import (
 )
 from sift_trainer.scoring.tasks import register_task
 from sift_trainer.selection.choosing import register_selector, select_percentile, select_top_k
-from sift_trainer.time_budget import TimeBudget
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
 __version__ = version("sift-trainer")
 
 __all__ = [
-    "OneCycleMixin",
     "SiftArguments",
     "SiftCallback",
     "SiftMixin",
@@ -31,7 +28,6 @@ __all__ = [
     "SiftTrainingArguments",
     "StatefulCriterion",
     "StopOnSignal",
-    "TimeBudget",
     "WholeCheckpoints",
     "early_exit",
     "last_whole_checkpoint",

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from transformers import SchedulerType
 
-from sift_trainer.config import ConfigError, load_yaml, parse_config
+from sift_trainer.reproduction.configuration import ConfigError, load_yaml, parse_config
 
 
 @dataclass

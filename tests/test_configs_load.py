@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.config import parse_config
+from sift_trainer.reproduction.configuration import parse_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -28,7 +28,7 @@ def test_accelerate_config(path):
 
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_pretraining_config(path, tmp_path):
-    from sift_trainer.pretraining.arguments import KINDS, Settings, check
+    from sift_trainer.reproduction.bert.arguments import KINDS, Settings, check
 
     # Precision that this machine cannot compute would be refused; it is not what is tested here.
     flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
@@ -42,9 +42,9 @@ def test_pretraining_config(path, tmp_path):
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
     """One file serves both scripts."""
-    from sift_trainer.data.text.corpus import CorpusArguments
-    from sift_trainer.data.text.preparation import ShareArguments
-    from sift_trainer.pretraining.arguments import KINDS, Settings
+    from sift_trainer.reproduction.bert.arguments import KINDS, Settings
+    from sift_trainer.reproduction.corpus.corpus import CorpusArguments
+    from sift_trainer.reproduction.corpus.preparation import ShareArguments
 
     argv = ["--config", str(path), "--num_proc", "3"]
     config = parse_config((CorpusArguments, ShareArguments), argv, ignored=KINDS)
@@ -57,7 +57,7 @@ def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
 
 @pytest.mark.parametrize("path", IMAGES, ids=relative)
 def test_image_classification_config(path, tmp_path):
-    from sift_trainer.image_classification.arguments import KINDS, Settings, check
+    from sift_trainer.reproduction.resnet.arguments import KINDS, Settings, check
 
     flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
     config = parse_config(KINDS, ["--config", str(path), *flags])

@@ -11,7 +11,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from sift_trainer import SiftTrainer
-from sift_trainer.flops import BertShape, flops_of, forward_backward, scoring
+from sift_trainer.reproduction.bert.flops import BertShape, flops_of, forward_backward, scoring
 from tests.training import arguments
 
 BASE = BertShape(768, 3072, 12, 30522, length=512, label_share=0.15)

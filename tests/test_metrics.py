@@ -7,7 +7,11 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from sift_trainer.metrics import MaskedAccuracy, MaskedPerplexity, pretraining_metrics
+from sift_trainer.reproduction.runs.metrics import (
+    MaskedAccuracy,
+    MaskedPerplexity,
+    pretraining_metrics,
+)
 
 
 def _made(seed: int, rows: int = 37, length: int = 9) -> tuple[np.ndarray, np.ndarray]:

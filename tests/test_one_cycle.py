@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from transformers import TrainerCallback
 
-from sift_trainer import OneCycleMixin
+from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer import paper
+from sift_trainer.reproduction import paper
 
 ROOT = Path(__file__).parents[1]
 

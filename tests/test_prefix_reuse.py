@@ -22,7 +22,7 @@ from benchmarks.prefix_reuse import (
     sifted_step,
     ways,
 )
-from sift_trainer.flops import BertShape
+from sift_trainer.reproduction.bert.flops import BertShape
 
 SIZES = ["--hidden", "64", "--blocks", "4", "--vocabulary", "300", "--length", "40"]
 OPTIONS = parse([*SIZES, "--batch_size", "4"])

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from sift_trainer.plots import require_matplotlib
-from sift_trainer.report import summarize, totals, totals_at
-from sift_trainer.reporting import write_closing_tables
+from sift_trainer.probe.plotting import require_matplotlib
+from sift_trainer.reproduction.report import write_closing_tables
+from sift_trainer.reproduction.report.history import summarize, totals, totals_at
 from tests.reporting.made_up import PLAIN, write_run
 
 

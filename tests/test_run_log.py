@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from sift_trainer.run_log import FILE, RunLog, read_run_log
+from sift_trainer.reproduction.run_log import FILE, RunLog, read_run_log
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.experiments.job_processes import held
-from sift_trainer.experiments.sweep import Planned, sweep
+from sift_trainer.reproduction.runs.job_processes import held
+from sift_trainer.reproduction.runs.sweep import Planned, sweep
 
 FORK = multiprocessing.get_context("fork")
 

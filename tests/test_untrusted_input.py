@@ -11,7 +11,7 @@ import torch
 
 from sift_trainer import SiftTrainer
 from sift_trainer.checkpoints.manifest import write_manifest
-from sift_trainer.config import ConfigError, load_yaml
+from sift_trainer.reproduction.configuration import ConfigError, load_yaml
 from tests.training import Rows, arguments, bert
 
 PACKAGE = Path(__file__).resolve().parents[1] / "sift_trainer"

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from sift_trainer.tables import markdown
+from sift_trainer.probe.markdown import markdown
 from study.cells import spread
 from study.compared import Line, beside, compared_runs
 from study.regimes import REGIMES

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
+from sift_trainer.probe.plotting import COLOURS, MARKERS, require_matplotlib
 from study.compared import Line, compared_runs, frontier_of
 from study.grids import changed_methods
 from study.methods import METHODS

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from sift_trainer.tables import markdown
+from sift_trainer.probe.markdown import markdown
 from study.cells import ratio_cell, spread
 from study.charge import audited, sifted_steps
 from study.compared import Line, compared_runs, frontier_of

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sift_trainer.data.images import ImageArguments, load_images
-from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+from sift_trainer.reproduction.images import ImageArguments, load_images
+from sift_trainer.reproduction.images.batches import EvaluationDataset, ImageCollator, PixelDataset
 from study.data import SEEN, StudyData, long_tail, repeated, spaced
 
 

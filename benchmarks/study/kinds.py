@@ -12,9 +12,9 @@ from torch import nn
 from transformers import set_seed
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.image_classification.job import ImageClassificationTrainer
-from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.pretraining.job import PretrainingTrainer
+from sift_trainer.reproduction.bert.job import PretrainingTrainer
+from sift_trainer.reproduction.resnet.job import ImageClassificationTrainer
+from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 from study.data import StudyData
 from study.images import images
 from study.metrics import class_metrics, next_token_metrics

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from sift_trainer.metrics import MaskedAccuracy
+from sift_trainer.reproduction.runs.metrics import MaskedAccuracy
 
 
 def class_metrics() -> Callable[..., dict[str, float]]:

@@ -16,9 +16,12 @@ from transformers import (
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 from sift_trainer import register_exit
-from sift_trainer.early_exit.resnet import TwoClassifierExit
-from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
-from sift_trainer.models.resnet import EXIT_GROUP
+from sift_trainer.reproduction.resnet.model import (
+    EarlyExitResNetConfig,
+    EarlyExitResNetForImageClassification,
+)
+from sift_trainer.reproduction.resnet.model.resnet import EXIT_GROUP
+from sift_trainer.reproduction.resnet.model.two_classifier_exit import TwoClassifierExit
 from study.text import LENGTH, VOCABULARY
 
 HEAD = 32  # dimensions of an attention head

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from sift_trainer.plots import COLOURS
+from sift_trainer.probe.plotting import COLOURS
 from study.compared import Line, compared_runs
 from study.figure import blank
 from study.grids import changed_methods

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
-from sift_trainer.tables import markdown
+from sift_trainer.probe.markdown import markdown
 from study.axes import changed
 from study.capacity import capacity
 from study.cells import pays, ratio_cell, spread

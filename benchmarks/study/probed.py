@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import mean
 
-from sift_trainer.tables import markdown
+from sift_trainer.probe.markdown import markdown
 from study.charge import Ratio
 from study.compared import Line, compared_runs, frontier_of
 from study.methods import LATE, METHODS, scored_by

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.run_log import machine
+from sift_trainer.measuring.machine import machine
 
 _ASKED = {
     "cost": ("regime", "criterion", "exit_layer", "keep_ratio", "token_fraction"),

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from transformers import default_data_collator
 
-from sift_trainer.data.text.corpus import Corpus, CorpusArguments
-from sift_trainer.data.text.masking import FixedMasks, PairCollator
-from sift_trainer.data.text.preparation import prepared
-from sift_trainer.data.text.sources import Sources
-from sift_trainer.pretraining.job import CollatorOfBoth
+from sift_trainer.reproduction.bert.job import CollatorOfBoth
+from sift_trainer.reproduction.corpus.corpus import Corpus, CorpusArguments
+from sift_trainer.reproduction.corpus.masking import FixedMasks, PairCollator
+from sift_trainer.reproduction.corpus.preparation import prepared
+from sift_trainer.reproduction.corpus.sources import Sources
 from study.data import SEEN, Rows, StudyData, flipped, long_tail, repeated, spaced, with_copies
 
 LENGTH, VOCABULARY = 64, 4096

@@ -88,7 +88,7 @@ class ResNetStages(StageExit):
     """`ResNetForImageClassification`; a classifier is given the pooled map (B, C, 1, 1)."""
 
     stages = "resnet.encoder.stages"
-    hint = ", or use sift_trainer.models.EarlyExitResNetForImageClassification, which has one"
+    hint = ", or use EarlyExitResNetForImageClassification, which has one"
 
 
 class SwinStages(StageExit):

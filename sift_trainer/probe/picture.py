@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sift_trainer.plots import COLOURS, MARKERS, require_matplotlib
 from sift_trainer.probe.measurements import Estimate
+from sift_trainer.probe.plotting import COLOURS, MARKERS, require_matplotlib
 from sift_trainer.probe.results import Figures, ProbeResult
 
 if TYPE_CHECKING:

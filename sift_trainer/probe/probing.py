@@ -14,12 +14,12 @@ from sift_trainer import theory
 from sift_trainer.arguments import SiftArguments, sift_arguments
 from sift_trainer.measuring.agreement import Notes, number_or_note
 from sift_trainer.measuring.held_out import evaluation_batches
+from sift_trainer.measuring.machine import machine
 from sift_trainer.probe.checkpoint import adam_scales, weights_file, weights_of
 from sift_trainer.probe.collecting import Collector
 from sift_trainer.probe.recommend import recommend
 from sift_trainer.probe.results import ProbeResult
 from sift_trainer.probe.scorers import Scorers
-from sift_trainer.run_log import machine
 from sift_trainer.selection.rows import Batch, num_rows
 from sift_trainer.selection.schedule import num_kept
 from sift_trainer.sifted_model.no_trace import untouched

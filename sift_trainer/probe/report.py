@@ -2,29 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sift_trainer.checkpoints.whole_files import write_json, write_text
+from sift_trainer.probe.markdown import markdown
+from sift_trainer.probe.picture import plot_probe
 from sift_trainer.probe.results import Descent, Figures, ProbeResult
-from sift_trainer.tables import markdown
 
 _Column = tuple[str, Callable[[Figures], str]]
 
 
 def write_report(result: ProbeResult, folder: str | Path) -> list[Path]:
-    """Write ``probe.md``, ``probe.json`` and ``probe.png`` into a folder; returns their paths.
-
-    Raises:
-        ImportError: naming the extra to install, if matplotlib is missing.
-    """
-    from sift_trainer.probe.picture import plot_probe
-
+    """Write ``probe.md``, ``probe.json`` and, if matplotlib is installed, ``probe.png`` into a
+    folder; returns the paths of the files."""
     folder = Path(folder)
-    files = [folder / f"probe.{kind}" for kind in ("md", "json", "png")]
+    files = [folder / "probe.md", folder / "probe.json"]
     write_text(files[0], as_markdown(result))
     write_json(files[1], asdict(result))
-    plot_probe(result, files[2])
+    if find_spec("matplotlib") is not None:
+        files.append(plot_probe(result, folder / "probe.png"))
     return files
 
 

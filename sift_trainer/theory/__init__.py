@@ -1,5 +1,13 @@
 """The paper's quantities as functions: bounds, their constants, and how to measure these."""
 
+from sift_trainer.reproduction.theory.bounds import (
+    approximate_greedy_sgd_bound,
+    crossing_loss,
+    crossing_step,
+    greedy_sgd_bound,
+    greedy_sgd_floor,
+    sgd_bound,
+)
 from sift_trainer.theory.agreement import (
     Agreement,
     argmax_agreement,
@@ -10,14 +18,6 @@ from sift_trainer.theory.agreement import (
     margins_from_losses,
     pairwise_agreement,
     wilson_interval,
-)
-from sift_trainer.theory.convergence import (
-    approximate_greedy_sgd_bound,
-    crossing_loss,
-    crossing_step,
-    greedy_sgd_bound,
-    greedy_sgd_floor,
-    sgd_bound,
 )
 from sift_trainer.theory.noise import (
     SIGMA_LIMIT,

@@ -8,7 +8,7 @@ import torch
 from bert_steps import MaskedText, bert_parser, build, counted, resolve, shape, stepper
 from measured_steps import Arm, shell, summary, take_turns
 
-from sift_trainer.flops import forward_backward, scoring
+from sift_trainer.reproduction.bert.flops import forward_backward, scoring
 
 TINY = ["--layers", "2", "--hidden", "64", "--vocabulary", "500", "--length", "20"]
 TINY += ["--batch_size", "2", "--device", "cpu"]

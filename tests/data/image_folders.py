@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.data.images import ImageArguments, ImageData, load_images
+from sift_trainer.reproduction.images import ImageArguments, ImageData, load_images
 from tests.data.pictures import class_folders
 
 NAMES = ["apple", "baby", "bear"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.data.text.corpus import Corpus, CorpusArguments, load_corpus
-from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.text.sources import Sources
+from sift_trainer.reproduction.corpus.corpus import Corpus, CorpusArguments, load_corpus
+from sift_trainer.reproduction.corpus.preparation import ShareArguments, prepare_corpus
+from sift_trainer.reproduction.corpus.sources import Sources
 
 NAMES = "reader writer buffer signal filter matrix kernel tensor loader parser"
 VERBS = "opens closes copies moves reads writes counts sorts splits joins"

@@ -7,7 +7,7 @@ from statistics import mean, variance
 import pytest
 import torch
 
-from sift_trainer.data.images.augmentation import (
+from sift_trainer.reproduction.images.augmentation import (
     crop_flip,
     random_flip,
     resized_crop_boxes,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sift_trainer.data.images.cifar_pickles import read_pickle
+from sift_trainer.reproduction.images.cifar_pickles import read_pickle
 from tests.data.pictures import python_2_pickle
 
 DATA = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)

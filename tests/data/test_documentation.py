@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.data.text import documentation as module
-from sift_trainer.data.text.documentation import documentation
-from sift_trainer.data.text.prose import prose
+from sift_trainer.reproduction.corpus import documentation as module
+from sift_trainer.reproduction.corpus.documentation import documentation
+from sift_trainer.reproduction.corpus.prose import prose
 
 NUMPYDOC = """Return the sum of the two numbers, as in `math` [1]_.
 

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
-from sift_trainer.data.images import ImageData
-from sift_trainer.data.images.batches import EvaluationDataset, ImageCollator, PixelDataset
+from sift_trainer.reproduction.images import ImageData
+from sift_trainer.reproduction.images.batches import EvaluationDataset, ImageCollator, PixelDataset
 from tests.data.image_folders import generic
 
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sift_trainer.data.images.decoding import (
+from sift_trainer.reproduction.images.decoding import (
     StoredImage,
     check_image,
     decode,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from sift_trainer.data.images.arguments import DATA_SETS
-from sift_trainer.data.images.batches import PixelDataset
-from sift_trainer.data.images.loading import ImageData, choose_per_class
+from sift_trainer.reproduction.images.arguments import DATA_SETS
+from sift_trainer.reproduction.images.batches import PixelDataset
+from sift_trainer.reproduction.images.loading import ImageData, choose_per_class
 from tests.data.image_folders import generic, load
 from tests.data.pictures import encoded, food_archive, picture, python_2_pickle
 

@@ -18,8 +18,8 @@ from transformers import (
     default_data_collator,
 )
 
-from sift_trainer.data.text.masking import FixedMasks, PairCollator, mask_tokens
-from sift_trainer.data.text.vocabulary import SPECIAL_TOKENS
+from sift_trainer.reproduction.corpus.masking import FixedMasks, PairCollator, mask_tokens
+from sift_trainer.reproduction.corpus.vocabulary import SPECIAL_TOKENS
 
 torch.set_num_threads(1)  # two threads only wait for each other on rows this small
 

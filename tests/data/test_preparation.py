@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from sift_trainer.data.text import preparation as module
-from sift_trainer.data.text.corpus import Corpus, CorpusArguments, folder_of, load_corpus
-from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.text.sources import Sources
+from sift_trainer.reproduction.corpus import preparation as module
+from sift_trainer.reproduction.corpus.corpus import Corpus, CorpusArguments, folder_of, load_corpus
+from sift_trainer.reproduction.corpus.preparation import ShareArguments, prepare_corpus
+from sift_trainer.reproduction.corpus.sources import Sources
 from tests.data.small_corpus import DOCUMENTS, arguments, arrow_files, prepared, rows
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sift_trainer.data.text import sentence_pairs as module
-from sift_trainer.data.text.sentence_pairs import Pair, sentence_pairs, sentences
+from sift_trainer.reproduction.corpus import sentence_pairs as module
+from sift_trainer.reproduction.corpus.sentence_pairs import Pair, sentence_pairs, sentences
 
 
 def _documents(count: int = 50, seed: int = 0) -> list[list[list[int]]]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models
 
-from sift_trainer.data.text import shards as module
-from sift_trainer.data.text.sentence_pairs import Pair
-from sift_trainer.data.text.shards import (
+from sift_trainer.reproduction.corpus import shards as module
+from sift_trainer.reproduction.corpus.sentence_pairs import Pair
+from sift_trainer.reproduction.corpus.shards import (
     Shards,
     open_shards,
     read_record,

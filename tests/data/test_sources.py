@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sift_trainer.data.text.sources import Source, documents, parts, read_sources
+from sift_trainer.reproduction.corpus.sources import Source, documents, parts, read_sources
 
 TEXTS = ["One sentence. Another.", "Zwei\nZeilen, naïve.", "Drei."]
 

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.data.text.vocabulary import SPECIAL_TOKENS, load_wordpiece, train_wordpiece
+from sift_trainer.reproduction.corpus.vocabulary import (
+    SPECIAL_TOKENS,
+    load_wordpiece,
+    train_wordpiece,
+)
 
 WORDS = """
 signal noise reads writes tensor frame opens closes a an the of to in with over

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from sift_trainer import OneCycleMixin, SiftTrainer, TimeBudget
+from sift_trainer import SiftTrainer
+from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
+from sift_trainer.reproduction.runs.time_budget import TimeBudget
 from tests.test_one_cycle import Rates
 from tests.training import Rows, arguments, bert
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sift_trainer.data.images import ImageArguments, load_images
-from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.images import ImageArguments, load_images
+from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from tests.distributed.launch import ROOT, as_by_accelerate
 from tests.image_classification.toy import BATCH, STEPS, table, tiny
 from tests.pretraining.toy import flags

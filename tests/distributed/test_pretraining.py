@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.config import parse_config
-from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.pretraining import prepare
-from sift_trainer.pretraining.arguments import KINDS, Settings
-from sift_trainer.pretraining.job import PretrainingTrainer, load_data
+from sift_trainer.reproduction.bert import prepare
+from sift_trainer.reproduction.bert.arguments import KINDS, Settings
+from sift_trainer.reproduction.bert.job import PretrainingTrainer, load_data
+from sift_trainer.reproduction.configuration import parse_config
+from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 from tests.distributed.launch import ROOT, as_by_accelerate
 from tests.pretraining.toy import TINY, flags, on_a_file
 

@@ -86,10 +86,11 @@ def _readers_script(arguments: list[str]) -> None:
 
 def _configured(kind: str, arguments: list[str]) -> None:
     """Every run of the configuration can be built."""
-    from sift_trainer import image_classification, pretraining
-    from sift_trainer.config import parse_config
-    from sift_trainer.data.text.corpus import CorpusArguments
-    from sift_trainer.data.text.preparation import ShareArguments
+    from sift_trainer.reproduction import bert as pretraining
+    from sift_trainer.reproduction import resnet as image_classification
+    from sift_trainer.reproduction.configuration import parse_config
+    from sift_trainer.reproduction.corpus.corpus import CorpusArguments
+    from sift_trainer.reproduction.corpus.preparation import ShareArguments
 
     if kind == "prepare_corpus":
         own = (CorpusArguments, ShareArguments)
@@ -157,8 +158,8 @@ def _launcher(arguments: list[str]) -> str | None:
 def _sift_trainer(arguments: list[str]) -> None:
     """The subcommand's help or a dataclass has each flag, and the configuration exists."""
     from sift_trainer import SiftTrainingArguments
-    from sift_trainer.commands import main
-    from sift_trainer.pretraining.arguments import KINDS
+    from sift_trainer.__main__ import main
+    from sift_trainer.reproduction.bert.arguments import KINDS
 
     with _failing() as printed:
         main([arguments[0], "--help"])

@@ -13,10 +13,10 @@ from types import ModuleType
 import pytest
 from transformers import trainer, training_args
 
-import sift_trainer.models  # noqa: F401 - registers an exit of its own, which is to stay
+import sift_trainer.reproduction.resnet.model  # noqa: F401 - registers an exit of its own, which is to stay
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.config import parse_config
-from sift_trainer.data.text.corpus import CorpusArguments
+from sift_trainer.reproduction.configuration import parse_config
+from sift_trainer.reproduction.corpus.corpus import CorpusArguments
 from tests.docs.commands import check, commands, listed_files
 from tests.docs.given_names import CHECKS, GIVEN, FewSteps
 from tests.docs.pages import BLOCKS, ROOT, Block

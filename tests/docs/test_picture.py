@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
-from sift_trainer import paper
-from sift_trainer.flops import BertShape, forward_backward, scoring
+from sift_trainer.reproduction import paper
+from sift_trainer.reproduction.bert.flops import BertShape, forward_backward, scoring
 from tests.docs.pages import ROOT
 
 PICTURES = ["sift.svg", "sift_narrow.svg"]

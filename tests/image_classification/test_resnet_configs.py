@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from sift_trainer.config import parse_config
-from sift_trainer.image_classification.arguments import KINDS, Settings, check
-from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.configuration import parse_config
+from sift_trainer.reproduction.resnet.arguments import KINDS, Settings, check
+from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from sift_trainer.selection.schedule import num_candidates, should_sift
 from tests.image_classification.toy import RESNET50
 

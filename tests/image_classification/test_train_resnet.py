@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sift_trainer.config import ConfigError, parse_config
-from sift_trainer.data.images import load_images
-from sift_trainer.image_classification import main
-from sift_trainer.image_classification.arguments import KINDS, ImageArguments, Settings
-from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION, build_trainer, load_data
-from sift_trainer.models import EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.configuration import ConfigError, parse_config
+from sift_trainer.reproduction.images import load_images
+from sift_trainer.reproduction.resnet import main
+from sift_trainer.reproduction.resnet.arguments import KINDS, ImageArguments, Settings
+from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION, build_trainer, load_data
+from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from sift_trainer.selection.rows import take_rows
 from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
 from tests.pretraining.toy import flags
@@ -159,7 +159,7 @@ def test_refused_before_the_data_is_touched(
         raise AssertionError("the data was read")
 
     untouched = replace(IMAGE_CLASSIFICATION, load_data=touched)
-    monkeypatch.setattr("sift_trainer.image_classification.job.IMAGE_CLASSIFICATION", untouched)
+    monkeypatch.setattr("sift_trainer.reproduction.resnet.job.IMAGE_CLASSIFICATION", untouched)
     with pytest.raises(ConfigError, match=message):
         main(tiny(tmp_path, table(tmp_path, number, RATES), **changes))
     assert not (tmp_path / "out").exists()

@@ -5,9 +5,14 @@ import math
 import pytest
 import torch
 
-from sift_trainer.measuring.audit_numbers import audit_metrics
 from sift_trainer.measuring.agreement import comparable, overlap, ranks, spearman
-from sift_trainer.measuring.audit_numbers import ADAM, PLAIN, choice_numbers, update_numbers
+from sift_trainer.measuring.audit_numbers import (
+    ADAM,
+    PLAIN,
+    audit_metrics,
+    choice_numbers,
+    update_numbers,
+)
 from sift_trainer.measuring.gradients import inner, length
 from sift_trainer.probe.measurements import mean_over_batches, ratio_of_means
 from sift_trainer.scoring.criteria import UNLABELLED

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.resnet.model import (
+    EarlyExitResNetConfig,
+    EarlyExitResNetForImageClassification,
+)
 
 # At these widths a second thread only waits for the first, and on shared cores it waits long.
 torch.set_num_threads(1)

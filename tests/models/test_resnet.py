@@ -14,7 +14,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.resnet.model import (
+    EarlyExitResNetConfig,
+    EarlyExitResNetForImageClassification,
+)
 from tests.models.small_resnet import CLASSES, SIZES, config, images, resnet
 
 LABELS = torch.tensor([0, 4, 2, 2])

@@ -16,7 +16,7 @@ from transformers import BertConfig
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.pretraining.plan import Plan
+from sift_trainer.reproduction.bert.plan import Plan
 from tests.training import quick
 
 ROWS, LENGTH, LABELS = 8, 128, 19

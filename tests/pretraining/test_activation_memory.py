@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from sift_trainer import SiftArguments
-from sift_trainer.pretraining.activation_memory import SavedTensors, activation_bytes
+from sift_trainer.reproduction.bert.activation_memory import SavedTensors, activation_bytes
 from sift_trainer.sifted_model.facts import ModelPasses
 from sift_trainer.sifted_model.model import SiftedModel
 from sift_trainer.sifted_model.trained_loss import TrainedLoss

@@ -8,8 +8,8 @@ import torch
 import yaml
 from transformers import BertConfig, BertForPreTraining, get_scheduler
 
-from sift_trainer.config import load_yaml, parse_config
-from sift_trainer.pretraining.arguments import KINDS, Settings
+from sift_trainer.reproduction.bert.arguments import KINDS, Settings
+from sift_trainer.reproduction.configuration import load_yaml, parse_config
 from sift_trainer.selection.schedule import num_candidates, should_sift
 
 FOLDER = Path(__file__).parents[2] / "configs" / "bert_base"

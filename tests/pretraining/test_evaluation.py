@@ -11,9 +11,9 @@ from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.metrics import pretraining_metrics
-from sift_trainer.pretraining.evaluation import evaluate_pretraining
-from sift_trainer.pretraining.job import PretrainingTrainer
+from sift_trainer.reproduction.bert.evaluation import evaluate_pretraining
+from sift_trainer.reproduction.bert.job import PretrainingTrainer
+from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 
 VOCABULARY, ROWS, LENGTH = 301, 10, 6
 

@@ -9,8 +9,8 @@ import pytest
 from transformers import BertConfig
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.pretraining.dry_run import plan_in_words
-from sift_trainer.pretraining.plan import Plan
+from sift_trainer.reproduction.bert.dry_run import plan_in_words
+from sift_trainer.reproduction.bert.plan import Plan
 from tests.training import Rows, bert, quick
 
 BERT_BASE = BertConfig()

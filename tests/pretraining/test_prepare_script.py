@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sift_trainer.config import ConfigError
-from sift_trainer.pretraining import main, prepare
+from sift_trainer.reproduction.bert import main, prepare
+from sift_trainer.reproduction.configuration import ConfigError
 from tests.pretraining.toy import TINY, flags, on_a_file
 
 

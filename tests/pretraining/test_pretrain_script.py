@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from sift_trainer import StopOnSignal
-from sift_trainer.config import ConfigError, parse_config
-from sift_trainer.pretraining import main
-from sift_trainer.pretraining.arguments import KINDS, Settings
-from sift_trainer.pretraining.job import PRETRAINING, build_trainer, load_data
+from sift_trainer.reproduction.bert import main
+from sift_trainer.reproduction.bert.arguments import KINDS, Settings
+from sift_trainer.reproduction.bert.job import PRETRAINING, build_trainer, load_data
+from sift_trainer.reproduction.configuration import ConfigError, parse_config
 from tests.pretraining.toy import BATCH, QUICKSTART, ROOT, STEPS, TINY, documents, flags
 
 SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
@@ -24,7 +24,7 @@ SCRIPT = ROOT / "scripts" / "pretrain_bert.py"
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Flags for the quickstart on a corpus of random words."""
-    embedded = "sift_trainer.data.text.sources.documentation"
+    embedded = "sift_trainer.reproduction.corpus.sources.documentation"
     monkeypatch.setattr(embedded, lambda: documents(100))
     cache = {"cache_dir": tmp_path / "cache", "vocab_size": 60, "use_cpu": "true"}
     return ["--config", str(QUICKSTART), *flags(**TINY, **cache)]
@@ -131,7 +131,7 @@ def test_refused_before_the_corpus_is_touched(toy, tmp_path, monkeypatch, values
         raise AssertionError("the corpus was prepared")
 
     untouched = replace(PRETRAINING, load_data=touched)
-    monkeypatch.setattr("sift_trainer.pretraining.job.PRETRAINING", untouched)
+    monkeypatch.setattr("sift_trainer.reproduction.bert.job.PRETRAINING", untouched)
     with pytest.raises(ConfigError, match=message):
         main([*toy, "--output_dir", str(tmp_path), *flags(**values)])
 

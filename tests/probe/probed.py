@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sift_trainer import SiftTrainer
-from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
+from sift_trainer.reproduction.resnet.model import (
+    EarlyExitResNetConfig,
+    EarlyExitResNetForImageClassification,
+)
 from tests.training import Rows, arguments, bert
 
 FAST: dict[str, Any] = {"rounds": 1, "norm_batches": 1, "gradient_batches": 2, "batches": 6}

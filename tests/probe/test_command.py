@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sift_trainer import __version__
-from sift_trainer.commands import main
+from sift_trainer.__main__ import main
 from tests.image_classification.toy import RESNET50
 from tests.image_classification.toy import tiny as tiny_resnet
 from tests.pretraining.toy import TINY, flags, on_a_file

@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.model_and_dataset import ModelAndDataset, build_trainer
-from sift_trainer.model_and_dataset.loading import fit_vocabulary, load_tokenizer
-from sift_trainer.model_and_dataset.opening import column_of, open_dataset
-from sift_trainer.model_and_dataset.rows import blocks_of, find_classes, random_rows
+from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.loading import fit_vocabulary, load_tokenizer
+from sift_trainer.probe.from_names.opening import column_of, open_dataset
+from sift_trainer.probe.from_names.rows import blocks_of, find_classes, random_rows
 
 TEXTS = [f"Ada has {number} lamps ." for number in range(12)]
 

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import TrainerControl, TrainerState
 
 from sift_trainer.checkpoints.whole_files import write_json
-from sift_trainer.report import summarize
-from sift_trainer.run_log import FILE, RunLog, read_run_log
+from sift_trainer.reproduction.report.history import summarize
+from sift_trainer.reproduction.run_log import FILE, RunLog, read_run_log
 
 EVERY = 10  # steps from one evaluation to the next
 BATCH = 256

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sift_trainer.reporting.caveats import caveats
-from sift_trainer.reporting.paper_tables import table_1
-from sift_trainer.reporting.targets import choose_target
-from sift_trainer.run_log import FILE
+from sift_trainer.reproduction.report.caveats import caveats
+from sift_trainer.reproduction.report.paper_tables import table_1
+from sift_trainer.reproduction.report.targets import choose_target
+from sift_trainer.reproduction.run_log import FILE
 from tests.reporting import made_up
 from tests.reporting.made_up import PLAIN, edit_start, seeds_of_table_1, write_run
 from tests.reporting.test_tables import comparisons, only

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.commands import main
-from sift_trainer.reporting import build_report
-from sift_trainer.reporting.page import heading, items, table, to_html
+from sift_trainer.__main__ import main
+from sift_trainer.reproduction.report import build_report
+from sift_trainer.reproduction.report.page import heading, items, table, to_html
 from tests import browser
 from tests.reporting.made_up import PLAIN, resnet, seeds_of_table_1, write_run
 

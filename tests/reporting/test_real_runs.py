@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from sift_trainer import image_classification, pretraining
-from sift_trainer.commands import main
+from sift_trainer.__main__ import main
+from sift_trainer.reproduction import bert as pretraining
+from sift_trainer.reproduction import resnet as image_classification
 from tests.image_classification.toy import table, tiny
 from tests.pretraining.toy import TINY, flags, on_a_file
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.reporting.runs import LoggedRun, find_runs
-from sift_trainer.run_log import FILE
+from sift_trainer.reproduction.report.runs import LoggedRun, find_runs
+from sift_trainer.reproduction.run_log import FILE
 from tests.reporting.made_up import PLAIN, resnet, write_run
 
 

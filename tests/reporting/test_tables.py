@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.reporting.caveats import caveats
-from sift_trainer.reporting.groups import Comparison, compare
-from sift_trainer.reporting.image_tables import image_tables
-from sift_trainer.reporting.paper_tables import table_1, table_1_note, table_6
-from sift_trainer.reporting.run_tables import evaluations_table, results_table, spending_table
-from sift_trainer.reporting.runs import find_runs
-from sift_trainer.reporting.targets import choose_target, target_table
+from sift_trainer.reproduction.report.caveats import caveats
+from sift_trainer.reproduction.report.groups import Comparison, compare
+from sift_trainer.reproduction.report.image_tables import image_tables
+from sift_trainer.reproduction.report.paper_tables import table_1, table_1_note, table_6
+from sift_trainer.reproduction.report.run_tables import (
+    evaluations_table,
+    results_table,
+    spending_table,
+)
+from sift_trainer.reproduction.report.runs import find_runs
+from sift_trainer.reproduction.report.targets import choose_target, target_table
 from tests.reporting.made_up import PLAIN, edit_start, resnet, seeds_of_table_1, write_run
 
 LAST = {"sift_exit_layer": -1}

@@ -1,6 +1,0 @@
-"""One configuration from three places: command line over YAML files over dataclass defaults."""
-
-from sift_trainer.config.parsing import Config, parse_config
-from sift_trainer.config.yaml_layers import ConfigError, load_yaml
-
-__all__ = ["Config", "ConfigError", "load_yaml", "parse_config"]

@@ -1,1 +1,0 @@
-"""From raw data to batches: documents, sentence pairs, masking."""

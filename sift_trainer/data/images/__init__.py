@@ -1,6 +1,0 @@
-"""Labelled images become augmented batches."""
-
-from sift_trainer.data.images.arguments import ImageArguments
-from sift_trainer.data.images.loading import ImageData, load_images
-
-__all__ = ["ImageArguments", "ImageData", "load_images"]

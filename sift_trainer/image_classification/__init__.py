@@ -1,5 +1,0 @@
-"""The paper's ResNet experiments (section 7.2): from one configuration to its tables."""
-
-from sift_trainer.image_classification.job import IMAGE_CLASSIFICATION, main
-
-__all__ = ["IMAGE_CLASSIFICATION", "main"]

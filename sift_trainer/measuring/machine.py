@@ -1,0 +1,31 @@
+"""The machine that something was measured on."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+SPEED = ("processor", "accelerator", "cores", "threads")
+"""The parts of `machine` that decide how fast a run is."""
+_PACKAGES = ["sift-trainer", "torch", "transformers", "accelerate", "datasets", "deepspeed"]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, accelerator and package versions, as far as they matter to speed and results."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,5 +1,0 @@
-"""The paper's BERT experiment (Section 7.1) as a job: from one configuration to its tables."""
-
-from sift_trainer.pretraining.job import PRETRAINING, main, prepare
-
-__all__ = ["PRETRAINING", "main", "prepare"]

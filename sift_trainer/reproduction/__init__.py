@@ -1,0 +1,1 @@
+"""The paper's experiments: corpus, images, BERT, ResNet, runs, reports, bounds."""

@@ -1,0 +1,221 @@
+"""Pre-train BERT with masked language modelling and next-sentence prediction, once per run.
+
+This is the experiment of Section 7.1 at any size. The runs of one configuration share corpus,
+seeds, order of the data and validation masks. They differ in the fields that they override.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    TrainerCallback,
+    default_data_collator,
+)
+
+from sift_trainer import SiftTrainer, SiftTrainingArguments, WholeCheckpoints
+from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.reproduction.bert.arguments import KINDS, ModelArguments, Settings, check
+from sift_trainer.reproduction.bert.dry_run import plan_in_words
+from sift_trainer.reproduction.bert.evaluation import evaluate_pretraining
+from sift_trainer.reproduction.bert.plan import Plan
+from sift_trainer.reproduction.configuration import ConfigError, parse_config
+from sift_trainer.reproduction.corpus.corpus import (
+    TRAIN,
+    VOCAB_SIZE,
+    CorpusArguments,
+    load_corpus,
+    settings_of,
+)
+from sift_trainer.reproduction.corpus.masking import FixedMasks, PairCollator
+from sift_trainer.reproduction.corpus.preparation import ShareArguments, prepare_corpus, prepared
+from sift_trainer.reproduction.report.history import Run
+from sift_trainer.reproduction.runs.metrics import pretraining_metrics
+from sift_trainer.reproduction.runs.training import Experiment, train_runs
+
+
+class PretrainingData(NamedTuple):
+    """What every run of a configuration shares."""
+
+    collator: PairCollator
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    statistics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CollatorOfBoth:
+    """Masks training rows, and stacks validation rows, which are masked already."""
+
+    masking: PairCollator
+
+    @property
+    def labels_per_row(self) -> int | None:
+        """Of training rows."""
+        return self.masking.labels_per_row
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)
+
+
+class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
+    """Evaluates a `BertForPreTraining` without ever holding logits of unmasked positions."""
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, ...]:
+        """The loss, the other fields of `Evaluated`, and the labels."""
+        batch = self._prepare_inputs(inputs)
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            *kept, loss = evaluate_pretraining(model, LabelledHead.of(bare), batch)
+        return loss, tuple(kept), (batch["labels"], batch["next_sentence_label"])
+
+
+def main(argv: Sequence[str]) -> list[Run]:
+    """Train every run of the configuration, see `experiments.training.train_runs`.
+
+    `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
+    from its last whole checkpoint, if it has one, and finished runs stay as they are. A SIGTERM,
+    which schedulers send, saves a checkpoint after the current step and ends the call.
+
+    Raises:
+        ConfigError: before data or model are touched.
+        ImportError: for a missing extra.
+    """
+    plans = any(flag.startswith("--dry_run") for flag in argv)
+    if plans and not torch.accelerator.is_available():
+        # Without a GPU bf16 is refused, but a login node can plan for one.
+        argv = [*argv, "--use_cpu", "true"]
+    config = parse_config(KINDS, argv)
+    check(config)
+    shared = Settings(*config.instances)
+    if not shared.job.dry_run:
+        return train_runs(PRETRAINING, config)
+    if shared.args.process_index == 0:
+        try:
+            print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return []
+
+
+def prepare(argv: Sequence[str]) -> None:
+    """Prepare the corpus of a pre-training configuration, or one job's share of it.
+
+    Raises:
+        ConfigError: for settings and sources that cannot be used.
+    """
+    own = (CorpusArguments, ShareArguments)
+    config = parse_config(own, argv, ignored=[kind for kind in KINDS if kind not in own])
+    corpus, share = config.instances
+    try:
+        print(prepare_corpus(corpus, share))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def load_data(settings: Settings) -> PretrainingData:
+    """The prepared corpus, with validation rows whose masks never change.
+
+    Training masks are a function of the run's seed and of the rows of a batch.
+
+    Raises:
+        ConfigError: if the corpus is not what the configuration says.
+    """
+    data, main = settings.data, settings.args.local_process_index == 0
+    try:
+        if settings.job.prepare and main:
+            corpus = prepared(settings.corpus)
+        else:
+            corpus = load_corpus(settings.corpus, checksums=main)
+        collator = PairCollator(
+            corpus.tokenizer,
+            settings.corpus.max_length,
+            data.mask_probability,
+            settings.args.seed,
+            data.masks_per_row,
+        )
+        rows: Dataset[Any] = corpus.validation
+        if data.validation_samples is not None:
+            rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
+        validation = FixedMasks(rows, collator, data.validation_seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return PretrainingData(collator, corpus.train, validation, corpus.statistics)
+
+
+def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraining:
+    """A freshly initialized model; call `set_seed` before for the same weights again."""
+    tokenizer = data.collator.tokenizer
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
+
+
+def dry_run(name: str, settings: Settings) -> str:
+    """What a run takes, from its configuration and, if it is prepared, its corpus."""
+    corpus_args = settings.corpus
+    rows, vocabulary = None, corpus_args.vocab_size
+    if vocabulary is None and corpus_args.tokenizer == TRAIN:
+        vocabulary = VOCAB_SIZE
+    with suppress(ValueError):  # not prepared yet
+        corpus = load_corpus(corpus_args, checksums=False)
+        rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
+    if vocabulary is None:
+        raise ConfigError(
+            f"vocab_size=None: the vocabulary of tokenizer={corpus_args.tokenizer!r} is known only "
+            "once the corpus is prepared; add --vocab_size 30522, for example"
+        )
+    share = settings.data.mask_probability
+    if settings.data.masks_per_row is not None:
+        share = settings.data.masks_per_row / corpus_args.max_length
+    plan = Plan(
+        name,
+        BertConfig(vocab_size=vocabulary, **asdict(settings.model)),
+        settings.args,
+        corpus_args.max_length,
+        share,
+        settings.launch.world_size or settings.args.world_size,
+        rows,
+    )
+    return plan_in_words(plan)
+
+
+def build_trainer(
+    settings: Settings,
+    data: PretrainingData,
+    args: SiftTrainingArguments,
+    callbacks: list[TrainerCallback],
+) -> PretrainingTrainer:
+    """The trainer of a run."""
+    return PretrainingTrainer(
+        model=build_model(settings.model, data),
+        args=args,
+        data_collator=CollatorOfBoth(data.collator),
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        compute_metrics=pretraining_metrics(),
+        callbacks=callbacks,
+    )
+
+
+def describe(settings: Settings, data: PretrainingData) -> dict[str, Any]:
+    """A run as plain data."""
+    return {
+        "model": {**asdict(settings.model), "vocab_size": len(data.collator.tokenizer)},
+        "corpus": {**settings_of(settings.corpus), "statistics": data.statistics},
+        "data": asdict(settings.data),
+    }
+
+
+PRETRAINING = Experiment(KINDS, Settings, check, load_data, build_trainer, describe)

@@ -1,0 +1,262 @@
+"""From sources to shards of sentence pairs, in bounded memory, in several jobs and processes.
+
+The first pass reads every part of every source and spools its documents, sorted by shard. The
+second pass collects the documents of each shard, splits them into sentences, tokenizes them and
+writes sentence pairs. A process holds one batch of a spool or one shard, whatever the size of the
+corpus. A file that is whole on disk is not made again.
+"""
+
+import os
+import shutil
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from tokenizers import Tokenizer
+from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
+from transformers import PreTrainedTokenizerFast
+
+from sift_trainer.checkpoints.whole_files import write_json
+from sift_trainer.reproduction.corpus.corpus import (
+    TRAIN,
+    VOCAB_SIZE,
+    Corpus,
+    CorpusArguments,
+    check_same,
+    folder_of,
+    load_corpus,
+    made_of,
+    read_manifest,
+)
+from sift_trainer.reproduction.corpus.sentence_pairs import sentence_pairs, sentences
+from sift_trainer.reproduction.corpus.shards import Shards, read_record, spool, spooled, write_shard
+from sift_trainer.reproduction.corpus.sources import (
+    Part,
+    documents,
+    parts,
+    read_sources,
+    text_bytes,
+)
+from sift_trainer.reproduction.corpus.vocabulary import load_wordpiece, train_wordpiece
+
+SHARD_BYTES = 16_000_000  # of text; what a process holds is a small multiple of it
+_VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
+
+
+@dataclass
+class ShareArguments:
+    """Which part of a preparation to do, and with how many processes. No row depends on them.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    num_proc: int = 1
+    shard_index: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_proc", "num_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more, such as 8")
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(
+                f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1} for "
+                f"num_shards={self.num_shards}"
+            )
+
+
+def prepare_corpus(
+    args: CorpusArguments, share: ShareArguments | None = None, progress: bool = True
+) -> Path:
+    """Prepares a corpus, or one job's share of it, and returns its folder.
+
+    Equal settings and sources give equal rows, whatever `share` is. A call after an interrupted one
+    keeps the files that are whole. A call for a finished corpus returns at once. A script that uses
+    several processes must call this under ``if __name__ == "__main__":``.
+
+    Args:
+        share: each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th
+            shard. They may run at the same time on a shared folder, or one after another.
+        progress: show tqdm bars, one per pass.
+
+    Raises:
+        ValueError: a source cannot be read, the folder has another corpus, or there are too few
+            documents.
+        RuntimeError: a process of `num_proc` was killed; whole files are kept.
+    """
+    share = share or ShareArguments()
+    folder = folder_of(args)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = _begin(folder, args)
+    name = f"{share.shard_index}-of-{share.num_shards}"
+    with FileLock(folder / f".lock-{name}"):
+        _make(folder, args, share, shards, folder / f".spool-{name}", progress)
+    return folder
+
+
+def prepared(args: CorpusArguments, progress: bool = True) -> Corpus:
+    """Prepares the corpus if that is not done yet, and opens it."""
+    share = ShareArguments(num_proc=os.cpu_count() or 1)
+    return load_corpus(replace(args, data_dir=str(prepare_corpus(args, share, progress))))
+
+
+def _begin(folder: Path, args: CorpusArguments) -> Shards:
+    """The shards as the first job of a preparation has counted them."""
+    with FileLock(folder / ".lock"):
+        manifest, now = read_manifest(folder), made_of(args)
+        if manifest is None:
+            shards = _count_shards(args)
+            write_json(folder / "manifest.json", {**now, "shards": shards})
+            return shards
+    check_same(folder, manifest, now)
+    shards = Shards(*manifest["shards"])
+    if args.shards not in (None, shards.train):
+        raise ValueError(f"shards={args.shards}: the corpus in {folder} has {shards.train} shards")
+    return shards
+
+
+def _count_shards(args: CorpusArguments) -> Shards:
+    train = args.shards
+    if train is None:
+        size = 0.0
+        for name, source in read_sources(args.sources).items():
+            bytes_of_source = text_bytes(source)
+            if bytes_of_source is None:
+                raise ValueError(
+                    f"sources.{name}: its size is unknown; set shards to one per "
+                    f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
+                )
+            size += bytes_of_source
+        train = max(1, round(size / SHARD_BYTES))
+    validation = max(1, round(train * args.validation_fraction))
+    return Shards(train, validation, args.validation_fraction, args.corpus_seed)
+
+
+def _make(
+    folder: Path,
+    args: CorpusArguments,
+    share: ShareArguments,
+    shards: Shards,
+    spool_folder: Path,
+    progress: bool,
+) -> None:
+    mine = range(share.shard_index, len(shards), share.num_shards)
+    missing = [shard for shard in mine if read_record(shards.path(folder, shard)) is None]
+    if not missing:
+        return
+    if args.tokenizer != TRAIN:
+        _save_tokenizer(folder, load_wordpiece(args.tokenizer))
+    elif share.num_shards > 1:
+        raise ValueError(
+            f"tokenizer='train' needs all of the text, and each of num_shards={share.num_shards} "
+            "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
+        )
+    sources = read_sources(args.sources)
+    reading = [
+        (part, number, spool_folder / f"{number}-{place:05}.arrow")
+        for number, source in enumerate(sources.values())
+        for place, part in enumerate(parts(source))
+    ]
+    paths = [path for *_, path in reading]
+    todo = [task for task in reading if not task[-1].is_file()]
+    # All shards of this job are spooled: others may be missing when an interrupted job goes on.
+    _run_all(partial(_spool_part, shards, mine), todo, share.num_proc, "reading", progress)
+    if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
+        texts = list(_vocabulary_texts(paths, shards))
+        _save_tokenizer(folder, train_wordpiece(texts, args.vocab_size or VOCAB_SIZE))
+    pack = partial(_write_pairs, folder, args, shards, paths, tuple(sources))
+    _run_all(pack, missing, share.num_proc, "packing pairs", progress)
+    shutil.rmtree(spool_folder)
+
+
+def _spool_part(shards: Shards, mine: range, task: tuple[Part, int, Path]) -> None:
+    part, source, path = task
+    spool(documents(part), source, shards, mine, path)
+
+
+def _write_pairs(
+    folder: Path,
+    args: CorpusArguments,
+    shards: Shards,
+    paths: list[Path],
+    names: tuple[str, ...],
+    shard: int,
+) -> None:
+    """One shard of sentence pairs, from its spooled documents."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    rows = spooled(paths, shard)
+    encoded = [_sentence_ids(row["text"], tokenizer) for row in rows]
+    of_source = Counter(row["source"] for row in rows)
+    record = {
+        "documents": len(rows),
+        "text_bytes": sum(len(row["text"].encode()) for row in rows),
+        "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
+        **{f"documents_of_{name}": of_source[number] for number, name in enumerate(names)},
+    }
+    pairs = sentence_pairs(
+        encoded,
+        args.max_length,
+        args.short_fraction,
+        args.random_next_fraction,
+        generator=np.random.default_rng([args.corpus_seed, shard]),
+    )
+    write_shard(shards.path(folder, shard), pairs, tokenizer, record)
+
+
+def _sentence_ids(text: str, tokenizer: Tokenizer) -> list["array[int]"]:
+    """The sentences of a document as token ids, in arrays, which take less memory than lists."""
+    encoded = tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
+    return [array("i", sentence.ids) for sentence in encoded]
+
+
+def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
+    """The documents for training: all of them, or those of the first shards of a large corpus."""
+    size = 0
+    for shard in range(shards.train):
+        for row in spooled(paths, shard):
+            size += len(row["text"])
+            yield row["text"]
+        if size >= _VOCABULARY_BYTES:
+            return
+
+
+def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Saves the tokenizer once for all jobs, and refuses another one than the first job's."""
+    place, unfinished = folder / "tokenizer", folder / f".tokenizer.{os.getpid()}"
+    with FileLock(folder / ".lock"):
+        if not place.is_dir():
+            tokenizer.save_pretrained(str(unfinished))
+            os.replace(unfinished, place)
+            return
+    before = load_wordpiece(str(place)).backend_tokenizer.to_str()
+    if before != tokenizer.backend_tokenizer.to_str():
+        raise ValueError(
+            f"the tokenizer differs from {place}, with which the preparation began; prepare in "
+            "another data_dir"
+        )
+
+
+def _run_all(
+    function: Callable[[Any], None], tasks: list[Any], num_proc: int, stage: str, progress: bool
+) -> None:
+    """Calls `function` with every task, in this process or in several."""
+    bar: dict[str, Any] = {"desc": stage, "disable": not progress}
+    if min(num_proc, len(tasks)) < 2:
+        for task in tqdm(tasks, **bar):
+            function(task)
+    else:
+        in_worker = partial(_in_worker, function)
+        process_map(in_worker, tasks, max_workers=num_proc, chunksize=1, **bar)
+
+
+def _in_worker(function: Callable[[Any], None], task: Any) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores
+    function(task)

@@ -1,0 +1,234 @@
+"""Where documents come from: files, data sets on the Hugging Face hub, docstrings.
+
+No code from elsewhere is run: `datasets` refuses data sets with a loading script, and of files only
+text, JSON lines and Parquet are read.
+"""
+
+import glob
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from datasets import IterableDataset, load_dataset
+
+from sift_trainer.reproduction.corpus.documentation import documentation, installed_packages
+
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+_BUILDERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_HUB_PARTS = 64  # of a data set that was downloaded first
+
+
+class Sources(dict[str, Any]):
+    """Name -> settings of a `Source`: a mapping, or its JSON from the command line."""
+
+    def __init__(self, content: Any = ()) -> None:
+        super().__init__(json.loads(content) if isinstance(content, str) else content)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of ``sources``; exactly one of `files`, `hub` and `documentation` is given.
+
+    Attributes:
+        files: paths, folders or glob patterns of text, JSON lines or Parquet files; the first two
+            may be compressed (gz, xz, bz2, zst).
+        hub: id of a data set on the Hugging Face hub that loads without code.
+        name: configuration of the hub's data set, such as ``20231101.en``.
+        split: split of the hub's data set.
+        revision: branch, tag or commit of the hub's data set.
+        streaming: read the hub's data set over the network; false downloads it first.
+        documentation: the docstrings of installed packages.
+        column: name of the text column. Text files have the column ``text``.
+        rows_per_document: consecutive rows that make one document, for data sets whose rows are
+            sentences (the BookCorpus mirrors).
+        separator: where a document of a text file ends: ``file`` or ``blank_line``. A document must
+            fit into memory.
+        wrapped: lines are broken at a fixed width, so that only empty lines end a paragraph.
+
+    Raises:
+        ValueError: a field has a value that cannot work.
+    """
+
+    files: str | list[str] | None = None
+    hub: str | None = None
+    documentation: bool = False
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    streaming: bool = True
+    column: str = "text"
+    rows_per_document: int = 1
+    separator: Literal["file", "blank_line"] = "file"
+    wrapped: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(bool(kind) for kind in (self.files, self.hub, self.documentation)) != 1:
+            raise ValueError(
+                "needs exactly one of files, hub and documentation, such as {files: texts/*.txt}"
+            )
+        if self.rows_per_document < 1:
+            raise ValueError(f"rows_per_document={self.rows_per_document}: must be 1 or more")
+        if self.separator not in ("file", "blank_line"):
+            raise ValueError(f"separator={self.separator!r}: must be 'file' or 'blank_line'")
+        for name in ("documentation", "streaming", "wrapped"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be true or false")
+
+    def identity(self) -> Any:
+        """What is read under these settings: names and sizes of files, or package versions."""
+        if self.documentation:
+            return installed_packages()
+        if self.files is None:
+            return self.revision
+        return [[path.name, path.stat().st_size] for path in _paths(self.files)]
+
+
+class Part(NamedTuple):
+    """A part of a source that one process reads, such as a file.
+
+    Attributes:
+        name: for errors, such as the path of the file.
+        open: gives its rows.
+    """
+
+    source: Source
+    name: str
+    open: Callable[[], IterableDataset]
+
+
+def read_sources(entries: Any) -> dict[str, Source]:
+    """The sources by name, from a mapping of names to settings.
+
+    Raises:
+        ValueError: an entry cannot work; the message names it.
+    """
+    if not entries:
+        raise ValueError("sources={}: give at least one, such as {mine: {files: texts/*.txt}}")
+    sources = {}
+    for name, entry in entries.items():
+        try:
+            sources[name] = Source(**entry)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"sources.{name}: {error}") from error
+    return sources
+
+
+def parts(source: Source) -> list[Part]:
+    """The parts of a source, always in the same order.
+
+    Raises:
+        ValueError: no file matches, a file has an unknown suffix, or the hub's data set cannot be
+            loaded.
+    """
+    if source.documentation:
+        docstrings = partial(IterableDataset.from_generator, _docstrings)
+        return [Part(source, "documentation", docstrings)]
+    if source.files is not None:
+        paths = _paths(source.files)
+        return [Part(source, str(path), partial(_file, source, path)) for path in paths]
+    data = _hub(source)
+    shards = [partial(data.shard, data.num_shards, number) for number in range(data.num_shards)]
+    return [Part(source, f"{source.hub}, part {n}", shard) for n, shard in enumerate(shards)]
+
+
+def text_bytes(source: Source) -> float | None:
+    """About how many bytes of text a source has; None if that is unknown before it is read."""
+    if source.documentation:
+        return 16e6
+    if source.files is not None:
+        return sum(path.stat().st_size * _expansion(path) for path in _paths(source.files))
+    info = _hub(source).info
+    size: int | None = info.dataset_size or info.download_size
+    return size
+
+
+def documents(part: Part) -> Iterator[str]:
+    """The documents of a part, in order. Memory does not grow with the part.
+
+    Raises:
+        ValueError: the part cannot be read, or has no such column of texts.
+    """
+    source = part.source
+    try:
+        for rows in part.open().iter(batch_size=source.rows_per_document):
+            text = "\n".join(rows[source.column])
+            yield _unwrapped(text) if source.wrapped else text
+    except Exception as error:  # builders and decompressors raise errors of many types
+        raise ValueError(
+            f"{part.name} cannot be read (column={source.column!r}): {error!r}"
+        ) from error
+
+
+def _docstrings() -> Iterator[dict[str, str]]:
+    for text in documentation():
+        yield {"text": text}
+
+
+def _file(source: Source, path: Path) -> IterableDataset:
+    """The rows of one file. Files that are opened together would need the same columns."""
+    builder, options = _builder(path), {}
+    if builder == "text":
+        options["sample_by"] = "document" if source.separator == "file" else "paragraph"
+    file = glob.escape(str(path.resolve()))
+    return load_dataset(builder, data_files=[file], split="train", streaming=True, **options)
+
+
+def _hub(source: Source) -> IterableDataset:
+    try:
+        data = load_dataset(
+            source.hub,
+            source.name,
+            split=source.split,
+            revision=source.revision,
+            streaming=source.streaming,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"hub={source.hub!r} cannot be loaded: {error}\nWhere there is no network, download it "
+            "elsewhere and give the files instead: sources: {mine: {files: folder/*.parquet}}"
+        ) from error
+    if source.streaming:
+        return data
+    return data.to_iterable_dataset(num_shards=min(_HUB_PARTS, len(data)))
+
+
+def _paths(patterns: str | list[str]) -> list[Path]:
+    paths: list[Path] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            found = [inner for inner in path.rglob("*") if _builder(inner) and inner.is_file()]
+        elif path.is_file():
+            found = [path]
+        else:
+            found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if not found:
+            raise ValueError(f"files={pattern!r}: nothing there; give texts/*.jsonl.gz, say")
+        paths += sorted(found)
+    for path in paths:
+        if _builder(path) is None:
+            raise ValueError(
+                f"files={str(path)!r}: the suffix must be one of {', '.join(_BUILDERS)}, with "
+                f"{', '.join(_COMPRESSED)} after it if the file is compressed"
+            )
+    return paths
+
+
+def _builder(path: Path) -> str | None:
+    suffixes = [suffix for suffix in path.suffixes[-2:] if suffix not in _COMPRESSED]
+    return _BUILDERS.get(suffixes[-1]) if suffixes else None
+
+
+def _expansion(path: Path) -> float:
+    """About how many bytes of text a byte of the file gives."""
+    if path.suffix in _COMPRESSED:
+        return 4.0
+    return 2.0 if path.suffix == ".parquet" else 1.0
+
+
+def _unwrapped(text: str) -> str:
+    paragraphs = "\n".join(line.strip() for line in text.splitlines()).split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())

@@ -1,0 +1,144 @@
+"""Rows of images, and the collator that decodes, augments and normalises a batch of them.
+
+A row has the fields of transformers' image classifiers, `pixel_values` and `labels`. In a training
+set `pixel_values` is uint8 or a `StoredImage`, which the collator augments in the workers of the
+dataloader. In an evaluation set it is finished float32, which the same collator only stacks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sift_trainer.reproduction.images.augmentation import (
+    crop_flip,
+    normalize,
+    random_flip,
+    resized_crop_boxes,
+    seeded_generator,
+)
+from sift_trainer.reproduction.images.decoding import (
+    StoredImage,
+    decode_center,
+    decode_crop,
+    open_image,
+)
+
+
+class PixelDataset(Dataset[dict[str, Any]]):
+    """Decoded images in memory; a row has uint8 `pixel_values`, (3, height, width), and `labels`.
+
+    Args:
+        pixels: uint8, (n, 3, height, width).
+        labels: int64, (n,).
+    """
+
+    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
+        self.pixels = pixels
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"pixel_values": self.pixels[index], "labels": int(self.labels[index])}
+
+
+class StoredDataset(Dataset[dict[str, Any]]):
+    """Images that stay encoded; a row has a `StoredImage` as `pixel_values`, and `labels`.
+
+    Args:
+        rows: with the columns of `Found`.
+    """
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows
+        self.labels = torch.tensor(rows["label"][:], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        image = row["image"] or {"bytes": b""}  # a table may have empty cells
+        content = Path(image["path"]) if image["bytes"] is None else image["bytes"]
+        return {"pixel_values": StoredImage(row["name"], content), "labels": row["label"]}
+
+    def select(self, indices: Sequence[int]) -> "StoredDataset":
+        """These rows, in this order."""
+        return StoredDataset(self.rows.select(indices))
+
+
+@dataclass
+class EvaluationDataset(Dataset[dict[str, Any]]):
+    """Images for evaluation, not random: normalised float32, (3, size, size).
+
+    Of a stored image it is the middle, after its shorter side is resized to 256/224 of
+    `image_size`.
+    """
+
+    dataset: PixelDataset | StoredDataset
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.dataset[index]
+        image = row["pixel_values"]
+        if isinstance(image, StoredImage):
+            image = decode_center(image, round(self.image_size * 256 / 224), self.image_size)
+        return {**row, "pixel_values": normalize(image, self.mean, self.std)}
+
+
+@dataclass
+class ImageCollator:
+    """Batches with `pixel_values`, float32 (n, 3, size, size), and `labels`, int64 (n,).
+
+    uint8 rows are augmented by `crop_flip`, stored images by `resized_crop_boxes` and a flip.
+
+    Args:
+        image_size: height and width of stored images after cropping.
+        mean: per channel, where 1 is full intensity.
+        std: likewise.
+        seed: makes crops and flips a function of the seed and of the images of the batch, see
+            `seeded_generator`. With None a run that is resumed within an epoch is not exact: the
+            Trainer restores torch's global generator after the first batches are collated.
+    """
+
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    seed: int | None = None
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """A batch of rows; raises a `ValueError` that names an image that cannot be read."""
+        images = [feature["pixel_values"] for feature in features]
+        labels = torch.tensor([int(feature["labels"]) for feature in features])
+        if isinstance(images[0], StoredImage):
+            pixels = self._random_parts(images)
+        else:
+            pixels = torch.stack(images)
+            if pixels.dtype != torch.uint8:
+                return {"pixel_values": pixels, "labels": labels}
+            pixels = crop_flip(pixels, seeded_generator(self.seed, [pixels.numpy().tobytes()]))
+        return {"pixel_values": normalize(pixels, self.mean, self.std), "labels": labels}
+
+    def _random_parts(self, images: Sequence[StoredImage]) -> Tensor:
+        """Cropped, resized and flipped; uint8, (n, 3, size, size)."""
+        generator = seeded_generator(self.seed, [f"{image.name}\n".encode() for image in images])
+        pictures = [open_image(image) for image in images]
+        sizes = torch.tensor([picture.size for picture in pictures])
+        boxes = resized_crop_boxes(sizes, generator).tolist()
+        parts = [
+            decode_crop(image, picture, box, self.image_size)
+            for image, picture, box in zip(images, pictures, boxes, strict=True)
+        ]
+        return random_flip(torch.stack(parts), generator)

@@ -1,0 +1,191 @@
+"""Runs of the same training time, as in Tables 2 and 4 of the paper."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+from sift_trainer.arguments import sift_arguments
+from sift_trainer.measuring.timing import PHASES
+from sift_trainer.processes.host_group import HostGroup
+from sift_trainer.measuring.machine import SPEED, machine
+from sift_trainer.reproduction.run_log import read_machines, read_run_log
+
+if TYPE_CHECKING:
+    from sift_trainer.trainer import SiftMixin
+
+logger = logging.get_logger(__name__)
+
+
+class TimeBudget(TrainerCallback):
+    """Ends a run, and its learning rate schedule, when its training seconds are spent:
+
+    ``trainer.add_callback(TimeBudget(trainer, 3600))`` or ``TimeBudget(trainer, baseline_folder)``
+
+    Training seconds are the phases that `SiftCallback` measures on the first process: data,
+    sampling, forward, backward and optimizer. Resumed runs count all their seconds. Evaluation and
+    checkpoints do not count. The step that reaches the budget is the last one, on all processes.
+    It is logged, and evaluated and saved if the run evaluates or saves by steps.
+
+    ``max_steps`` (or ``num_train_epochs``) is the upper limit of the run, and the schedule is laid
+    out over it. After each step the schedule moves to the share that is spent, of the budget or of
+    ``max_steps``, whichever is larger. So it ends with the run in either case. If the budget is
+    just enough for ``max_steps``, the schedule is the usual one.
+
+    Learning rates, and so weights, depend on the clock: two runs with one seed differ. A fixed
+    number of steps, estimated from the seconds of the first ones, would repeat exactly but miss the
+    budget. A resumed run continues with the seconds, rate and weights of its checkpoint. With
+    another budget its rate jumps. If its budget is spent, it takes no further step.
+
+    The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
+    2). It does not say whether its one-cycle schedule ended by then.
+
+    On an accelerator nothing waits for the device: seconds are those of finished work, and the run
+    ends later by as much as the host is ahead.
+
+    Args:
+        trainer: the trainer that gets this callback; with ``sift_keep_ratio=1.0`` it does not sift.
+        seconds: the budget, or the ``output_dir`` of a baseline with a `RunLog`, for the seconds
+            that it took.
+
+    Attributes:
+        seconds: the budget.
+        stopped: whether it ended the last training.
+
+    Raises:
+        ValueError: for a budget that is not positive; for a baseline without a log, unfinished, or
+            of another machine; when training begins, for a schedule that cannot follow the time and
+            for ``sift_cooldown_steps``.
+    """
+
+    def __init__(self, trainer: "SiftMixin", seconds: float | str | Path) -> None:
+        if isinstance(seconds, (str, Path)):
+            seconds = training_seconds(seconds)
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"seconds={seconds} must be a positive number, such as 3600")
+        self.seconds = float(seconds)
+        self.stopped = False
+        self._resumed = False
+        self._trainer = trainer
+        self._processes = HostGroup()
+
+    def _spent(self) -> float:
+        """Share of the budget, the same on every process."""
+        return self._processes.of_first(self._trainer.sift_callback.seconds() / self.seconds)
+
+    # ---- events ----
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self._processes.close()  # a run that failed left it open
+        self.stopped = False
+        scheduler = kwargs["lr_scheduler"]
+        # Other schedules compute a rate from the previous one, so they cannot jump.
+        if not isinstance(scheduler, (LambdaLR, OneCycleLR)):
+            raise ValueError(
+                f"the schedule is a {type(scheduler).__name__}, which cannot "
+                "follow the time; use OneCycleMixin, or lr_scheduler_type='linear'"
+            )
+        check_cooldown(args)
+        self._processes.open(args.world_size)
+        self._resumed = state.global_step > 0
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        # Not in `on_train_begin`: SiftCallback may not have read its checkpoint by then.
+        if self._resumed and self._spent() >= 1:
+            logger.warning(
+                f"the checkpoint has spent the budget of seconds={self.seconds:g}, so training "
+                "ends; give a larger budget to go on"
+            )
+            self.stopped = control.should_training_stop = True
+        self._resumed = False
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        spent = self._spent()
+        share = max(spent, state.global_step / state.max_steps)
+        scheduler = kwargs["lr_scheduler"]
+        # This comes after the Trainer's own step of the schedule.
+        scheduler.last_epoch = min(share * state.max_steps, state.max_steps - 1) - 1
+        scheduler.step()
+        if spent >= 1:
+            self.stopped = True
+            control.should_training_stop = control.should_log = True
+            if args.eval_strategy == "steps" and args.eval_delay <= state.global_step:
+                control.should_evaluate = True
+            if args.save_strategy == "steps":
+                control.should_save = True
+        elif state.global_step >= state.max_steps:
+            logger.warning(
+                f"the run ends at max_steps={state.max_steps} after {spent:.1%} of its "
+                f"{self.seconds:g} seconds; raise max_steps to use all of them"
+            )
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self._processes.close()
+
+
+def check_cooldown(args: TrainingArguments) -> None:
+    """Refuse ``sift_cooldown_steps``, which needs a known last step.
+
+    Raises:
+        ValueError: if it is not 0.
+    """
+    cooldown = sift_arguments(args).sift_cooldown_steps
+    if cooldown:
+        raise ValueError(
+            f"sift_cooldown_steps={cooldown:.12g} counts back from max_steps={args.max_steps}, but "
+            "a time budget ends the run earlier; use 0"
+        )
+
+
+def training_seconds(folder: str | Path) -> float:
+    """Training seconds of a finished run, from the log in its ``output_dir``.
+
+    Raises:
+        ValueError: if there is no log, the run is unfinished, or it was on a machine of another
+            speed than this one.
+    """
+    lines = read_run_log(folder)
+    ends = [line for line in lines if "train_runtime" in line and "sift/forward_hours" in line]
+    last = max((line["step"] for line in lines), default=0)
+    if not ends or ends[-1]["step"] != last or last < ends[-1].get("max_steps", 0):
+        raise ValueError(
+            f"the run in seconds={str(folder)!r} is unfinished: its log ends at step {last} "
+            "without the totals of a whole run; finish it, or give a number of seconds"
+        )
+    here = machine()
+    for there in read_machines(folder):
+        for name in SPEED:
+            if there.get(name, here[name]) != here[name]:
+                raise ValueError(
+                    f"the run in seconds={str(folder)!r} was on a machine with {name}="
+                    f"{there[name]!r}, and this one has {here[name]!r}, so seconds do not compare. "
+                    "Train the baseline here, or give a number of seconds"
+                )
+    return float(sum(ends[-1][f"sift/{phase}_hours"] for phase in PHASES)) * 3600

@@ -1,0 +1,206 @@
+"""The runs of one configuration, trained one after another and compared.
+
+An `Experiment` holds what differs between BERT and ResNet: settings, data and trainer.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from transformers import ProgressCallback, TrainerCallback, set_seed
+from transformers.utils import logging
+
+from sift_trainer import (
+    SiftCallback,
+    SiftTrainer,
+    SiftTrainingArguments,
+    StopOnSignal,
+    last_whole_checkpoint,
+)
+from sift_trainer.arguments import sift_settings
+from sift_trainer.checkpoints.whole_files import write_json
+from sift_trainer.checks.setup import check_steps
+from sift_trainer.reproduction.configuration import Config, ConfigError
+from sift_trainer.reproduction.runs.progress import SiftProgress
+from sift_trainer.probe.plotting import require_matplotlib
+from sift_trainer.processes.launch import LaunchArguments, check_launch
+from sift_trainer.reproduction.report.history import Run, read_run, summarize
+from sift_trainer.reproduction.report import write_closing_tables
+from sift_trainer.reproduction.run_log import RunLog
+
+logger = logging.get_logger(__name__)
+
+_RESULTS = "results.json"
+
+
+class Settings(Protocol):
+    """The objects that a configuration consists of: of one run, or shared by all runs."""
+
+    @property
+    def args(self) -> SiftTrainingArguments: ...
+
+    @property
+    def launch(self) -> LaunchArguments: ...
+
+
+S = TypeVar("S", bound=Settings)
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[S, D]):
+    """A kind of experiment.
+
+    Attributes:
+        kinds: the dataclasses whose fields a configuration has.
+        settings: makes a named tuple of one object of each.
+        check: checks that involve several fields; raises `ConfigError`.
+        load_data: the data that all runs share; raises `ConfigError`.
+        build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
+            and callbacks; raises `ValueError`.
+        describe: a run as plain data.
+        waits_for: the name of the run that must be finished before the named one, if any.
+    """
+
+    kinds: tuple[type, ...]
+    settings: Callable[..., S]
+    check: Callable[[Config], None]
+    load_data: Callable[[S], D]
+    build_trainer: Callable[[S, D, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
+    describe: Callable[[S, D], dict[str, Any]]
+    waits_for: Callable[[str, S], str | None] = lambda name, settings: None
+
+
+def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
+    """Train every run of the configuration; write and print the results.
+
+    The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
+    `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
+    a figure named after the folder (with a grid, a figure in the folder of each cell). They include
+    the runs that earlier calls left in `output_dir`; unfinished ones are listed with the reason.
+
+    Returns:
+        The finished runs: fewer than the configuration has if a signal stopped the call.
+
+    Raises:
+        ConfigError: if the launch differs from the configuration, or data or models cannot be used.
+        ImportError: for a missing extra.
+    """
+    shared = experiment.settings(*config.instances)
+    try:
+        check_launch(shared.launch, shared.args)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    require_matplotlib()
+    output = Path(shared.args.output_dir)
+    with shared.args.main_process_first(desc="the data"):
+        data = experiment.load_data(shared)
+    runs: list[Run] = []
+    for name, instances in config.runs.items():
+        settings = experiment.settings(*instances)
+        settings.args.output_dir = str(output / name)
+        settings.args.run_name = settings.args.run_name or name
+        run = _train(experiment, name, settings, data)
+        if run is None:
+            return runs
+        runs.append(run)
+    if shared.args.process_index == 0:
+        print(write_closing_tables(output, config.names, experiment.describe(shared, data)))
+    return runs
+
+
+def check_runs(
+    config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
+) -> None:
+    """Check every run before the first one starts.
+
+    Args:
+        alike: names of the objects in the settings that all runs share.
+        check: further checks of a run, which raise a `ValueError`.
+
+    Raises:
+        ConfigError: names the run.
+    """
+    shared = settings(*config.instances)
+    for name, instances in config.runs.items():
+        run = settings(*instances)
+        for part in alike:
+            if getattr(run, part) != getattr(shared, part):
+                raise ConfigError(
+                    f"run {name!r} changes the {part}, which all runs share; set it for all of them"
+                )
+        checkpoint = run.args.resume_from_checkpoint
+        if checkpoint not in (None, "latest") and len(config.runs) > 1:
+            raise ConfigError(
+                f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
+                f"--runs {name}, or use 'latest'"
+            )
+        try:
+            if run.args.max_steps > 0:
+                check_steps(run.args, run.args.max_steps)
+            check(run)
+        except ValueError as error:
+            raise ConfigError(f"run {name!r}: {error}") from error
+
+
+def is_finished(folder: str | Path, max_steps: int) -> bool:
+    """Whether the run in `folder`, its `output_dir`, ended after at least `max_steps` steps."""
+    results = Path(folder) / _RESULTS
+    if not results.is_file():
+        return False
+    steps = json.loads(results.read_text(encoding="utf-8"))["max_steps"]
+    return bool(max_steps <= 0 or steps >= max_steps)
+
+
+def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run | None:
+    """Train one run, from scratch or a checkpoint, to its last evaluation; None if a signal ended
+    it before. A finished run that is resumed is read from its log."""
+    # A copy, because DeepSpeed's part of the arguments serves one trainer only.
+    args = replace(settings.args)
+    if args.resume_from_checkpoint == "latest" and is_finished(args.output_dir, args.max_steps):
+        logger.warning(
+            f"run {name!r} in {args.output_dir} is finished and stays as it is; raise max_steps to "
+            "train it longer"
+        )
+        return read_run(name, args.output_dir)
+
+    record = {
+        "run": name,
+        "processes": args.world_size,
+        **experiment.describe(settings, data),
+        "training": args.to_sanitized_dict(),
+    }
+    set_seed(args.seed)
+    stop = StopOnSignal()
+    try:
+        trainer = experiment.build_trainer(settings, data, args, [RunLog(record), stop])
+    except ValueError as error:
+        raise ConfigError(f"run {name!r}: {error}") from error
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        sift_callback = trainer.pop_callback(SiftCallback)
+        trainer.add_callback(SiftProgress)  # before the one that prints when training ends
+        trainer.add_callback(sift_callback)
+    trainer.train(resume_from_checkpoint=_checkpoint(args))
+    if stop.stopped:
+        return None
+    history = trainer.state.log_history
+    evaluated = {line["step"] for line in history if "eval_loss" in line}
+    if trainer.state.global_step not in evaluated:
+        trainer.evaluate()
+    trainer.save_state()
+    run = summarize(name, history)
+    if trainer.is_world_process_zero():
+        result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": asdict(run)}
+        write_json(Path(args.output_dir) / _RESULTS, result)
+    return run
+
+
+def _checkpoint(args: SiftTrainingArguments) -> str | None:
+    checkpoint: str | None = args.resume_from_checkpoint
+    if checkpoint != "latest":
+        return checkpoint
+    folder = Path(args.output_dir)
+    return last_whole_checkpoint(folder) if folder.is_dir() else None
