@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
-from sift_trainer import SiftArguments, SiftTrainer, early_exit
+from sift_trainer import SiftTrainer, early_exit
 from sift_trainer.scoring.tasks import Regression, task_of
 from tests import tiny_configs
 from tests.tiny_inputs import CLASSES, LAYERS, WIDTH
@@ -72,13 +72,35 @@ def performance(folder: Path) -> Names:
 
 def exits_work(names: Names) -> None:
     """What docs/adding_an_exit.md registers can be used."""
-    assert SiftArguments(sift_criterion="margin").sift_criterion == "margin"
     assert isinstance(task_of(MyNet()), Regression)
     swin = names["SupervisedSwinForImageClassification"](tiny_configs.swin()).eval()
     for model, inputs in ((MyNet(), torch.randn(2, WIDTH)), (swin, torch.randn(2, 3, 32, 32))):
         with torch.no_grad(), early_exit(model, 1):
             early = model(inputs)["logits"]
         assert not torch.allclose(early, model(inputs)["logits"])
+
+
+class Numbered(Rows):
+    """Rows with their number in a column that the model does not know."""
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {**super().__getitem__(row), "number": torch.tensor(row)}
+
+
+def selectors_work(names: Names) -> None:
+    """What docs/adding_a_selector.md registers sifts from the first step."""
+    for settings in (
+        {"sift_criterion": "margin"},
+        {"sift_selector": "stratified"},
+        {"sift_criterion": "since_last_seen"},
+        {"sift_criterion": "predictor"},
+    ):
+        args = arguments("selectors", **settings)
+        trainer = SiftTrainer(bert(), args, train_dataset=Numbered(64))
+        trainer.train()
+        (selection,) = trainer.selections
+        assert selection.scores is not None
+        assert (selection.weights is not None) == ("sift_selector" in settings)
 
 
 def recipe(folder: Path) -> Names:
@@ -108,6 +130,10 @@ def trainers(folder: Path) -> Names:
 
 GIVEN: dict[str, Callable[[Path], Names]] = {
     "README.md": lambda _: {"model": bert(), "data": Rows(256)},
+    "docs/adding_a_selector.md": lambda _: {
+        **{"model": bert(), "data": Rows(64)},
+        "numbered_data": Numbered(64),
+    },
     "docs/adding_an_exit.md": lambda _: {"MyNet": MyNet},
     "docs/faults.md": lambda folder: {
         "trainer": SiftTrainer(bert(), arguments(folder), train_dataset=Rows(64))
@@ -122,4 +148,7 @@ GIVEN: dict[str, Callable[[Path], Names]] = {
     "docs/theory.md": theory,
     "docs/trainers.md": trainers,
 }
-CHECKS: dict[str, Callable[[Names], None]] = {"docs/adding_an_exit.md": exits_work}
+CHECKS: dict[str, Callable[[Names], None]] = {
+    "docs/adding_a_selector.md": selectors_work,
+    "docs/adding_an_exit.md": exits_work,
+}
