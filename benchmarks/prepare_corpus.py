@@ -3,9 +3,10 @@
     python benchmarks/prepare_corpus.py --files 'data/wikipedia/*.jsonl.xz' \
       --tokenizer data/bert-base-uncased [--megabytes 20] [--num_proc 1] [--output result.json]
 
-Every preparation runs in a process of its own, sentence splitting included, so that its peak memory
-is its own; megabytes are of text. Without --files the text is the embedded documentation corpus,
-repeated with numbers so that no document is the same.
+Each input is prepared by `scripts/prepare_corpus.py` in a process of its own, so that the peak
+memory is its own. The speed is that of the additional input, which leaves the start of the process
+out. Megabytes are of text. Without --files the text is that of this project's pages, repeated with
+numbers so that no document is the same.
 """
 
 import argparse
@@ -16,99 +17,98 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sift_trainer.data.text.corpus import TRAIN, CorpusArguments, load_corpus
-from sift_trainer.data.text.preparation import ShareArguments, prepare_corpus
-from sift_trainer.data.text.sources import Source, Sources, documents, units
-from sift_trainer.run_log import machine
-
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (1, 4)  # times the input
 
 
-def text(files: str | None) -> Iterator[str]:
-    source = Source(files=files) if files else Source(documentation=True)
-    number = 0
-    while True:
-        for unit in units("text", source):
-            yield from (f"{document}\nCopy {number}." for document in documents(source, unit))
-        number += 1
+def texts(files: str | None) -> Iterator[str]:
+    """Documents without end, no two of them the same."""
+    from datasets import load_dataset
+
+    for number in count():
+        if files is None:
+            rows = ({"text": page.read_text()} for page in sorted((ROOT / "docs").rglob("*.md")))
+        else:
+            rows = load_dataset("json", data_files=files, split="train", streaming=True)
+        yield from (f"{row['text']}\nCopy {number}." for row in rows)
 
 
-def write_inputs(folder: Path, files: str | None, megabytes: float) -> None:
-    """``4x`` holds four files of `megabytes` each, and ``1x`` the first of them."""
-    found = text(files)
-    for part in range(max(SIZES)):
-        size = 0
-        with (folder / f"{part}.jsonl").open("w") as file:
-            while size < megabytes * 1e6:
-                document = next(found)
-                size += len(document.encode())
-                file.write(json.dumps({"text": document}) + "\n")
+def write_inputs(folder: Path, files: str | None, megabytes: float) -> dict[int, float]:
+    """Times -> megabytes. A folder per size, with as many files of ``megabytes`` each."""
+    documents, written = texts(files), {}
+    for times in SIZES:
+        written[times] = 0.0
+        (folder / str(times)).mkdir()
+        for part in range(times):
+            size = 0
+            with (folder / str(times) / f"{part}.jsonl").open("w") as file:
+                while size < megabytes * 1e6:
+                    document = next(documents)
+                    size += len(document.encode())
+                    file.write(json.dumps({"text": document}) + "\n")
+            written[times] += size / 1e6
+    return written
 
 
-def child(folder: Path, times: int, num_proc: int, tokenizer: str, max_length: int) -> None:
-    """Prepares, and prints what it took."""
-    files = [str(folder / f"{part}.jsonl") for part in range(times)]
-    args = CorpusArguments(
-        sources=Sources({"text": {"files": files}}),
-        tokenizer=tokenizer,
-        max_length=max_length,
-        data_dir=str(folder / f"prepared-{times}-{num_proc}-{os.getpid()}"),
-    )
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process is one core
+def prepare(folder: Path, times: int, flags: argparse.Namespace) -> tuple[float, float]:
+    """Seconds, and the peak memory of the largest process so far in MB."""
+    sources = {"text": {"files": str(folder / str(times) / "*.jsonl")}}
+    command = [sys.executable, str(ROOT / "scripts" / "prepare_corpus.py")]
+    command += ["--sources", json.dumps(sources), "--data_dir", str(folder / f"made-{times}")]
+    command += ["--validation_fraction", "0.05"]  # of few documents some are for validation
+    command += ["--max_length", str(flags.max_length), "--num_proc", str(flags.num_proc)]
+    command += ["--tokenizer", flags.tokenizer] if flags.tokenizer else ["--vocab_size", "4000"]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # one process is one core
     began = time.perf_counter()
-    prepare_corpus(args, ShareArguments(num_proc=num_proc), progress=False)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     seconds = time.perf_counter() - began
-    numbers = load_corpus(args).statistics
-    megabytes = sum(numbers[f"{split}_text_bytes"] for split in ("train", "validation")) / 1e6
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(each).ru_maxrss for each in who) / 1e3
-    print(
-        json.dumps(
-            {
-                "times": times,
-                "num_proc": num_proc,
-                "megabytes": round(megabytes, 1),
-                "seconds": round(seconds, 2),
-                "megabytes_per_second_and_process": round(megabytes / seconds / num_proc, 3),
-                "peak_megabytes_of_a_process": round(peak),
-            }
-        )
-    )
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", help="a file, folder or pattern of real text")
-    parser.add_argument("--tokenizer", default=TRAIN, help="folder or hub id")
+    parser.add_argument("--files", help="JSON lines of real text: a file or a pattern")
+    parser.add_argument("--tokenizer", help="folder or hub id; default: train one")
     parser.add_argument("--megabytes", type=float, default=20)
     parser.add_argument("--max_length", type=int, default=512)
     parser.add_argument("--num_proc", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
-    if flags.child:
-        child(flags.folder, flags.child, flags.num_proc, flags.tokenizer, flags.max_length)
-        return
-    results = []
+    flags = parser.parse_args(argv)
+    results: list[dict[str, float]] = []
     with TemporaryDirectory() as name:
-        write_inputs(Path(name), flags.files, flags.megabytes)
+        sizes = write_inputs(Path(name), flags.files, flags.megabytes)
         for times in SIZES:
-            own = ["--folder", name, "--child", str(times)]
-            done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], *own], stdout=subprocess.PIPE, check=True
-            )
-            results.append(json.loads(done.stdout))
-            print(results[-1], flush=True)
-    speed = results[-1]["megabytes_per_second_and_process"]
+            seconds, peak = prepare(Path(name), times, flags)
+            found = {
+                "times": times,
+                "num_proc": flags.num_proc,
+                "megabytes": round(sizes[times], 1),
+                "seconds": round(seconds, 2),
+                "peak_megabytes_of_a_process": round(peak),
+            }
+            print(found, flush=True)
+            results.append(found)
+    one, four = results
+    additional = four["megabytes"] - one["megabytes"], four["seconds"] - one["seconds"]
+    speed = additional[0] / additional[1] / flags.num_proc
     hours = 20_000 / speed / 32 / 3600
-    print(f"{speed} MB/s per core: 20 GB on 32 such cores in {hours:.2f} h")
+    print(f"{speed:.2f} MB/s per core: 20 GB on 32 such cores in {hours:.2f} h")
     if flags.output:
-        result = {"machine": machine(), "command": sys.argv[1:], "results": results}
-        flags.output.write_text(json.dumps({**result, "hours_for_20_GB_on_32": hours}, indent=1))
+        from sift_trainer.run_log import machine
+
+        result = {
+            "machine": machine(),
+            "command": sys.argv[1:],
+            "results": results,
+            "megabytes_per_second_and_process": round(speed, 3),
+            "hours_for_20_GB_on_32": hours,
+        }
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
+        flags.output.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
