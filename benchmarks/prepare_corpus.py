@@ -31,7 +31,8 @@ def texts(files: str | None) -> Iterator[str]:
 
     for number in count():
         if files is None:
-            rows = ({"text": page.read_text()} for page in sorted((ROOT / "docs").rglob("*.md")))
+            pages = [page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))]
+            rows = ({"text": section} for page in pages for section in page.split("\n## "))
         else:
             rows = load_dataset("json", data_files=files, split="train", streaming=True)
         yield from (f"{row['text']}\nCopy {number}." for row in rows)

@@ -94,12 +94,7 @@ def test_ratios_are_within_a_round_and_a_failing_arm_is_recorded() -> None:
     _, ours, fails = measure(arms, Turns, lambda arm: {"ratio": "stock"}, options)
     assert (ours["step_seconds"], ours["step_seconds_range"]) == (4.0, [3.0, 6.0])
     assert (ours["ratio"], ours["ratio_range"]) == (2.0, [1.0, 3.0])
-    assert fails == {
-        "name": "fails",
-        "settings": None,
-        "compiled": False,
-        "error": "StopIteration: ",
-    }
+    assert fails["error"] == "StopIteration: "
 
 
 def test_arms_train_the_same_weights_and_rows_have_as_many_labels() -> None:
@@ -139,13 +134,21 @@ def test_image_pipeline(run: Run) -> None:
 
 
 def test_prepare_corpus(run: Run) -> None:
-    one, four = run(prepare_corpus.main, "--megabytes", "0.3", "--max_length", "64")["results"]
+    one, four = run(prepare_corpus.main, "--megabytes", "0.5", "--max_length", "64")["results"]
     assert four["megabytes"] > 3.5 * one["megabytes"]
     assert positive(four, "seconds", "peak_megabytes_of_a_process")
 
 
 def test_label_noise(run: Run) -> None:
-    """A fifth of the labels is wrong. Exact losses find them, and the top has most of them."""
-    found = run(label_noise.main, "--rows", "512", "--steps", "150", "--seeds", "1")["results"]
-    kept = {row["method"]: row["runs"][0]["flipped_kept"] for row in found if row["flips"] > 0}
-    assert kept["Ordered SGD"] > kept["no selection"] + 0.05 > kept["Ordered SGD, skip 0.3"] + 0.1
+    results = run(label_noise.main, "--rows", "128", "--steps", "4", "--seeds", "1")["results"]
+    assert len(results) == 2 * len(label_noise.METHODS)
+
+
+def test_exact_losses_find_wrong_labels_and_the_top_has_most_of_them() -> None:
+    """A fifth of the labels is wrong."""
+    greedy, robust = (
+        label_noise.train(label_noise.METHODS[name], 0.2, seed=0, rows=1024, steps=120)
+        for name in ("Ordered SGD", "Ordered SGD, skip 0.2")
+    )
+    assert greedy.flipped_kept > 0.25
+    assert robust.flipped_kept < 0.15
