@@ -21,16 +21,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def bert_parser(description: str, output: str, **defaults: Any) -> argparse.ArgumentParser:
-    """The options of every benchmark of BERT's steps. Pass what is parsed to `resolve`.
-
-    Args:
-        defaults: values that replace BERT-base's.
-    """
+def bert_parser(description: str, output: str) -> argparse.ArgumentParser:
+    """The options of BERT's steps. Pass what is parsed to `resolve`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--hidden", type=int, default=defaults.get("hidden", 768))
-    parser.add_argument("--layers", type=int, default=defaults.get("layers", 12))
-    parser.add_argument("--vocabulary", type=int, default=defaults.get("vocabulary", 30522))
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--vocabulary", type=int, default=30522)
     parser.add_argument("--length", type=int, help="tokens of a row; 512 on a GPU, else 128")
     parser.add_argument(
         "--batch_size", type=int, help="rows trained on, twice are drawn; 32 on a GPU, else 8"
@@ -54,15 +50,10 @@ def bert_parser(description: str, output: str, **defaults: Any) -> argparse.Argu
     return parser
 
 
-def resolve(options: Namespace, **of_device: dict[str, Any]) -> Namespace:
-    """The options, with the device's defaults where nothing was given.
-
-    Args:
-        of_device: by device, defaults that replace the usual ones.
-    """
+def resolve(options: Namespace) -> Namespace:
+    """The options, with the device's defaults where nothing was given."""
     options.device = device_name(options.device)
-    defaults = {**_DEFAULTS[options.device], **of_device.get(options.device, {})}
-    for name, value in defaults.items():
+    for name, value in _DEFAULTS[options.device].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options

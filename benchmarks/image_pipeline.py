@@ -30,21 +30,15 @@ BATCH = 250  # the candidates of section 7.2
 
 def rates(name: str, count: int, work: Callable[[], Any], repeats: int) -> dict[str, Any]:
     """Images per second of ``work``, which handles ``count`` images; a first call is uncounted."""
-    work()
     found = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
         found.append(count / (time.perf_counter() - began))
-    low, middle, high = (round(of(found)) for of in (min, median, max))
+    low, middle, high = (round(of(found[1:])) for of in (min, median, max))
     print(f"{name:28} {middle:>8,} images/s per core ({low:,} to {high:,})", flush=True)
-    return {
-        "pipeline": name,
-        "images": count,
-        "images_per_second": middle,
-        "lowest": low,
-        "highest": high,
-    }
+    speeds = {"images_per_second": middle, "lowest": low, "highest": high}
+    return {"pipeline": name, "images": count, **speeds}
 
 
 def epoch(dataset: Any, collator: Any) -> None:

@@ -13,7 +13,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -130,17 +129,11 @@ class FlipCounter(SiftTrainer):
         return loss
 
 
-@dataclass(frozen=True)
-class Result:
-    """Of one run: share of clean test points predicted, share of wrong labels among the kept."""
-
-    accuracy: float
-    flipped_kept: float
-
-
-def train(settings: Mapping[str, Any], flips: float, seed: int, rows: int, steps: int) -> Result:
+def train(
+    settings: Mapping[str, Any], flips: float, seed: int, rows: int, steps: int
+) -> dict[str, float]:
     """One run of ``steps`` updates with 64 of ``rows`` rows each, of which a share ``flips`` has
-    wrong labels."""
+    wrong labels: share of clean test points predicted, share of wrong labels among the kept."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = SiftTrainingArguments(
@@ -164,7 +157,7 @@ def train(settings: Mapping[str, Any], flips: float, seed: int, rows: int, steps
     with torch.no_grad():
         predicted = trainer.model.eval()(test.points)["logits"].argmax(dim=1)
     right = (predicted == test.clean).double().mean().item()
-    return Result(right, trainer.flipped / trainer.kept)
+    return {"accuracy": right, "flipped_kept": trainer.flipped / trainer.kept}
 
 
 def cell(values: list[float]) -> str:
@@ -191,11 +184,11 @@ def main(argv: list[str] | None = None) -> None:
             ]
             for flips in (0.0, options.flips)
         }
-        accuracies = [cell([run.accuracy for run in group]) for group in runs.values()]
-        share = cell([run.flipped_kept for run in runs[options.flips]])
+        accuracies = [cell([run["accuracy"] for run in group]) for group in runs.values()]
+        share = cell([run["flipped_kept"] for run in runs[options.flips]])
         print(f"| {name} | {' | '.join(accuracies)} | {share} |", flush=True)
         results += [
-            {"method": name, "sift": settings, "flips": flips, "runs": [asdict(r) for r in group]}
+            {"method": name, "sift": settings, "flips": flips, "runs": group}
             for flips, group in runs.items()
         ]
     shown = {name: value for name, value in vars(options).items() if name != "output"}

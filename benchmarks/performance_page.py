@@ -8,7 +8,6 @@ in docs/benchmarks without its ending. If it does not exist, the page says "not 
 """
 
 import argparse
-import difflib
 import json
 import re
 import shlex
@@ -23,7 +22,7 @@ Results = Mapping[str, Result]
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "benchmarks"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
-TABLE = re.compile(r"(<!-- table: (\w+)(?: (\w+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\w+) (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def load() -> dict[str, Result]:
@@ -36,7 +35,7 @@ def with_tables(text: str, results: Results) -> str:
 
     def table(found: re.Match[str]) -> str:
         begin, kind, file, end = found.groups()
-        if file is not None and file not in results:
+        if file not in results:
             body = f"*Not measured yet: there is no `docs/benchmarks/{file}.json`.*\n"
         else:
             body = KINDS[kind](results, file)
@@ -74,14 +73,14 @@ def by_clock(row: Result) -> str:
     return "processor_" if "processor_ratio_to_stock" in row else ""
 
 
-def caption(result: Result, rows: str) -> str:
+def caption(result: Result) -> str:
     """Command, machine, versions, sizes."""
     machine, settings = result["machine"], result["settings"]
     threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     versions = [
         f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate")
     ]
-    taken = max((row["rounds"] for row in result[rows] if "rounds" in row), default=0)
+    taken = max((row["rounds"] for row in result["arms"] if "rounds" in row), default=0)
     of_steps = f" of {settings['steps']} steps each" if settings["steps"] > 1 else ""
     told = [
         machine["accelerator"] or f"{machine['processor']}, {machine['cores']} cores, {threads}",
@@ -92,11 +91,6 @@ def caption(result: Result, rows: str) -> str:
         f"{taken} rounds{of_steps}",
     ]
     return f"    {shlex.join(['python', *result['command']])}\n\n{'; '.join(told)}.\n\n"
-
-
-def failed(row: Result, columns: int) -> list[str]:
-    error = row["error"].splitlines()[0][:120].replace("|", "/")
-    return [f"failed: {error}", *[""] * (columns - 1)]
 
 
 # ---- kinds of tables ----
@@ -121,10 +115,13 @@ def steps(results: Results, file: str) -> str:
             number(row, "counted_overhead"),
             number(row, "peak_mb", ".0f"),
         ]
-        rows.append([row["name"], *(failed(row, 8) if "error" in row else cells)])
+        if "error" in row:
+            error = row["error"].splitlines()[0][:120].replace("|", "/")
+            cells[0] = f"failed: {error}"
+        rows.append([row["name"], *cells])
     sizes = f"Length {settings['length']}, {kept} rows kept of {2 * kept}."
     text = " ".join([sizes, *_compiled(result["arms"])])
-    return caption(result, "arms") + text + "\n\n" + markdown(head, rows)
+    return caption(result) + text + "\n\n" + markdown(head, rows)
 
 
 def _compiled(arms: Sequence[Result]) -> list[str]:
@@ -141,91 +138,6 @@ def _compiled(arms: Sequence[Result]) -> list[str]:
         "Compiled arms are compared with the compiled stock step. Their ratios to the uncompiled "
         f"one: {slower}. Graphs compiled after the warm-up: {late}."
     ]
-
-
-def growth(results: Results, file: str) -> str:
-    """One table per sweep."""
-    result = results[file]
-    tables = []
-    for sweep in dict.fromkeys(row["sweep"] for row in result["points"]):
-        head = [sweep.replace("_", " "), "arm", "kept of", "seconds", "of a stock step", "counted"]
-        head += ["scoring / (forward + backward)", "counted"]
-        rows = []
-        for row in (row for row in result["points"] if row["sweep"] == sweep):
-            begin = [f"{row['value']:g}", row["arm"], f"{row['kept']} of {row['candidates']}"]
-            cells = [
-                number(row, "step_seconds", ".4g", with_range=False),
-                number(row, f"{by_clock(row)}ratio_to_stock"),
-                number(row, "counted_ratio_to_stock"),
-                number(row, "overhead"),
-                number(row, "counted_overhead"),
-            ]
-            rows.append([*begin, *(failed(row, 5) if "error" in row else cells)])
-        tables.append(markdown(head, rows))
-    settings = result["settings"]
-    sizes = (
-        f"Where a column does not say otherwise: length {settings['length']}, "
-        f"{settings['batch_size']} rows kept of {2 * settings['batch_size']}, "
-        f"vocabulary {settings['vocabulary']}.\n\n"
-    )
-    return caption(result, "points") + sizes + "\n".join(tables)
-
-
-# Name, rest of the arm's name, column, and the largest value that meets the target by device.
-TARGETS: list[tuple[str, str, str, dict[str, float]]] = [
-    (
-        "scoring by {} at exit 1, of forward + backward",
-        "",
-        "overhead",
-        {"cpu": 0.06, "gpu": 0.05},
-    ),
-    (
-        "the same by {}, `sift_token_fraction=0.25`",
-        ", a quarter of the labels",
-        "overhead",
-        {"cpu": 0.025, "gpu": 0.025},
-    ),
-    (
-        "a step sifted by {} at exit 1, of a stock step",
-        "",
-        "ratio_to_stock",
-        {"cpu": 0.75, "gpu": 0.75},
-    ),
-    ("its peak memory by {}, of a stock step's", "", "memory", {"cpu": 1.0, "gpu": 1.0}),
-]
-
-
-def targets(results: Results, file: str | None) -> str:
-    """The targets, and whether they were met, by device."""
-    rows = []
-    for name, rest, column, limits in TARGETS:
-        for by in ("loss", "entropy"):
-            cells = [name.format(by)]
-            for device, limit in limits.items():
-                found = _measured(results, device, f"sifting by {by}, exit 1{rest}", column)
-                cells += [format(limit, "g"), *_verdict(found, limit)]
-            rows.append(cells)
-    head = ["target", "at most: CPU", "CPU", "", "at most: GPU", "GPU", ""]
-    return markdown(head, rows)
-
-
-def _measured(results: Results, device: str, arm: str, column: str) -> tuple[Result, str] | None:
-    """The row that has the number, and its name there."""
-    row = row_of(results, f"step_time_{device}", arm)
-    stock = row_of(results, f"step_time_{device}", "stock Trainer")
-    if row is None or stock is None:
-        return None
-    if column == "memory":
-        known = "peak_mb" in row and "peak_mb" in stock
-        return ({column: row["peak_mb"] / stock["peak_mb"]}, column) if known else None
-    return row, by_clock(row) + column if column == "ratio_to_stock" else column
-
-
-def _verdict(found: tuple[Result, str] | None, limit: float) -> list[str]:
-    if found is None:
-        return ["not measured", ""]
-    row, name = found
-    return [number(row, name), "met" if round(row[name], 3) <= limit else "**missed**"]
 
 
 README_ARMS = {
@@ -249,12 +161,7 @@ def short(results: Results, file: str) -> str:
     return markdown(["", "of a stock `Trainer` step", "scoring / (forward + backward)"], rows)
 
 
-KINDS: dict[str, Callable[[Results, Any], str]] = {
-    "targets": targets,
-    "steps": steps,
-    "growth": growth,
-    "short": short,
-}
+KINDS: dict[str, Callable[[Results, str], str]] = {"steps": steps, "short": short}
 
 
 def main(argv: list[str]) -> int:
@@ -266,10 +173,7 @@ def main(argv: list[str]) -> int:
         before = page.read_text()
         after = with_tables(before, results)
         different |= before != after
-        lines = (text.splitlines(keepends=True) for text in (before, after))
-        if options.check:
-            sys.stdout.writelines(difflib.unified_diff(*lines, page.name, "from JSON"))
-        else:
+        if not options.check:
             page.write_text(after)
     return int(options.check and different)
 

@@ -8,7 +8,7 @@ allocated in its turns; on a CPU it is the memory of a process that takes two st
 
     python benchmarks/step_time.py       # CPU: length 128, 8 kept of 16; GPU: 512, 32 of 64, bf16
     python benchmarks/step_time.py --compile --exits 1        # also with torch.compile
-    python benchmarks/step_time.py --layers 2 --hidden 128 --rounds 3 --exits 1
+    python benchmarks/step_time.py --layers 4 --hidden 256 --length 64 --exits 1    # a small model
 """
 
 import json
@@ -40,6 +40,8 @@ def arms(options: Namespace, compiled: bool) -> list[Arm]:
     ]
     for k in options.exits:
         loss: dict[str, Any] = {"sift_exit_layer": k, "sift_warmup_steps": 0}
+        if options.keep_ratio != 0.5:
+            loss["sift_keep_ratio"] = options.keep_ratio
         both = {"loss": loss, "entropy": {**loss, "sift_criterion": "entropy"}}
         chosen += [
             Arm(f"naive sifting by {by}, exit {k}", {**sift, "sift_masked_only_head": False})
@@ -127,6 +129,7 @@ def add_peaks(rows: list[Row], argv: list[str], options: Namespace) -> None:
 def main(argv: list[str]) -> None:
     parser = bert_parser(__doc__.split("\n")[0], "step_time.json")
     parser.add_argument("--exits", type=int, nargs="+", default=[1, 3, 6, 12])
+    parser.add_argument("--keep_ratio", type=float, default=0.5)
     parser.add_argument("--compile", action="store_true", help="main arms also with torch.compile")
     parser.add_argument("--skip", nargs="+", default=[], help="no arms with this in their names")
     parser.add_argument("--no_memory", action="store_true", help="leave out a CPU's memory runs")
