@@ -2,14 +2,14 @@
 
 import argparse
 from argparse import Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from measured_steps import Arm, Row, Stepper, device_name
 from torch.utils.data import Dataset
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer.flops import BertShape, forward_backward, scoring
 
@@ -114,23 +114,10 @@ class MaskedText(Dataset[dict[str, torch.Tensor]]):
         }
 
 
-class MaskedRows:
-    """Collates rows that are masked already.
-
-    Attributes:
-        labels_per_row: labels of every row of a batch; None where rows differ.
-    """
-
-    def __init__(self, labels_per_row: int | None) -> None:
-        self.labels_per_row = labels_per_row
-
-    def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
 def stepper(arm: Arm, model: Any, optimizer: Any, options: Namespace) -> Stepper:
     """The arm's trainer on the masked text that the options describe."""
-    collator = MaskedRows(labels_per_row(options))
+    collator: Any = partial(default_data_collator)
+    collator.labels_per_row = labels_per_row(options)  # so that sifting need not read it
     return Stepper(arm, model, optimizer, MaskedText(options), collator, options)
 
 

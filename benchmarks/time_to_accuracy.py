@@ -25,7 +25,7 @@ from study.figure import plot
 from study.grids import GRIDS
 from study.regimes import REGIMES
 from study.results import Results
-from study.tables import tables, write_page
+from study.tables import tables, with_table
 from study.training import load, measure_costs, train
 
 RESULTS = Path("docs/benchmarks/time_to_accuracy.jsonl")
@@ -55,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif options.page is None:
         print("\n".join(tables(results.lines).values()))
     else:
-        write_page(results.lines, options.page)
+        page = options.page.read_text(encoding="utf-8")
+        for name, table in tables(results.lines).items():
+            page = with_table(page, name, table)
+        options.page.write_text(page, encoding="utf-8")
         plot(results.lines, options.page.parent)
 
 

@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 
-from sift_trainer.arguments import SiftArguments
 from sift_trainer.selection import should_sift
 from study.methods import Fields
-
-_DEFAULTS = SiftArguments()
 
 AUDIT = {"candidates": 3.0, "evaluation": 4.0}
 """Units of an audit: forward and backward of as many rows as two steps train on, three with rows of
@@ -24,9 +21,9 @@ def sifted_steps(steps: int, sift: Fields) -> int:
     """How many of ``steps`` steps the schedule lets sift."""
     if sift.get("sift_keep_ratio", 0.5) == 1:
         return 0
-    names = "sift_warmup_steps", "sift_cooldown_steps", "sift_interval"
-    schedule = [sift.get(name, getattr(_DEFAULTS, name)) for name in names]
-    return sum(should_sift(step, steps, *schedule) for step in range(steps))
+    begin, end = sift["sift_warmup_steps"], sift["sift_cooldown_steps"]
+    every = sift.get("sift_interval", 1)
+    return sum(should_sift(step, steps, begin, end, every) for step in range(steps))
 
 
 def charge(steps: int, sift: Fields, share: float, sifted: int | None = None) -> float:

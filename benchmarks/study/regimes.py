@@ -33,18 +33,11 @@ class Regime:
 
 
 def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
-    """A regime with other data, or with ``supervised`` another model."""
-    model = {name: changes.pop(name) for name in ("supervised",) if name in changes}
+    """A regime with other data or another model."""
+    of_model = ("supervised", "hidden_sizes", "embedding_size")
+    model = {name: changes.pop(name) for name in of_model if name in changes}
     data, shape = {**regime.data, **changes}, {**regime.model, **model}
     return replace(regime, title=title, data=data, model=shape)
-
-
-def _of_width(regime: Regime, title: str, times: float) -> Regime:
-    """A residual net with so many times the channels."""
-    model = dict(regime.model)
-    model["hidden_sizes"] = [int(times * size) for size in model["hidden_sizes"]]
-    model["embedding_size"] = int(times * model["embedding_size"])
-    return replace(regime, title=title, model=model)
 
 
 _MASKED = Regime(
@@ -142,8 +135,12 @@ REGIMES: dict[str, Regime] = {
     "images": _IMAGES,
     "images_few_passes": _changed(_IMAGES, "10 classes of 500 images", rows=500),
     "images_25_passes": _25_PASSES,
-    "images_25_passes_narrow": _of_width(_25_PASSES, "the same, half as wide", 0.5),
-    "images_25_passes_wide": _of_width(_25_PASSES, "the same, twice as wide", 2),
+    "images_25_passes_narrow": _changed(
+        _25_PASSES, "the same, half as wide", hidden_sizes=[8, 12, 32, 64], embedding_size=8
+    ),
+    "images_25_passes_wide": _changed(
+        _25_PASSES, "the same, twice as wide", hidden_sizes=[32, 48, 128, 256], embedding_size=32
+    ),
     "images_supervised": _changed(
         _IMAGES, "images, the early classifier has its own loss", supervised=0.5
     ),

@@ -6,7 +6,7 @@ unfinished line of a killed process is ignored.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +15,6 @@ from typing import Any
 from sift_trainer.run_log import machine
 
 Line = Mapping[str, Any]
-_KEYS = {
-    "cost": ("regime", "criterion", "exit_layer", "keep_ratio", "token_fraction"),
-    "run": ("regime", "method", "seed", "budget", "rate"),
-}
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,16 @@ class Results:
     """What is finished. New lines are written at once."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self.lines = list(read_lines(file))
+        self.file, self.lines = file, list[Line]()
+        if file.is_file():
+            for text in file.read_text(encoding="utf-8").splitlines():
+                with suppress(json.JSONDecodeError):
+                    self.lines.append(json.loads(text))
 
     def find(self, kind: str, **wanted: Any) -> Line | None:
-        """The line of what is wanted, or None."""
-        for line in self.lines:
-            same = (line.get(name) == wanted[name] for name in _KEYS[kind])
-            if line["kind"] == kind and all(same):
-                return line
-        return None
+        """The line of this kind with these values, or None."""
+        wanted["kind"] = kind
+        return next((line for line in self.lines if wanted.items() <= line.items()), None)
 
     def find_run(self, spec: RunSpec) -> Line | None:
         """The line of a finished run."""
@@ -63,18 +59,8 @@ class Results:
         """Write a line, with the machine and the versions."""
         line = {"kind": kind, **content, "machine": machine()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        written = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
-        with self.file.open("a", encoding="utf-8") as stream:
-            if written and not written.endswith("\n"):
-                stream.write("\n")  # after the unfinished line of a killed process
-            stream.write(json.dumps(line) + "\n")
+        cut = self.file.is_file() and not self.file.read_bytes().endswith(b"\n")
+        with self.file.open("a", encoding="utf-8") as stream:  # a killed process left no line end
+            stream.write(("\n" if cut else "") + json.dumps(line) + "\n")
         self.lines.append(line)
         return line
-
-
-def read_lines(file: Path) -> Iterable[Line]:
-    """The whole lines of a results file; none if it does not exist."""
-    if file.is_file():
-        for text in file.read_text(encoding="utf-8").splitlines():
-            with suppress(json.JSONDecodeError):
-                yield json.loads(text)

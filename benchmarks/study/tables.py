@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import mean
 
 from performance_page import markdown
@@ -157,11 +156,3 @@ def gated(lines: Sequence[Line]) -> str:
                 ]
             )
     return markdown(head, rows)
-
-
-def write_page(lines: Sequence[Line], page: Path) -> None:
-    """Put the tables in their places in a page."""
-    text = page.read_text(encoding="utf-8")
-    for name, table in tables(lines).items():
-        text = with_table(text, name, table)
-    page.write_text(text, encoding="utf-8")
