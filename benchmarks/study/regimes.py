@@ -41,7 +41,7 @@ def _changed(regime: Regime, title: str, **changes: Any) -> Regime:
 
 
 _MASKED = Regime(
-    "masked word pieces, one pass",
+    "masked word pieces, less than one pass",
     "masked",
     data={"rows": 100_000, "validation_rows": 300},
     model={"hidden_size": 64, "num_hidden_layers": 4},
