@@ -1,12 +1,11 @@
-"""Images per second and core of each image pipeline: decoding, augmentation, checking.
+"""Images per second and core of the image pipelines: loading, training batches, evaluation batches.
 
     python benchmarks/image_pipeline.py [--photos 200] [--repeats 5] [--output result.json]
 
-All in one process and one thread, so that the numbers are of a core: as many dataloader workers
-give as many times that, up to the cores and the disk. CIFAR-100's pipeline runs over random pixels
-in memory, Food-101's over JPEG files that are made here, of 512 x 384 pixels and about 50 kB as
-there.
-Each number is the median of the repeats, with the lowest and the highest.
+Everything runs in one process and one thread, so the numbers are those of one core. Dataloader
+workers multiply them, up to the number of cores and the speed of the disk. CIFAR-100's pipeline
+reads random pixels in PNG files, Food-101's reads JPEG files of 512 x 384 pixels and about 60 kB.
+The files are made first. Each number is the median of the repeats, with the lowest and the highest.
 """
 
 import argparse
@@ -20,39 +19,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from sift_trainer.measuring.machine import machine
-from sift_trainer.reproduction.images.arguments import DATA_SETS, ImageArguments
-from sift_trainer.reproduction.images.batches import EvaluationDataset, ImageCollator, PixelDataset
-from sift_trainer.reproduction.images.decoding import StoredImage, decode
-from sift_trainer.reproduction.images.loading import check_images, load_images
+from sift_trainer.reproduction.images import ImageArguments, load_images
 
 BATCH = 250  # the candidates of section 7.2
 
 
 def rates(name: str, count: int, work: Callable[[], Any], repeats: int) -> dict[str, Any]:
-    """Images per CPU second of `work`, which goes through `count` of them; the first time is not
-    counted."""
-    work()
+    """Images per second of ``work``, which handles ``count`` images; a first call is uncounted."""
     found = []
-    for _ in range(repeats):
-        began = time.process_time()
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
         work()
-        found.append(count / (time.process_time() - began))
-    result = {
-        "pipeline": name,
-        "images": count,
-        "images_per_second": round(median(found)),
-        "lowest": round(min(found)),
-        "highest": round(max(found)),
-    }
-    print(
-        f"{name:28} {result['images_per_second']:>8,} images/s per core "
-        f"({result['lowest']:,} to {result['highest']:,})",
-        flush=True,
-    )
-    return result
+        found.append(count / (time.perf_counter() - began))
+    low, middle, high = (round(of(found[1:])) for of in (min, median, max))
+    print(f"{name:28} {middle:>8,} images/s per core ({low:,} to {high:,})", flush=True)
+    speeds = {"images_per_second": middle, "lowest": low, "highest": high}
+    return {"pipeline": name, "images": count, **speeds}
 
 
 def epoch(dataset: Any, collator: Any) -> None:
@@ -60,86 +46,61 @@ def epoch(dataset: Any, collator: Any) -> None:
         pass
 
 
-def write_photos(folder: Path, count: int) -> float:
-    """Class folders of pictures with shapes of all sizes and some grain; returns the mean size of a
-    file in kB."""
-    from PIL import Image
+def pixels(draw: np.random.Generator) -> np.ndarray:
+    """Random pixels of a CIFAR image."""
+    return draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
-    sizes = []
-    for number in range(count + 2):
-        draw = np.random.default_rng(number)
-        picture = np.zeros((384, 512, 3))
-        for side in (3, 6, 12, 24, 48, 96):
-            noise = draw.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            picture += np.asarray(
-                Image.fromarray(noise).resize((512, 384), Image.Resampling.BICUBIC)
-            )
-        picture = picture / 6 + draw.normal(0, 6, picture.shape)
+
+def photograph(draw: np.random.Generator) -> np.ndarray:
+    """A picture with shapes of all sizes and some grain, so that JPEG compresses it as a photo."""
+    picture = draw.normal(0, 6, (384, 512, 3))
+    for side in (3, 6, 12, 24, 48, 96):
+        noise = Image.fromarray(draw.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        picture += np.asarray(noise.resize((512, 384), Image.Resampling.BICUBIC)) / 6
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def write_images(
+    folder: Path, count: int, classes: int, make: Callable[[np.random.Generator], np.ndarray]
+) -> None:
+    """``count`` images to train on and one test image of each class, in class folders."""
+    ending = "png" if make is pixels else "jpg"
+    for number in range(count + classes):
         split = "train" if number < count else "test"
-        path = folder / split / f"class_{number % 2}" / f"{number}.jpg"
+        path = folder / split / f"class_{number % classes:03}" / f"{number}.{ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path, quality=90)
-        sizes.append(path.stat().st_size / 1e3)
-    return sum(sizes) / len(sizes)
+        Image.fromarray(make(np.random.default_rng(number))).save(path, quality=90)
 
 
-def pixel_pipelines(count: int, repeats: int) -> list[dict[str, Any]]:
-    defaults = DATA_SETS["cifar100"]
-    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
-    train = PixelDataset(pixels, torch.zeros(count, dtype=torch.int64))
-    collator = ImageCollator(32, defaults.mean, defaults.std, seed=0)
-    test = EvaluationDataset(train, 32, defaults.mean, defaults.std)
-    png = [StoredImage("png", _png(image)) for image in pixels[:BATCH]]
+def pipelines(name: str, folder: Path, count: int, repeats: int) -> list[dict[str, Any]]:
+    arguments = ImageArguments(dataset=name, files=str(folder))
+    data = load_images(arguments, progress=False)
+    test = type(data.test)(data.train, data.test.image_size, data.test.mean, data.test.std)
     return [
-        rates("cifar100 train", count, lambda: epoch(train, collator), repeats),
-        rates("cifar100 test", count, lambda: epoch(test, collator), repeats),
-        rates("cifar100 decoding, once", len(png), lambda: [decode(i) for i in png], repeats),
+        rates(f"{name} train", count, lambda: epoch(data.train, data.collator), repeats),
+        rates(f"{name} test", count, lambda: epoch(test, data.collator), repeats),
+        rates(f"{name} loading", count, lambda: load_images(arguments, progress=False), repeats),
     ]
 
 
-def _png(image: torch.Tensor) -> bytes:
-    import io
-
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
-    return file.getvalue()
-
-
-def photo_pipelines(count: int, repeats: int) -> list[dict[str, Any]]:
-    with TemporaryDirectory() as name:
-        kilobytes = write_photos(Path(name), count)
-        print(f"photographs of 512 x 384 pixels, {kilobytes:.0f} kB on average")
-        args = ImageArguments(dataset="generic", files=name)
-        data = load_images(args, progress=False)
-        test = EvaluationDataset(data.train, 224, data.test.mean, data.test.std)
-        results = [
-            rates("food101 train", count, lambda: epoch(data.train, data.collator), repeats),
-            rates("food101 test", count, lambda: epoch(test, data.collator), repeats),
-            rates(
-                "food101 checking, once",
-                count,
-                lambda: check_images(data.train, False, "train", progress=False),
-                repeats,
-            ),
-        ]
-    return [{**result, "kilobytes_per_file": round(kilobytes, 1)} for result in results]
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pixels", type=int, default=10_000, help="images of 32 x 32 in memory")
+    parser.add_argument("--pixels", type=int, default=10_000, help="images of 32 x 32, in memory")
     parser.add_argument("--photos", type=int, default=200, help="JPEG files to make")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path)
-    flags = parser.parse_args()
+    flags = parser.parse_args(argv)
     torch.set_num_threads(1)
-    results = [
-        *pixel_pipelines(flags.pixels, flags.repeats),
-        *photo_pipelines(flags.photos, flags.repeats),
-    ]
+    results = []
+    with TemporaryDirectory() as name:
+        for dataset, count, classes, make in (
+            ("cifar100", flags.pixels, 100, pixels),
+            ("generic", flags.photos, 2, photograph),
+        ):
+            write_images(Path(name) / dataset, count, classes, make)
+            results += pipelines(dataset, Path(name) / dataset, count, flags.repeats)
     if flags.output:
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(), "batch": BATCH, "results": results}
         flags.output.write_text(json.dumps(content, indent=1))
 

@@ -1,20 +1,18 @@
-"""What label noise does to sifting and its relatives, and what leaving out the top does about it.
+"""What wrong labels do to sifting and its relatives, and what leaving out the top does about it.
 
     python benchmarks/label_noise.py                # the table of docs/method_card.md, 3 minutes
-    python benchmarks/label_noise.py --rows 8192    # more data, so that a quarter of the passes
+    python benchmarks/label_noise.py --rows 8192    # more data, so a quarter of the passes
 
 Every method trains the same small residual network, with as many updates on as many rows, on points
-around random centres, four to a class; a share of the training labels is exchanged for another
-class. Printed are the accuracy on clean test points and how many of the rows that sifting kept had
-a wrong label: mean over the seeds, which are of data, weights and order, with the lowest and the
-highest.
+around random centres, four for each class. A share of the training labels is replaced by another
+class. Printed are the accuracy on clean test points and the share of kept rows whose label was
+wrong: mean over the seeds, lowest and highest. A seed sets data, weights and order.
 """
 
 import argparse
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -44,11 +42,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "SIFT, loss, skip 0.2": {"sift_skip_top": 0.2},
     "SIFT, loss, skip 0.3": {"sift_skip_top": 0.3},
 }
+# Every method keeps all rows by their scores.
+METHODS = {name: {"sift_random_share": 0.0, **settings} for name, settings in METHODS.items()}
 
 
 class Points(Dataset[dict[str, Tensor]]):
-    """Points around the random centres of their class. ``flipped`` marks the rows whose label is
-    one of the other classes, each as likely; the labels before are ``clean``."""
+    """Points around the random centres of their class.
+
+    Attributes:
+        clean: the right labels.
+        flipped: which rows have another class as their label.
+    """
 
     def __init__(self, rows: int, flips: float, seed: int, draw: int = 0) -> None:
         centres = torch.Generator().manual_seed(seed)
@@ -87,7 +91,7 @@ class Block(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """Linear, blocks, linear; takes what a batch of `Points` has."""
+    """Linear, blocks, linear."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +115,7 @@ register_exit(ResidualNet, "blocks")
 
 
 class FlipCounter(SiftTrainer):
-    """Counts the flipped rows among those trained on, in the steps that sift."""
+    """Counts the wrong labels among the rows trained on, in the steps that sift."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.flipped = self.kept = 0
@@ -125,65 +129,50 @@ class FlipCounter(SiftTrainer):
         return loss
 
 
-@dataclass(frozen=True)
-class Result:
-    """Of one run: share of clean test points predicted, share of flipped rows among the kept."""
-
-    accuracy: float
-    flipped_kept: float
-
-
-def train(settings: Mapping[str, Any], flips: float, seed: int, rows: int, steps: int) -> Result:
-    """One run of ``steps`` updates by 64 rows each, of ``rows`` with a share ``flips`` of wrong
-    labels."""
+def train(
+    settings: Mapping[str, Any], flips: float, seed: int, rows: int, steps: int
+) -> dict[str, float]:
+    """One run of ``steps`` updates with 64 of ``rows`` rows each, of which a share ``flips`` has
+    wrong labels: share of clean test points predicted, share of wrong labels among the kept."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = FlipCounter(
-            ResidualNet(),
-            arguments(folder, settings, seed, steps),
-            train_dataset=Points(rows, flips, seed),
+        arguments = SiftTrainingArguments(
+            folder,
+            use_cpu=True,
+            seed=seed,
+            max_steps=steps,
+            per_device_train_batch_size=64,
+            learning_rate=2e-3,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **{"sift_warmup_steps": 0.1, **settings},
         )
-        for talkative in (SiftCallback, PrinterCallback):
-            trainer.pop_callback(talkative)
+        trainer = FlipCounter(ResidualNet(), arguments, train_dataset=Points(rows, flips, seed))
+        for printing in (SiftCallback, PrinterCallback):
+            trainer.pop_callback(printing)
         trainer.train()
     test = Points(TEST_ROWS, 0.0, seed, draw=1)
     with torch.no_grad():
         predicted = trainer.model.eval()(test.points)["logits"].argmax(dim=1)
     right = (predicted == test.clean).double().mean().item()
-    return Result(right, trainer.flipped / trainer.kept)
-
-
-def arguments(
-    folder: str, settings: Mapping[str, Any], seed: int, steps: int
-) -> SiftTrainingArguments:
-    return SiftTrainingArguments(
-        folder,
-        use_cpu=True,
-        seed=seed,
-        max_steps=steps,
-        per_device_train_batch_size=64,
-        learning_rate=2e-3,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **{"sift_warmup_steps": 0.1, **settings},
-    )
+    return {"accuracy": right, "flipped_kept": trainer.flipped / trainer.kept}
 
 
 def cell(values: list[float]) -> str:
     return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=2048, help="training rows")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--flips", type=float, default=0.2, help="share of wrong labels")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/label_noise.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)  # at width 64 a second thread only waits
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # a second thread would only wait at width 64
     print(f"| method | right labels | {options.flips:.0%} flipped | flipped among the kept |")
     print("|---|---|---|---|")
     results = []
@@ -195,11 +184,11 @@ def main() -> None:
             ]
             for flips in (0.0, options.flips)
         }
-        accuracies = [cell([run.accuracy for run in group]) for group in runs.values()]
-        share = cell([run.flipped_kept for run in runs[options.flips]])
+        accuracies = [cell([run["accuracy"] for run in group]) for group in runs.values()]
+        share = cell([run["flipped_kept"] for run in runs[options.flips]])
         print(f"| {name} | {' | '.join(accuracies)} | {share} |", flush=True)
         results += [
-            {"method": name, "sift": settings, "flips": flips, "runs": [asdict(r) for r in group]}
+            {"method": name, "sift": settings, "flips": flips, "runs": group}
             for flips, group in runs.items()
         ]
     shown = {name: value for name, value in vars(options).items() if name != "output"}

@@ -1,8 +1,8 @@
-"""What the benchmarks of a step share: arms that take steps in turn, and what is told of them.
+"""The harness of the step benchmarks: arms take training steps in turn, and are compared.
 
-An arm is one way to take a step. Every arm has a trainer of its own around a copy of the model that
-shares its parameters, so that all train the same weights with the same optimizer, in one process.
-An arm that fails is recorded with its error; the others go on.
+An arm is one way to take a step. Each arm has its own trainer around a copy of the model's modules.
+The copies share their parameters, so all arms train the same weights in one process. An arm that
+fails is recorded with its error, and the others continue.
 """
 
 import copy
@@ -13,11 +13,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -27,10 +29,12 @@ from sift_trainer import SiftTrainer, SiftTrainingArguments
 from sift_trainer.measuring.machine import machine
 from sift_trainer.measuring.timing import StepTimer
 
-# One GPU: over several the Trainer would spread a batch. Read when CUDA is first asked for.
+# The Trainer would spread a batch over several GPUs. CUDA reads this when it is first used.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 PHASES = ("sampling", "forward", "backward", "optimizer")
+Row = dict[str, Any]
+Round = dict[str, dict[str, float]]  # arm's name -> its numbers
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Arm:
 
     Attributes:
         settings: ``sift_*`` fields; None for the stock Trainer.
-        compiled: whether the model is trained with ``torch_compile``.
+        compiled: train the model with ``torch_compile``.
     """
 
     name: str
@@ -48,17 +52,29 @@ class Arm:
 
 
 class Stepper:
-    """A trainer of one arm that takes optimisation steps as the Trainer's own loop does.
+    """The trainer of one arm. It takes optimisation steps as the Trainer's own loop does.
 
     Args:
         model: on the device; its parameters are shared, its modules are copied.
         options: ``device``, ``bf16`` and ``batch_size``, the rows that are trained on.
-        more: further fields of the training arguments.
+        timer: makes the timer of the phases.
+        more: further training arguments.
     """
 
-    def __init__(self, arm: Arm, model, optimizer, data, collator, options, **more: Any) -> None:
-        with _environment_kept():
-            # A run so long that no step of the benchmark falls into a warm-up or cool-down.
+    def __init__(
+        self,
+        arm: Arm,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Any,
+        collator: Any,
+        options: Namespace,
+        timer: Callable[[], StepTimer] = StepTimer,
+        **more: Any,
+    ) -> None:
+        self.arm, self.timer = arm, timer
+        with patch.dict(os.environ):  # torch_compile sets variables that the next arm would find
+            # The run is so long that no step of the benchmark is in its warm-up or cool-down.
             args = SiftTrainingArguments(
                 tempfile.mkdtemp(),
                 max_steps=10**6,
@@ -71,9 +87,8 @@ class Stepper:
                 **more,
                 **(arm.settings or {}),
             )
-            trainer_class = Trainer if arm.settings is None else SiftTrainer
-            self.trainer = trainer_class(
-                shell(model),
+            self.trainer = (Trainer if arm.settings is None else SiftTrainer)(
+                _copied_modules(model),
                 args,
                 data_collator=collator,
                 train_dataset=data,
@@ -85,233 +100,188 @@ class Stepper:
         self.loader = self.trainer.get_train_dataloader()
         self.batches: Iterator[dict[str, Any]] = iter(())
 
-    def window(self) -> tuple[list[dict[str, Any]], Any]:
-        """The next batch, in a list, and the number of its labels."""
-        device = self.trainer.args.device
-        window, count = self.trainer.get_batch_samples(self.batches, 1, device)
+    def step(self) -> None:
+        """One step, with the read of the loss that makes the Trainer's loop wait for the device."""
+        trainer = self.trainer
+        window, count = trainer.get_batch_samples(self.batches, 1, trainer.args.device)
         if not window:
             self.batches = iter(self.loader)
-            window, count = self.trainer.get_batch_samples(self.batches, 1, device)
-        return window, count
-
-    def step(self) -> None:
-        """One step, with what waits for the device in the Trainer's loop: the look at the loss."""
-        trainer = self.trainer
-        window, count = self.window()
+            window, count = trainer.get_batch_samples(self.batches, 1, trainer.args.device)
         loss = trainer.training_step(self.model, window[0], count)
-        if torch.isnan(loss) or torch.isinf(loss):
+        if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()}")
-        with self._optimizer_phase():
+        sifting = isinstance(trainer, SiftTrainer)
+        with trainer.sift_callback.timer.span("optimizer") if sifting else nullcontext():
             trainer.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
             trainer.optimizer.step()
             self.model.zero_grad()
 
     def turn(self, steps: int) -> dict[str, float]:
-        """Seconds of a step, whole and by phase: the mean over ``steps`` consecutive ones; on a CPU
-        also its processor's seconds, which other programs take no part of, on a GPU the peak
-        memory, in MB.
+        """Mean seconds per step over consecutive steps, whole and by phase.
 
-        On a GPU a step goes before that is not counted: the first counted one then meets a device
-        that is at work, as in a training run.
+        On a CPU the turn also has the seconds of the processor, which other programs do not change.
+        On a GPU it has the peak memory in MB, and an uncounted step goes first so that the device
+        is busy as in a run. A compiled arm has the number of graphs compiled in the turn.
         """
         device = self.trainer.args.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self.step()
+            torch.cuda.synchronize()
         if isinstance(self.trainer, SiftTrainer):
-            self.trainer.sift_callback.timer = StepTimer()
-            self.trainer.sift_callback.timer.device = device
-        began = time.process_time()
-        seconds = {"step": timed(device, lambda: [self.step() for _ in range(steps)]) / steps}
-        if device.type == "cpu":
-            seconds["processor"] = (time.process_time() - began) / steps
-        if isinstance(self.trainer, SiftTrainer):
-            phases = self.trainer.sift_callback.timer.interval()
-            seconds |= {phase: phases[phase] / steps for phase in PHASES}
+            timer = self.trainer.sift_callback.timer = self.timer()
+            timer.device = device
+        graphs, began, computed = _graphs(), time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            self.step()
         if device.type == "cuda":
-            seconds["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        return seconds
-
-    @contextmanager
-    def _optimizer_phase(self) -> Iterator[None]:
-        if isinstance(self.trainer, SiftTrainer):
-            with self.trainer.sift_callback.timer.span("optimizer"):
-                yield
+            torch.cuda.synchronize()
+        found = {"step": (time.perf_counter() - began) / steps}
+        if device.type == "cpu":
+            found["processor"] = (time.process_time() - computed) / steps
         else:
-            yield
+            found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        if isinstance(self.trainer, SiftTrainer):
+            phases = timer.interval()
+            found |= {phase: phases[phase] / steps for phase in PHASES}
+        return {**found, "graphs": _graphs() - graphs} if self.arm.compiled else found
 
 
-def shell(model: nn.Module) -> nn.Module:
-    """A copy of the modules around the same parameters and buffers: what one arm does to its model
-    (an autocast forward, hooks, compilation) is no other's."""
+def _copied_modules(model: nn.Module) -> nn.Module:
+    """A copy of the modules around the same parameters and buffers. Hooks, an autocast forward and
+    compilation change the modules of one arm only."""
     shared = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
-def timed(device: torch.device, work: Callable[[], Any]) -> float:
-    """Seconds that ``work`` takes; on a GPU those between two events on its stream, so that work
-    queued before is not waited for."""
-    if device.type != "cuda":
-        begin = time.perf_counter()
-        work()
-        return time.perf_counter() - begin
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-    marks[0].record()
-    work()
-    marks[1].record()
-    marks[1].synchronize()
-    return marks[0].elapsed_time(marks[1]) / 1000
+def _graphs() -> int:
+    """Graphs that this process has compiled."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """``torch_compile`` is passed on by the environment, where the next arm would find it."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-# ---- arms in turn ----
-
-
-@dataclass
-class Turns:
-    """What arms took, round by round.
-
-    Attributes:
-        rounds: arm's name -> its numbers, of each round.
-        errors: why an arm is not in them.
-    """
-
-    rounds: list[dict[str, dict[str, float]]] = field(default_factory=list)
-    errors: dict[str, str] = field(default_factory=dict)
-
-
-Turn = Callable[[], dict[str, float]]
-
-
-def take_turns(
-    starts: dict[str, Callable[[], Turn]],
-    rounds: int,
-    warmup: int = 1,
-    deadline: float | None = None,
-    after_round: Callable[[Turns], None] = lambda turns: None,
-) -> Turns:
-    """Let every arm take its turn in every round, in reversed order in every second one.
+def measure(
+    arms: Sequence[Arm],
+    start: Callable[[Arm], Stepper],
+    references: Callable[[Arm], Mapping[str, str]],
+    options: Namespace,
+    seconds: float | None = None,
+    report: Callable[[list[Row]], None] = lambda rows: None,
+) -> list[Row]:
+    """Every arm takes a turn in every round, in reversed order in every second round.
 
     Args:
-        starts: name -> what sets the arm up and returns its turn.
-        warmup: turns of each arm that are not counted, taken as soon as it is set up.
-        deadline: of `time.monotonic`; no arm is set up and no second round begun after it.
-        after_round: called with all that is known.
+        start: sets an arm up.
+        references: of an arm, field -> the arm whose step in the same round is the field's unit.
+        options: ``rounds``, ``steps`` of a turn, and ``warmup``, the uncounted turns of each arm.
+        seconds: afterwards no arm is set up and no further round begins.
+        report: called with the rows after every round.
+
+    Returns:
+        one row per arm, with medians and ranges over the rounds, or its error.
     """
-    turns, ready = Turns(), {}
+    end = None if seconds is None else time.monotonic() + seconds
+    ready: dict[str, Stepper] = {}
+    rounds: list[Round] = []
+    errors: dict[str, str] = {}
+
+    def late() -> bool:
+        return end is not None and time.monotonic() > end
 
     def attempt(name: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
-        except Exception as error:  # whatever one arm fails of, the others are to be measured
-            turns.errors[name] = f"{type(error).__name__}: {str(error)[:500]}"
-            print(f"{name}: {turns.errors[name]}", file=sys.stderr, flush=True)
+        except Exception as error:  # the other arms are measured whatever this one fails of
+            errors[name] = f"{type(error).__name__}: {str(error)[:500]}"
+            print(f"{name}: {errors[name]}", file=sys.stderr, flush=True)
             ready.pop(name, None)
-            for numbers in turns.rounds:
-                numbers.pop(name, None)
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what a failed arm held would be missed by the next
+            torch.cuda.empty_cache()  # otherwise the next arm lacks what the failed one held
         return None
 
-    def late() -> bool:
-        return deadline is not None and time.monotonic() > deadline
+    def warmed_up(arm: Arm) -> Stepper:
+        stepper = start(arm)
+        for _ in range(options.warmup):
+            stepper.turn(options.steps)
+        return stepper
 
-    for name, start in starts.items():
+    def rows() -> list[Row]:
+        return [_row(arm, rounds, errors, references(arm)) for arm in arms]
+
+    for arm in arms:
         if late():
-            turns.errors[name] = "not started: the time was up"
-            continue
-        turn = attempt(name, start)
-        if turn is not None:
-            ready[name] = turn
-            attempt(name, lambda turn=turn: [turn() for _ in range(warmup)])
-    for number in range(rounds):
-        if (number and late()) or not ready:
+            errors[arm.name] = "not started: the time was up"
+        elif stepper := attempt(arm.name, lambda arm=arm: warmed_up(arm)):
+            ready[arm.name] = stepper
+    for number in range(options.rounds):
+        if not ready or (number and late()):
             break
-        turns.rounds.append({})
+        found: Round = {}
         for name in list(ready) if number % 2 == 0 else list(reversed(ready)):
-            found = attempt(name, ready[name])
-            if found is not None:
-                turns.rounds[-1][name] = found
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        after_round(turns)
-    return turns
+            if numbers := attempt(name, lambda name=name: ready[name].turn(options.steps)):
+                found[name] = numbers
+        rounds.append(found)
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        report(rows())
+    return rows()
 
 
-# ---- what is told of them ----
+def _row(
+    arm: Arm, rounds: list[Round], errors: Mapping[str, str], references: Mapping[str, str]
+) -> Row:
+    row = asdict(arm)
+    if arm.name in errors:
+        return {**row, "error": errors[arm.name]}
+    rounds = [numbers for numbers in rounds if arm.name in numbers]
+    own = [numbers[arm.name] for numbers in rounds]
+    row["rounds"] = len(rounds)
+    row |= spread("step_seconds", [numbers["step"] for numbers in own])
+    for field, reference in references.items():
+        for number, prefix in (("step", ""), ("processor", "processor_")):
+            ratios = [
+                n[arm.name][number] / n[reference][number]
+                for n in rounds
+                if reference in n and number in n[reference]
+            ]
+            row |= spread(prefix + field, ratios) if ratios else {}
+    if "sampling" in own[0]:
+        row |= {f"{p}_seconds": statistics.median(n[p] for n in own) for p in PHASES}
+    if any(numbers.get("sampling") for numbers in own):
+        shares = [n["sampling"] / (n["forward"] + n["backward"]) for n in own]
+        row |= spread("overhead", shares)
+    if "peak_mb" in own[0]:
+        row["peak_mb"] = max(numbers["peak_mb"] for numbers in own)
+    if arm.compiled:
+        row["graphs_after_warmup"] = sum(numbers["graphs"] for numbers in own)
+    return row
 
 
-def spread(name: str, values: Iterable[float]) -> dict[str, Any]:
-    """Median, and under ``name_range`` the lowest and the highest."""
+def spread(name: str, values: Iterable[float]) -> Row:
+    """The median, and under ``name_range`` the lowest and the highest."""
     values = list(values)
     return {name: statistics.median(values), f"{name}_range": [min(values), max(values)]}
 
 
-def summary(arm: Arm, turns: Turns, references: dict[str, str]) -> dict[str, Any]:
-    """One arm's medians over the rounds.
-
-    Args:
-        references: field -> the arm whose step of the same round is the unit of it.
-    """
-    row = asdict(arm)
-    if arm.name in turns.errors:
-        return {**row, "error": turns.errors[arm.name]}
-    rounds = [numbers for numbers in turns.rounds if arm.name in numbers]
-    own = [numbers[arm.name] for numbers in rounds]
-    row["rounds"] = len(rounds)
-    row |= spread("step_seconds", [numbers["step"] for numbers in own])
-    for name, reference in references.items():
-        ratios = [n[arm.name]["step"] / n[reference]["step"] for n in rounds if reference in n]
-        if ratios:
-            row |= spread(name, ratios)
-        ratios = [
-            n[arm.name]["processor"] / n[reference]["processor"]
-            for n in rounds
-            if "processor" in n[arm.name] and reference in n
-        ]
-        if ratios:
-            row |= spread(f"processor_{name}", ratios)
-    if "sampling" in own[0]:
-        row |= {f"{p}_seconds": statistics.median(n[p] for n in own) for p in PHASES}
-        if any(numbers["sampling"] for numbers in own):
-            shares = [n["sampling"] / (n["forward"] + n["backward"]) for n in own]
-            row |= spread("overhead", shares)
-    if "peak_mb" in own[0]:
-        row["peak_mb"] = max(numbers["peak_mb"] for numbers in own)
-    return row
-
-
-def table(rows: list[dict[str, Any]], columns: Sequence[str], width: int = 40) -> str:
-    """Rows as text: their name and some numbers, each with its range where there is one."""
-    lines = [f"{'':<{width}}" + "".join(f"{column:>24}" for column in columns)]
+def table(rows: Sequence[Row], columns: Sequence[str], width: int = 40) -> str:
+    """Rows as text: their name and some numbers, each with its range if it has one."""
+    lines = [f"{'':<{width}}" + "".join(f"{column:>26}" for column in columns)]
     for row in rows:
-        cells = [row.get("error", "")] if "error" in row else [_cell(row, c) for c in columns]
-        lines.append(f"{row['name']:<{width}}" + "".join(f"{cell:>24}" for cell in cells))
+        cells = [row["error"]] if "error" in row else [_cell(row, column) for column in columns]
+        lines.append(f"{row['name']:<{width}}" + "".join(f"{cell:>26}" for cell in cells))
     return "\n".join(lines)
 
 
-def _cell(row: dict[str, Any], column: str) -> str:
+def _cell(row: Row, column: str) -> str:
     if row.get(column) is None:
         return ""
-    text = f"{row[column]:.4g}"
-    if f"{column}_range" in row:
-        low, high = row[f"{column}_range"]
-        text += f" ({low:.3g}-{high:.3g})"
-    return text
+    low, high = row.get(f"{column}_range", (None, None))
+    return f"{row[column]:.4g}" + ("" if low is None else f" ({low:.3g}-{high:.3g})")
 
 
-def write_result(output: Path, options: Any, command: Sequence[str], **content: Any) -> None:
-    """The machine, the settings and the command beside what was measured, as JSON."""
+def write_result(output: Path, options: Namespace, command: Sequence[str], **content: Any) -> None:
+    """Write the machine, the settings, the command and what was measured as JSON."""
     settings = {name: value for name, value in vars(options).items() if name != "output"}
     result = {"machine": machine(), "command": list(command), "settings": settings, **content}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -320,28 +290,14 @@ def write_result(output: Path, options: Any, command: Sequence[str], **content: 
     unfinished.replace(output)
 
 
-def device_name(asked: str | None = None) -> str:
-    """``cuda`` if there is one, else ``cpu``, unless one is asked for."""
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+def device_name(wanted: str | None = None) -> str:
+    """``wanted``, or ``cuda`` if there is a GPU, or ``cpu``."""
+    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def describe_machine() -> str:
-    """One line that a benchmark begins with."""
+    """The first line of a benchmark's output."""
     found = machine()
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     where = found["accelerator"] or f"{found['processor']}, {found['threads']} threads"
     return f"{where}; Python {found['python']}, {versions}"
-
-
-def peak_of_process() -> float:
-    """Peak resident memory of this process, in MB.
-
-    Not `getrusage`: what it tells of a new process begins with the peak of the one that started it.
-    """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

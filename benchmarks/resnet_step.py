@@ -1,10 +1,10 @@
 """Step time of the two-classifier ResNet: baseline, early exit, last exit, by loss.
 
-All arms train the same model in one process, in turn; printed are medians over the rounds with
+All arms train the same model in one process, in turn. Printed are medians over the rounds with
 their spread, and ratios to the baseline's step of the same round. The baseline is the stock
-Trainer, which draws no more rows than it trains on. Beside the measured overhead, scoring /
-(forward + backward), stands the one that counting operations gives. The images lie on the device
-already: neither decoding nor the loader is measured.
+Trainer, which draws no more rows than it trains on. The measured overhead, scoring / (forward +
+backward), stands beside the one by operation counts. The images are on the device already: neither
+decoding nor the loader is measured.
 
     python benchmarks/resnet_step.py --bf16 --channels_last               # ResNet-50, 224 pixels
     python benchmarks/resnet_step.py --stem cifar --image_size 32 --classes 100 --bf16
@@ -14,21 +14,21 @@ already: neither decoding nor the loader is measured.
 
 import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 from measured_steps import (
     Arm,
+    Row,
     Stepper,
-    Turn,
     describe_machine,
     device_name,
-    summary,
+    measure,
     table,
-    take_turns,
     write_result,
 )
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from sift_trainer.reproduction.resnet.model import (
     EarlyExitResNetConfig,
@@ -38,83 +38,59 @@ from sift_trainer.reproduction.resnet.model.resnet_flops import count
 
 COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead")
 EXITS = {"early exit": 1, "last exit": -1}
-ARMS = [
-    Arm("baseline", None),
-    *(
-        Arm(name, {"sift_exit_layer": k, "sift_warmup_steps": 0, "sift_cooldown_steps": 0})
-        for name, k in EXITS.items()
-    ),
-]
-
-
-class Numbers(Dataset):
-    """As many samples as are needed; `OnDevice` has their images."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        return {"labels": index}
 
 
 class OnDevice:
     """A collator whose batches are views of random images on the device."""
 
-    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+    def __init__(self, options: Namespace) -> None:
         generator = torch.Generator().manual_seed(0)
-        rows = 2 * options.batch_size
-        shape = (rows, 3, options.image_size, options.image_size)
-        images = torch.randn(shape, generator=generator).to(device)
-        if options.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        self.images = images
-        self.labels = torch.randint(options.classes, (rows,), generator=generator).to(device)
+        shape = (2 * options.batch_size, 3, options.image_size, options.image_size)
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        images = torch.randn(shape, generator=generator)
+        self.images = images.to(options.device, memory_format=layout)
+        labels = torch.randint(options.classes, shape[:1], generator=generator)
+        self.labels = labels.to(options.device)
 
-    def __call__(self, samples: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+    def __call__(self, samples: list[dict[str, int]]) -> dict[str, Tensor]:
         count = len(samples)
         return {"pixel_values": self.images[:count], "labels": self.labels[:count]}
 
 
-def configuration(options: argparse.Namespace) -> EarlyExitResNetConfig:
-    return EarlyExitResNetConfig(
+def step_times(options: Namespace) -> list[Row]:
+    """One row per arm."""
+    torch.manual_seed(0)
+    config = EarlyExitResNetConfig(
         stem=options.stem,
         num_labels=options.classes,
         depths=options.depths,
         hidden_sizes=options.widths,
         embedding_size=options.widths[0] // 4,
     )
-
-
-def measure(options: argparse.Namespace) -> list[dict]:
-    """One row per arm: medians over the rounds."""
-    torch.manual_seed(0)
-    device = torch.device(options.device)
-    model = EarlyExitResNetForImageClassification(configuration(options)).to(device)
+    model = EarlyExitResNetForImageClassification(config).to(options.device)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=5e-4)
-    collator = OnDevice(options, device)
-    data = Numbers(64 * options.batch_size)
+    collator = OnDevice(options)
+    numbers = [{"labels": row} for row in range(64 * options.batch_size)]
+    sift = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    arms = [
+        Arm("baseline", None),
+        *(Arm(name, {"sift_exit_layer": k, **sift}) for name, k in EXITS.items()),
+    ]
 
-    def start(arm: Arm) -> Turn:
+    def start(arm: Arm) -> Stepper:
         more = {"dataloader_pin_memory": False}
-        taking = Stepper(arm, model, optimizer, data, collator, options, **more)
-        return lambda: taking.turn(options.steps)
+        return Stepper(arm, model, optimizer, numbers, collator, options, **more)
 
-    starts = {arm.name: lambda arm=arm: start(arm) for arm in ARMS}
-    turns = take_turns(starts, options.rounds, options.warmup)
-    rows = [summary(arm, turns, {"ratio_to_stock": ARMS[0].name}) for arm in ARMS]
-    cost = count(configuration(options), options.image_size)
-    for row in rows:
-        if row["name"] in EXITS:
-            row["counted_overhead"] = cost.scoring_overhead(exit_layer=EXITS[row["name"]])
+    rows = measure(arms, start, lambda arm: {"ratio_to_stock": "baseline"}, options)
+    cost = count(config, options.image_size)
+    for row in rows[1:]:
+        row["counted_overhead"] = cost.scoring_overhead(exit_layer=EXITS[row["name"]])
     return rows
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--stem", choices=["imagenet", "cifar"], default="imagenet")
     parser.add_argument("--image_size", type=int, default=224)
@@ -124,7 +100,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--batch_size", type=int, default=125, help="rows trained on; twice are drawn"
     )
-    parser.add_argument("--warmup", type=int, default=3, help="turns that are not counted")
+    parser.add_argument("--warmup", type=int, default=3, help="uncounted turns")
     parser.add_argument("--steps", type=int, help="consecutive steps of a turn; 5 on a GPU, else 1")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--bf16", action="store_true", help="autocast, in training and in scoring")
@@ -133,13 +109,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.device = device_name()
     options.steps = options.steps or (5 if options.device == "cuda" else 1)
-    return options
-
-
-def main(argv: list[str]) -> None:
-    options = parse(argv)
     print(describe_machine(), flush=True)
-    rows = measure(options)
+    rows = step_times(options)
     print(table(rows, COLUMNS, width=16))
     write_result(options.output, options, ["benchmarks/resnet_step.py", *argv], arms=rows)
 

@@ -1,1 +1,1 @@
-"""When does sifting pay? What `time_to_accuracy.py` trains, charges and tells."""
+"""When sifting pays: what `time_to_accuracy.py` trains, charges and reports."""

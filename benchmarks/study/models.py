@@ -1,4 +1,4 @@
-"""The models of `time_to_accuracy.py`, small enough for a core of a CPU."""
+"""The models of `time_to_accuracy.py`, small enough for one core of a CPU."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,7 @@ from sift_trainer.reproduction.resnet.model.two_classifier_exit import TwoClassi
 from study.text import LENGTH, VOCABULARY
 
 HEAD = 32  # dimensions of an attention head
+_NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 
 
 def masked_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
@@ -46,7 +47,7 @@ def causal_model(shape: Mapping[str, Any], classes: int) -> nn.Module:
 
 
 def causal_classifier(shape: Mapping[str, Any], classes: int) -> nn.Module:
-    """The same with a classifier on its last position, in place of the head."""
+    """GPT-2 with a classifier on its last position instead of the vocabulary head."""
     return GPT2ForSequenceClassification(
         _gpt2(shape, vocab_size=VOCABULARY, num_labels=classes, pad_token_id=0)
     )
@@ -59,8 +60,7 @@ def _gpt2(shape: Mapping[str, Any], **more: Any) -> GPT2Config:
         n_embd=width,
         n_layer=shape["num_hidden_layers"],
         n_head=width // HEAD,
-        bos_token_id=None,
-        eos_token_id=None,
+        **_NO_SPECIAL_TOKENS,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -69,7 +69,7 @@ def _gpt2(shape: Mapping[str, Any], **more: Any) -> GPT2Config:
 
 
 def classifier(shape: Mapping[str, Any], classes: int) -> nn.Module:
-    """ModernBERT, which normalises before its blocks and averages over positions: from scratch it
+    """ModernBERT, which normalises before its blocks and averages over positions. From scratch it
     learns in a few hundred steps, where BERT's first position does not."""
     width = shape["hidden_size"]
     return ModernBertForSequenceClassification(
@@ -82,18 +82,17 @@ def classifier(shape: Mapping[str, Any], classes: int) -> nn.Module:
             classifier_pooling="mean",
             global_attn_every_n_layers=1,
             pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=None,
             cls_token_id=None,
             sep_token_id=None,
+            **_NO_SPECIAL_TOKENS,
             **shape,
         )
     )
 
 
 def resnet(shape: Mapping[str, Any], classes: int) -> nn.Module:
-    """The paper's two-classifier ResNet; with ``supervised`` the early one has a loss of its own of
-    that weight."""
+    """The paper's two-classifier ResNet; with ``supervised`` the early classifier has its own loss
+    of that weight."""
     shape = dict(shape)
     weight = shape.pop("supervised", 0.0)
     config = EarlyExitResNetConfig(stem="cifar", layer_type="basic", num_labels=classes, **shape)
@@ -103,8 +102,8 @@ def resnet(shape: Mapping[str, Any], classes: int) -> nn.Module:
 
 
 class SupervisedResNetForImageClassification(EarlyExitResNetForImageClassification):
-    """Whose intermediate classifier is trained to predict by itself too, as the paper's is not:
-    in training its own cross-entropy is added (Lee et al., 2015, deeply-supervised nets).
+    """Adds the early classifier's own cross-entropy in training, which the paper's does not have
+    (Lee et al., 2015, deeply-supervised nets).
 
     Args:
         weight: of that loss.

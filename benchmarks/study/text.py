@@ -26,8 +26,8 @@ ARTICLES = "Wikipedia"  # as an author
 
 
 def corpus(data: Path, cache: Path, vocabulary: int = VOCABULARY, length: int = LENGTH) -> Corpus:
-    """An eighth of the articles and a third of the novels as sentence pairs, with word pieces of
-    their own."""
+    """An eighth of the articles and a third of the novels as sentence pairs, with their own word
+    pieces."""
     files = {
         "wikipedia": {"files": str(data / "wikipedia" / "wikipedia-00.jsonl.xz")},
         "books": {"files": str(data / "books" / "books-00.jsonl.xz"), "wrapped": True},
@@ -50,13 +50,10 @@ def pairs(
     validation_rows: int,
     vocabulary: int = VOCABULARY,
     length: int = LENGTH,
-    masks_per_row: int | None = None,
 ) -> StudyData:
-    """Sentence pairs, of whose word pieces 15% are to be predicted, or ``masks_per_row``."""
+    """Sentence pairs; 15% of their word pieces are to be predicted."""
     text = corpus(data, cache, vocabulary, length)
-    if rows > len(text.train):
-        raise ValueError(f"rows={rows}: the corpus has {len(text.train)} pairs; use fewer")
-    collator = PairCollator(text.tokenizer, length, seed=0, masks_per_row=masks_per_row)
+    collator = PairCollator(text.tokenizer, length, seed=0)
     return StudyData(
         Subset(text.train, range(rows)),
         FixedMasks(Subset(text.validation, range(validation_rows)), collator, seed=0),
@@ -80,9 +77,9 @@ def lines(
         copies: share of the rows to train on that are copies of ``distinct`` other ones.
     """
     text = corpus(data, cache)
-    train = _of_full_length(text, text.train, rows + distinct)
+    train = _of_full_length(text.train, rows + distinct)
     train = train[with_copies(np.arange(len(train)), distinct, copies)]
-    validation = _of_full_length(text, text.validation, validation_rows)
+    validation = _of_full_length(text.validation, validation_rows)
     return StudyData(
         Rows(train, train),
         Rows(validation, validation),
@@ -109,9 +106,9 @@ def passages(
         classes: so many authors, those with most text.
         rows: passages of an author to train on, at most.
         validation_rows: of each author, from other parts of the books.
-        tail: what the rarest author's share is of the most frequent one's, in steps of one ratio.
+        tail: the rarest author's share of the most frequent one's rows.
         even: repeat the rows of rarer authors until all have as many.
-        flips: share of training rows whose author is another one's name, each as likely.
+        flips: share of training rows that have another author's name.
         background: passages of Wikipedia to train on, which are one more class.
     """
     novels = _stored(cache / "passages.npz", lambda: _cut_up(corpus(data, cache), _novels(data)))
@@ -136,17 +133,15 @@ def passages(
     return StudyData(train, validation, trained, default_data_collator, classes)
 
 
-def _of_full_length(text: Corpus, pairs: Dataset[Any], wanted: int) -> Tensor:
+def _of_full_length(pairs: Dataset[Any], wanted: int) -> Tensor:
     found: list[list[int]] = []
     for number in range(len(pairs)):
         row = pairs[number]
         if row["next_sentence_label"] == 0 and len(row["input_ids"]) == LENGTH:
             found.append(row["input_ids"])
         if len(found) == wanted:
-            break
-    if len(found) < wanted:
-        raise ValueError(f"rows={wanted}: the corpus has {len(found)} such rows; use fewer")
-    return torch.tensor(found)
+            return torch.tensor(found)
+    raise ValueError(f"rows={wanted}: the corpus has {len(found)} such rows; use fewer")
 
 
 def _stored(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -162,7 +157,7 @@ def _of(stored: dict[str, np.ndarray], split: int, author: int = 0) -> np.ndarra
 
 
 def _cut_up(text: Corpus, documents: Iterator[tuple[str, str]]) -> dict[str, np.ndarray]:
-    """Passages of documents, by author and split; authors by how much there is of them."""
+    """Passages of documents, by author and split; authors by how much text they have."""
     tokenizer = text.tokenizer
     ends = tokenizer.cls_token_id, tokenizer.sep_token_id
     step = LENGTH - len(ends)
@@ -184,15 +179,17 @@ def _cut_up(text: Corpus, documents: Iterator[tuple[str, str]]) -> dict[str, np.
 
 
 def _articles(data: Path) -> Iterator[tuple[str, str]]:
-    """The first articles, which the word pieces are made of too."""
-    with lzma.open(data / "wikipedia" / "wikipedia-00.jsonl.xz", "rt", encoding="utf-8") as stream:
-        for line in stream:
-            yield ARTICLES, " ".join(json.loads(line)["text"].split())
+    """The first articles, which the word pieces were also trained on."""
+    for article in _json_lines(data / "wikipedia" / "wikipedia-00.jsonl.xz"):
+        yield ARTICLES, " ".join(article["text"].split())
 
 
 def _novels(data: Path) -> Iterator[tuple[str, str]]:
     for file in sorted((data / "books").glob("*.jsonl.xz")):
-        with lzma.open(file, "rt", encoding="utf-8") as stream:
-            for line in stream:
-                novel = json.loads(line)
-                yield novel["author"], " ".join(novel["text"].split())
+        for novel in _json_lines(file):
+            yield novel["author"], " ".join(novel["text"].split())
+
+
+def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
+    with lzma.open(file, "rt", encoding="utf-8") as stream:
+        yield from map(json.loads, stream)
