@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,6 @@ def accuracy(shift: bool) -> Callable[..., dict[str, float]]:
 # ---- what scoring costs ----
 
 
-class ProcessorTimer(StepTimer):
-    """Phases in seconds of this process's processor, which other programs do not change."""
-
-    def _mark(self, phase: str) -> float | torch.Event:
-        return time.process_time() if self.device.type == "cpu" else super()._mark(phase)
-
-
 def measure_costs(
     results: Results, name: str, regime: Regime, data: StudyData, methods: list[str]
 ) -> None:
@@ -186,7 +180,9 @@ def measure_costs(
 
     def start(arm: Arm) -> Stepper:
         rest = optimizer, data.train, data.collator, options
-        return Stepper(arm, model, *rest, timer=ProcessorTimer)
+        # The seconds of this process's processor, which other programs do not change.
+        timer = partial(StepTimer, clock=time.process_time)
+        return Stepper(arm, model, *rest, timer=timer)
 
     whole = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0, "sift_interval": 1}
     ungated = {"sift_gate": None, "sift_audit_steps": 0}

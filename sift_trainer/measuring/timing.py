@@ -1,7 +1,7 @@
 """Where a step's time goes, without waiting for the device inside the step."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,9 +14,13 @@ class StepTimer:
 
     On an accelerator a phase is marked by two events on the current stream, which are read only in
     `drain`; on a CPU, and for ``data`` everywhere (the host waits for the loader), by the clock.
+
+    Args:
+        clock: gives seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.device = torch.device("cpu")
         self.totals = dict.fromkeys(PHASES, 0.0)
         self._interval = dict.fromkeys(PHASES, 0.0)
@@ -94,7 +98,7 @@ class StepTimer:
 
     def _mark(self, phase: str) -> float | torch.Event:
         if self.device.type == "cpu" or phase == "data":
-            return time.perf_counter()
+            return self.clock()
         event = torch.Event(self.device, enable_timing=True)
         event.record()
         return event
