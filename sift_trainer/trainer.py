@@ -137,10 +137,13 @@ class SiftMixin(_Base):
     def _columns_of_criterion(self) -> Iterator[None]:
         """Within it the Trainer keeps the columns that the criterion reads. Private in
         Transformers: there is no public list of the columns that are kept."""
+        stateful = CRITERIA[self.sift.sift_criterion].state
+        if stateful is None or not stateful.columns:
+            yield
+            return
         self._set_signature_columns_if_needed()
         before = self._signature_columns
-        stateful = CRITERIA[self.sift.sift_criterion].state
-        self._signature_columns = [*before, *(stateful.columns if stateful else ())]
+        self._signature_columns = [*before, *stateful.columns]
         try:
             yield
         finally:
@@ -168,7 +171,7 @@ class SiftMixin(_Base):
         *values, samples, total, in_epoch, steps = super().set_initial_training_values(
             args, dataloader
         )
-        if args.max_steps <= 0:
+        if args.max_steps <= 0 and self.sift.sift_keep_ratio < 1:
             samples *= self.sift.sift_keep_ratio
         return (*values, samples, total, in_epoch, steps)
 
@@ -289,23 +292,13 @@ class SiftMixin(_Base):
             choice = choose_rows(scores, self.sift, generator)
         return Selection(choice.rows, candidates, scores, choice.weights)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
         """The loss; in training with the weights of the selector. The criterion learns from it."""
         batch, sifted = self._window.trained, self._sifted
         if batch is None or sifted is None:
-            return super().compute_loss(
-                model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **kwargs
-            )
-        loss, outputs = super().compute_loss(
-            model, inputs, True, num_items_in_batch=num_items_in_batch, **kwargs
-        )
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        return_outputs = kwargs.pop("return_outputs", False)
+        loss, outputs = super().compute_loss(model, inputs, *args, return_outputs=True, **kwargs)
         rows = self._prepare_inputs(batch)
         losses = sifted.sample_losses(outputs, rows)
         selection = self._window.selection_of(batch)
@@ -358,7 +351,8 @@ class SiftMixin(_Base):
         if stateful is not None and self.sift.sift_keep_ratio < 1:
             bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             self._criterion = stateful(bare)
-        with tied_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
+        ties = self.is_fsdp_enabled and not self.sift.trains_as_stock
+        with tied_in_one_group(self.model) if ties else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
