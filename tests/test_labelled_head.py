@@ -1,142 +1,113 @@
-"""The head on labelled positions only: the loss and every gradient of the dense head, for less."""
+"""Head and last block on labelled positions only: the loss and gradients of the whole, for less."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-import transformers as hf
 from torch import Tensor, nn
 
-from sift_trainer.early_exit.labelled_head import (
-    LabelledHead,
-    gathered_labels,
-    output_embeddings_of,
-)
+from sift_trainer.arguments import SiftArguments
+from sift_trainer.early_exit import labelled_last_block
+from sift_trainer.early_exit.labelled_head import LabelledHead, gathered_labels
 from sift_trainer.scoring.positions import ScoredPositions, scored_positions
-from tests.tiny import FAMILIES, LENGTH, VOCABULARY, WIDTH, PlainNet, token_labels
+from sift_trainer.sifted_model.facts import ModelPasses
+from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
+from tests.tiny import BATCH, FAMILIES, LENGTH, VOCABULARY, PlainNet, text, token_labels
 
-MASKED = (
-    "bert-pretraining", "bert-mlm", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"
-)  # fmt: skip
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")
-COUNTS_THEIR_LABELS = {"modernbert", *CAUSAL}
+# With a block stack that training prunes, and others.
+ENCODERS = ("bert-pretraining", "bert-mlm", "roberta", "electra")
+MASKED = (*ENCODERS, "distilbert", "deberta-v2", "modernbert")
+COUNTS = (3, 0, 1, 5)
 
 
-def by_hand(labels: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
-    """Where the predictions with a label are, and their labels, worked out one by one."""
-    flat, targets = [], []
-    for row, values in enumerate(labels.tolist()):
-        for column in range(LENGTH - shifted):
-            label = values[column + shifted]
-            if label != -100:
-                flat.append(row * LENGTH + column)
-                targets.append(label)
-    return torch.tensor(flat), torch.tensor(targets)
+def batch_of(name: str, **changes: Any) -> dict[str, Tensor]:
+    batch = FAMILIES[name].batch(labels=token_labels(COUNTS), **changes)
+    if name == "bert-pretraining":
+        batch["next_sentence_label"] = torch.arange(BATCH) % 2
+    return batch
 
 
 def positions_of(labels: Tensor, shifted: bool) -> ScoredPositions:
-    """With the flat positions and targets by hand."""
-    positions = scored_positions(labels)
-    flat, targets = by_hand(labels, shifted)
-    return replace(positions, flat=flat, targets=targets)
+    """Flat positions and targets of the predictions with a label, found one by one."""
+    flat, targets = [], []
+    for row, values in enumerate(labels.tolist()):
+        for column in range(LENGTH - shifted):
+            if values[column + shifted] != -100:
+                flat.append(row * LENGTH + column)
+                targets.append(values[column + shifted])
+    return replace(scored_positions(labels), flat=torch.tensor(flat), targets=torch.tensor(targets))
 
 
-def loss_and_gradients(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
+def loss_and_gradients(model: Any, batch: Any) -> tuple[Any, dict[str, Tensor]]:
     model.zero_grad()
     outputs = model(**batch)
     outputs.loss.backward()
-    return outputs, {
-        name: parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return outputs, found
 
 
-def compare(name: str, batch: dict[str, Any], rows: int) -> None:
-    """Dense and gathered loss and gradients; ``rows`` predictions pass the gathered head."""
-    model = FAMILIES[name].build()
-    shifted = name in CAUSAL
-    dense, expected = loss_and_gradients(model, batch)
-    head = LabelledHead.of(model)
-    assert head is not None
-    positions = positions_of(batch["labels"], shifted)
-    labels = gathered_labels(positions, shifted)
-    with head.gather(positions, shifted):
-        sparse, found = loss_and_gradients(model, {**batch, "labels": labels})
-
-    assert next(v for k, v in sparse.items() if k != "loss").shape == (1, rows, VOCABULARY)
-    torch.testing.assert_close(sparse.loss, dense.loss, rtol=1e-6, atol=0)
-    assert list(found) == list(expected)
-    scale = max(gradient.norm() for gradient in expected.values())
-    for parameter, gradient in expected.items():
-        assert (found[parameter] - gradient).norm() <= 1e-6 * scale, parameter
+def assert_same(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
+    """Adding zeros, the whole block gives a gradient to what the pruned one never touches."""
+    torch.testing.assert_close(found[0].loss, expected[0].loss, rtol=1e-6, atol=0)
+    largest = max(gradient.norm() for gradient in expected[1].values())
+    for name, gradient in expected[1].items():
+        difference = (found[1][name] - gradient).norm() if name in found[1] else gradient.norm()
+        assert difference <= 1e-6 * largest, name
 
 
-@pytest.mark.parametrize("name", MASKED)
-def test_masked_models_train_alike(name: str) -> None:
-    batch = FAMILIES[name].batch(labels=token_labels((3, 0, 1, 5)))
-    if name == "bert-pretraining":
-        batch["next_sentence_label"] = torch.tensor([0, 1, 1, 0])
-    compare(name, batch, rows=9)
-
-
-@pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("name", CAUSAL)
-def test_causal_models_train_alike(name: str, first: bool) -> None:
-    """Nine labels, of which position 0 of three rows is no target; one prediction is added."""
-    batch = FAMILIES[name].batch(labels=token_labels((3, 0, 1, 5), first))
-    compare(name, batch, rows=(9 - 3 if first else 9) + 1)
-
-
-@pytest.mark.parametrize("name", sorted(COUNTS_THEIR_LABELS))
-def test_models_that_divide_by_a_count_train_alike(name: str) -> None:
-    batch = FAMILIES[name].batch(labels=token_labels((3, 0, 1, 5), name in CAUSAL))
-    model = FAMILIES[name].build()
-    labelled = len(by_hand(batch["labels"], name in CAUSAL)[0])
-    mean = model(**batch).loss
-    counted = model(**batch, num_items_in_batch=torch.tensor(40)).loss
-    torch.testing.assert_close(counted, mean * labelled / 40)  # the count is read at all
-    compare(name, {**batch, "num_items_in_batch": torch.tensor(40)}, labelled + (name in CAUSAL))
-
-
-def test_one_labelled_position_is_enough() -> None:
-    compare("gpt2", FAMILIES["gpt2"].batch(labels=token_labels((0, 1, 0, 0))), rows=2)
-    compare("bert-mlm", FAMILIES["bert-mlm"].batch(labels=token_labels((0, 1, 0, 0))), rows=1)
+# ---- the head ----
 
 
 @pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
+def test_the_head_on_labelled_positions_has_the_loss_and_gradients_of_the_dense_head(
+    name: str,
+) -> None:
+    """Also where the loss is divided by a count, and where position 0, which is no target of a
+    causal model, has a label. A causal model gets one more prediction, see `gathered_labels`."""
+    model, shifted = FAMILIES[name].build(), name in CAUSAL
+    head = LabelledHead.of(model)
+    assert head is not None
+    for labels, count in (
+        (token_labels(COUNTS), None),
+        (token_labels(COUNTS, first=shifted), 40),
+        (token_labels((0, 1, 0, 0)), None),
+    ):
+        batch = {**batch_of(name), "labels": labels}
+        if count:
+            batch["num_items_in_batch"] = torch.tensor(count)
+        dense = loss_and_gradients(model, batch)
+        positions = positions_of(labels, shifted)
+        gathered = {**batch, "labels": gathered_labels(positions, shifted)}
+        with head.gather(positions, shifted):
+            found = loss_and_gradients(model, gathered)
+        logits = next(value for key, value in found[0].items() if key != "loss")
+        assert logits.shape == (1, len(positions.flat) + shifted, VOCABULARY)
+        assert list(found[1]) == list(dense[1])
+        assert_same(found, dense)
+
+
+@pytest.mark.parametrize("name", ["bert-pretraining", "electra", "gpt2"])
 @torch.no_grad()
-def test_without_positions_the_head_is_dense(name: str) -> None:
-    family = FAMILIES[name]
-    model, batch = family.build(), family.batch()
+def test_the_head_is_dense_outside_of_the_context_also_after_an_exception(name: str) -> None:
+    model, batch = FAMILIES[name].build(), FAMILIES[name].batch()
     key = "prediction_logits" if name == "bert-pretraining" else "logits"
     before = model(**batch)[key]
     head = LabelledHead.of(model)
     assert head is not None
-    assert torch.equal(model(**batch)[key], before)
-    with head.at(None):
-        assert torch.equal(model(**batch)[key], before)
     picked = torch.tensor([3, 17, 40])
-    with head.at(picked), head.at(picked[:1]):
-        assert model(**batch)[key].shape == (1, 1, VOCABULARY)
     with head.at(picked):
         with head.at(picked[:1]):
-            pass
+            assert model(**batch)[key].shape == (1, 1, VOCABULARY)
         found = model(**batch)[key]
     torch.testing.assert_close(found[0], before.flatten(0, 1)[picked], rtol=1e-5, atol=1e-5)
+    with head.at(None):
+        assert torch.equal(model(**batch)[key], before)
     with pytest.raises(KeyboardInterrupt), head.at(picked):
         raise KeyboardInterrupt
     assert torch.equal(model(**batch)[key], before)
-
-
-class Bare(nn.Module):
-    """Not a Transformers model, though it holds one and has its configuration."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bert = FAMILIES["bert-mlm"].build().bert
-        self.config = self.bert.config
 
 
 class Configured(PlainNet):
@@ -148,49 +119,108 @@ class Configured(PlainNet):
         return self.out
 
 
-def _encoder_decoder() -> nn.Module:
-    config = FAMILIES["bert-mlm"].build().config
-    return hf.EncoderDecoderModel(
-        hf.EncoderDecoderConfig.from_encoder_decoder_configs(config, config)
-    )
-
-
 @pytest.mark.parametrize(
     "build",
-    [
-        *(FAMILIES[name].build for name in ("t5", "bart", "bert-sequence", "bert-token", "vit")),
-        _encoder_decoder,
-        PlainNet,
-        Configured,
-        Bare,
-    ],
+    [*(FAMILIES[name].build for name in ("t5", "bart", "bert-sequence", "bert-token")), Configured],
 )
 def test_no_labelled_head_where_labels_are_inputs_or_there_is_no_vocabulary(build: Any) -> None:
     assert LabelledHead.of(build()) is None
 
 
-def test_the_output_embeddings_are_the_projection_to_the_vocabulary() -> None:
-    for name in (*MASKED, *CAUSAL):
-        module = output_embeddings_of(FAMILIES[name].build())
-        assert isinstance(module, nn.Linear)
-        assert module.weight.shape == (VOCABULARY, 16 if name == "electra" else WIDTH)
-
-
-def test_labels_as_the_model_will_read_them() -> None:
+def test_labels_as_the_model_reads_them() -> None:
     """Predictions 1 and 5 with labels 7 and 8. A shifting loss pairs prediction i with label i + 1
-    and drops the last prediction, so an ignored label goes in front and prediction 5 twice."""
+    and drops the last prediction: an ignored label goes in front, and prediction 5 twice."""
     labels = torch.full((2, 4), -100)
     labels[0, 1], labels[1, 1] = 7, 8
-    head = LabelledHead.of(FAMILIES["gpt2"].build())
-    assert head is not None
-    for batch, shifted, flat, found in (
-        (labels, False, [1, 5], [7, 8]),
-        (labels, True, [1, 5, 5], [-100, 7, 8]),
-        (torch.full((2, 4), -100), False, [], []),
-        (torch.full((2, 4), -100), True, [], []),
+    for batch, shifted, found in (
+        (labels, False, [7, 8]),
+        (labels, True, [-100, 7, 8]),
+        (torch.full((2, 4), -100), True, []),
     ):
-        positions = scored_positions(batch)
-        assert gathered_labels(positions, shifted).tolist() == [found]
-        with head.gather(positions, shifted):
-            assert head.positions is not None
-            assert head.positions.tolist() == flat
+        assert gathered_labels(scored_positions(batch), shifted).tolist() == [found]
+
+
+# ---- the last block ----
+
+
+def sifted_model_of(model: Any, batch: dict[str, Tensor], **settings: Any) -> SiftedModel:
+    per_row = settings.pop("labels_per_row", None)
+    return SiftedModel.probed(
+        ModelPasses.of(model),
+        batch,
+        SiftArguments(**settings),
+        TrainedLoss(takes_count=True),
+        label_names=["labels", "next_sentence_label"],
+        labels_per_row=per_row,
+    )
+
+
+def passed(model: Any, sifted: SiftedModel, batch: dict[str, Tensor]) -> int:
+    """How many positions pass the feed-forward of the last block in training."""
+    counted = []
+    *_, last = model.base_model.encoder.layer.children()
+    hook = last.intermediate.register_forward_pre_hook(
+        lambda _, inputs: counted.append(inputs[0].flatten(0, -2).shape[0])
+    )
+    with sifted.labelled_only(batch) as labelled:
+        model(**labelled)
+    hook.remove()
+    return counted[0]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_pruned_last_block_has_the_loss_and_gradients_of_the_whole(
+    name: str, attention: str
+) -> None:
+    """Its feed-forward sees the labelled positions and each row's first, for the pooler."""
+    model = FAMILIES[name].build(_attn_implementation=attention)
+    padded = batch_of(name)
+    unpadded = {key: value for key, value in padded.items() if key != "attention_mask"}
+    unpadded |= text(padded=False)
+    for batch, per_row in ((padded, None), (unpadded, None), (padded, max(COUNTS))):
+        whole = loss_and_gradients(model, batch)
+        sifted = sifted_model_of(model, batch, labels_per_row=per_row)
+        with sifted.labelled_only(batch) as labelled:
+            assert_same(loss_and_gradients(model, labelled), whole)
+        labels = BATCH * per_row if per_row else sum(COUNTS)
+        assert passed(model, sifted, batch) == BATCH + labels
+
+
+class MeanPooler(nn.Module):
+    """Reads every position, where BERT's own reads the first."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden.mean(dim=1)
+
+
+def test_where_the_last_block_stays_whole() -> None:
+    """Switched off; under gradient checkpointing; where a pooler reads other positions."""
+    model, batch = FAMILIES["bert-pretraining"].build(), batch_of("bert-pretraining")
+    everything = batch["input_ids"].numel()
+    off = sifted_model_of(model, batch, sift_masked_only_head=False)
+    assert passed(model, off, batch) == everything
+    model.bert.pooler = MeanPooler()
+    sifted = sifted_model_of(model, batch)
+    assert passed(model, sifted, batch) == everything
+    whole = loss_and_gradients(model, batch)
+    with sifted.labelled_only(batch) as labelled:
+        assert_same(loss_and_gradients(model, labelled), whole)
+    model.gradient_checkpointing_enable()
+    assert labelled_last_block(model, LabelledHead.of(model)) is None  # type: ignore[arg-type]
+
+
+def test_the_last_block_drops_out_in_training_only() -> None:
+    changes = {"attention_probs_dropout_prob": 0.5, "hidden_dropout_prob": 0.0}
+    model, batch = FAMILIES["bert-mlm"].build(**changes), batch_of("bert-mlm")
+    for block in list(model.bert.encoder.layer)[:-1]:
+        block.attention.self.dropout.p = 0.0  # so that the last block alone drops anything
+    sifted = sifted_model_of(model, batch)
+
+    def loss() -> float:
+        with sifted.labelled_only(batch) as labelled:
+            return model(**labelled).loss.item()
+
+    assert loss() == loss()
+    model.train()
+    assert len({loss() for _ in range(4)}) == 4
