@@ -1,23 +1,38 @@
 """One scoring pass: what it computes, what it refuses, and that it leaves no trace."""
 
 import math
+import random
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sift_trainer import register_exit
 from sift_trainer.arguments import SiftArguments
+from sift_trainer.early_exit import _REGISTERED
 from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
-from sift_trainer.scoring.tasks import ClassIds
 from sift_trainer.sifted_model.facts import ModelFacts
 from sift_trainer.sifted_model.no_trace import inference
-from sift_trainer.sifted_model.scorer import Scorer, labels_are_inputs
-from tests.tiny import BATCH, FAMILIES, LENGTH, PlainNet, class_labels, text, token_labels
+from sift_trainer.sifted_model.scorer import Scorer
+from tests.tiny import BATCH, FAMILIES, LENGTH, WIDTH, PlainNet, class_labels, text, token_labels
 
 CAUSAL = ("gpt2", "llama", "qwen3", "mistral", "gemma2", "gpt-neox", "opt", "mamba")
-SEED = 11
+MASKED = ("bert-mlm", "distilbert", "deberta-v2", "modernbert")
+CLASSIFIERS = ("bert-sequence", "vit", "dinov2", "wav2vec2")
+
+
+@pytest.fixture(autouse=True)
+def _registries() -> Iterator[None]:
+    before = [(registry, dict(registry)) for registry in (_REGISTERED, CRITERIA)]
+    yield
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)  # type: ignore[arg-type]
 
 
 def scorer_of(model: Any, gathered: bool = False, shifted: bool = False, **settings: Any) -> Scorer:
@@ -27,7 +42,7 @@ def scorer_of(model: Any, gathered: bool = False, shifted: bool = False, **setti
     return Scorer(model, ModelFacts(ClassIds(shifted=shifted), head=head), sift)
 
 
-def score(model: Any, batch: dict[str, Any], seed: int = SEED, **settings: Any) -> Tensor:
+def score(model: Any, batch: dict[str, Any], seed: int = 11, **settings: Any) -> Tensor:
     scorer = scorer_of(model, **settings)
     with inference(model):
         return scorer(model, batch, torch.Generator().manual_seed(seed))
@@ -38,7 +53,7 @@ def nll(logits: list[float], target: int) -> float:
     return top + math.log(sum(math.exp(z - top) for z in logits)) - logits[target]
 
 
-def entropy(logits: list[float]) -> float:
+def entropy(logits: list[float], target: int = 0) -> float:
     top = max(logits)
     total = sum(math.exp(z - top) for z in logits)
     shares = [math.exp(z - top) / total for z in logits]
@@ -46,91 +61,69 @@ def entropy(logits: list[float]) -> float:
 
 
 @torch.no_grad()
-def logits_of(model: Any, batch: dict[str, Any]) -> Any:
-    return model(**batch).logits.tolist()
+def by_hand(model: Any, batch: dict[str, Any], labels: Tensor, value: Any, shift: int) -> Tensor:
+    """The mean of the values of each row's labelled predictions."""
+    logits, scores = model(**batch).logits.tolist(), []
+    for row, targets in zip(logits, labels.tolist(), strict=True):
+        pairs = zip(row[: LENGTH - shift], targets[shift:], strict=False)
+        values = [value(z, target) for z, target in pairs if target != -100]
+        scores.append(sum(values) / len(values) if values else UNLABELLED)
+    return torch.tensor(scores)
 
 
 # ---- what it computes ----
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-@pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("name", CAUSAL)
-def test_a_causal_score_pairs_a_prediction_with_the_next_label(
-    name: str, first: bool, gathered: bool
-) -> None:
-    model, inputs = FAMILIES[name].build(), FAMILIES[name].batch()
-    labels = token_labels((3, 0, 1, 5), first)
-    logits, expected = logits_of(model, inputs), []
-    for row in range(BATCH):
-        values = [
-            nll(logits[row][t], int(labels[row, t + 1]))
-            for t in range(LENGTH - 1)
-            if labels[row, t + 1] != -100
-        ]
-        expected.append(sum(values) / len(values) if values else UNLABELLED)
-    found = score(model, {**inputs, "labels": labels}, gathered=gathered, shifted=True)
-    assert found.dtype is torch.float32
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("gathered", [False, True])
-@pytest.mark.parametrize("criterion", ["loss", "entropy"])
-@pytest.mark.parametrize("name", ["bert-mlm", "distilbert", "deberta-v2", "modernbert"])
-def test_a_masked_score_pairs_a_prediction_with_its_own_label(
-    name: str, criterion: str, gathered: bool
-) -> None:
-    model, inputs = FAMILIES[name].build(), FAMILIES[name].batch()
-    labels = token_labels((3, 0, 1, 5))
-    logits, expected = logits_of(model, inputs), []
-    for row in range(BATCH):
-        values = [
-            nll(logits[row][t], int(labels[row, t]))
-            if criterion == "loss"
-            else entropy(logits[row][t])
-            for t in range(LENGTH)
-            if labels[row, t] != -100
-        ]
-        expected.append(sum(values) / len(values) if values else UNLABELLED)
-    found = score(model, {**inputs, "labels": labels}, criterion=criterion, gathered=gathered)
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("name", [*CAUSAL, *MASKED])
+def test_a_prediction_is_scored_by_its_label_or_by_the_next(name: str) -> None:
+    """A causal model's prediction belongs to the next label; position 0 has one too."""
+    model, inputs, shift = FAMILIES[name].build(), FAMILIES[name].batch(), int(name in CAUSAL)
+    labels = token_labels((3, 0, 1, 5), first=bool(shift))
+    for criterion, value in (("loss", nll), ("entropy", entropy)):
+        expected = by_hand(model, inputs, labels, value, shift)
+        for gathered in (False, True):
+            settings = {"criterion": criterion, "gathered": gathered, "shifted": bool(shift)}
+            batch = {**inputs, "labels": labels}
+            before = {field: tensor.clone() for field, tensor in batch.items()}
+            found = score(model, batch, **settings)
+            assert found.dtype is torch.float32
+            assert not found.requires_grad
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            assert all(torch.equal(batch[field], before[field]) for field in batch)
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
-def test_an_encoder_decoder_reads_its_labels_as_inputs_and_does_not_shift_them(name: str) -> None:
-    model, inputs = FAMILIES[name].build(), FAMILIES["bert-mlm"].batch()
+def test_an_encoder_decoder_reads_its_labels_as_inputs(name: str) -> None:
+    model = FAMILIES[name].build()
     labels = token_labels((3, 2, 1, 5)).masked_fill(torch.arange(LENGTH) < 2, 7)
-    assert labels_are_inputs(model)
-    logits = logits_of(model, {**inputs, "labels": labels})
-    expected = []
-    for row in range(BATCH):
-        places = [t for t in range(LENGTH) if labels[row, t] != -100]
-        values = [nll(logits[row][t], int(labels[row, t])) for t in places]
-        expected.append(sum(values) / len(values))
-    found = score(model, {**inputs, "labels": labels}, gathered=True)
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
-    early = score(model, {**inputs, "labels": labels}, exit_layer=1)
-    assert (early - found).abs().max() > 0.01
+    batch = {**text(), "labels": labels}
+    found = score(model, batch, gathered=True)
+    torch.testing.assert_close(found, by_hand(model, batch, labels, nll, 0), rtol=1e-5, atol=1e-5)
+    assert (score(model, batch, exit_layer=1) - found).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["bert-sequence", "vit", "dinov2", "wav2vec2"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@torch.no_grad()
 def test_one_class_per_sample(name: str) -> None:
-    model, inputs = FAMILIES[name].build(), FAMILIES[name].batch()
-    logits, labels = logits_of(model, inputs), class_labels()
+    model, inputs, labels = FAMILIES[name].build(), FAMILIES[name].batch(), class_labels()
+    logits = model(**inputs).logits.tolist()
     expected = [nll(row, int(label)) for row, label in zip(logits, labels, strict=True)]
     found = score(model, {**inputs, "labels": labels})
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    entropies = torch.tensor([entropy(row) for row in logits])
+    found = score(model, inputs, criterion="entropy")  # which needs no labels
+    torch.testing.assert_close(found, entropies, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
-def test_the_exit_layer_is_the_one_that_was_asked_for() -> None:
-    family = FAMILIES["bert-sequence"]
-    model, batch = family.build(), family.batch(labels=class_labels())
+def test_scores_are_those_of_the_exit_layer() -> None:
+    family, labels = FAMILIES["bert-sequence"], class_labels()
+    model = family.build()
     states = model(**family.batch(), output_hidden_states=True).hidden_states
     for k in (1, 2, 3):
         logits = family.head(model, states[k]).tolist()
-        expected = [nll(row, int(label)) for row, label in zip(logits, class_labels(), strict=True)]
-        found = score(model, batch, exit_layer=k)
+        expected = [nll(row, int(label)) for row, label in zip(logits, labels, strict=True)]
+        found = score(model, family.batch(labels=labels), exit_layer=k)
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
@@ -142,87 +135,35 @@ def test_no_label_at_all(gathered: bool) -> None:
         assert found.tolist() == [UNLABELLED] * BATCH, name
 
 
+@pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("name", ["bert-mlm", "gpt2"])
-def test_entropy_without_labels_is_over_all_that_is_not_padding(name: str) -> None:
-    model, inputs = FAMILIES[name].build(), text()
-    logits = logits_of(model, inputs)
-    expected = []
-    for row in range(BATCH):  # row i has i pads at the end
-        values = [entropy(logits[row][t]) for t in range(LENGTH - row)]
-        expected.append(sum(values) / len(values))
+def test_entropy_without_labels_is_over_all_that_is_not_padding(name: str, padded: bool) -> None:
+    model, inputs = FAMILIES[name].build(), text(padded)
+    labels = torch.zeros(BATCH, LENGTH, dtype=torch.long)
+    if padded:
+        labels = labels.masked_fill(inputs["attention_mask"] == 0, -100)
     found = score(model, inputs, criterion="entropy", gathered=True)
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
-    unpadded = text(padded=False)
-    means = [sum(map(entropy, row)) / LENGTH for row in logits_of(model, unpadded)]
-    found = score(model, unpadded, criterion="entropy")
-    torch.testing.assert_close(found, torch.tensor(means), rtol=1e-5, atol=1e-5)
-
-
-def test_entropy_of_a_classifier_without_labels() -> None:
-    family = FAMILIES["vit"]
-    model, inputs = family.build(), family.batch()
-    expected = [entropy(row) for row in logits_of(model, inputs)]
-    found = score(model, inputs, criterion="entropy")
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    expected = by_hand(model, inputs, labels, entropy, 0)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("gathered", [False, True])
+@torch.no_grad()
 def test_a_token_fraction_scores_by_some_of_the_positions(labelled: bool, gathered: bool) -> None:
     """Row 3 has five labels, of which round(0.4 * 5) = 2 are scored: one of ten pairs."""
-    name = "bert-mlm"
-    model, inputs = FAMILIES[name].build(), FAMILIES[name].batch()
-    logits = logits_of(model, inputs)[3]
-    places, batch, fraction = list(range(LENGTH - 3)), inputs, 2 / 9
+    model, batch = FAMILIES["bert-mlm"].build(), FAMILIES["bert-mlm"].batch()
+    logits = model(**batch).logits[3].tolist()
+    places, fraction = list(range(LENGTH - 3)), 2 / 9
     if labelled:
-        labels = token_labels((3, 0, 1, 5))
-        places = [t for t in range(LENGTH) if labels[3, t] != -100]
-        batch, fraction = {**inputs, "labels": labels}, 0.4
+        batch["labels"], fraction = token_labels((3, 0, 1, 5)), 0.4
+        places = [t for t in range(LENGTH) if batch["labels"][3, t] != -100]
     values = [entropy(logits[t]) for t in places]
     pairs = [(a + b) / 2 for i, a in enumerate(values) for b in values[:i]]
-    found = {
-        float(score(model, batch, seed, criterion="entropy", token_fraction=fraction,
-                    gathered=gathered)[3])
-        for seed in range(6)
-    }  # fmt: skip
+    settings = {"criterion": "entropy", "token_fraction": fraction, "gathered": gathered}
+    found = {float(score(model, batch, seed, **settings)[3]) for seed in range(6)}
     assert len(found) > 1
     assert all(min(abs(value - pair) for pair in pairs) < 1e-5 for value in found)
-
-
-# ---- what it refuses ----
-
-
-def test_labels_that_are_no_classes_are_refused() -> None:
-    family = FAMILIES["bert-sequence"]
-    with pytest.raises(
-        ValueError, match=r"labels are torch.float32, but .*sift_criterion='random'"
-    ):
-        score(family.build(), family.batch(labels=torch.rand(BATCH)))
-
-
-@pytest.mark.parametrize("labels", [token_labels(), torch.zeros(BATCH, 3, dtype=torch.long)])
-def test_labels_of_another_shape_than_the_predictions_are_refused(labels: Tensor) -> None:
-    family = FAMILIES["bert-sequence"]
-    with pytest.raises(ValueError, match=r"do not fit logits of shape \(4, 5\)"):
-        score(family.build(), family.batch(labels=labels))
-
-
-def test_a_loss_without_labels_is_refused() -> None:
-    message = r"has no 'labels' \(its fields: \['attention_mask', 'input_ids'\]\).*'entropy'"
-    with pytest.raises(ValueError, match=message):
-        score(FAMILIES["bert-mlm"].build(), text())
-
-
-def test_an_exit_that_is_too_deep_is_refused_at_construction() -> None:
-    with pytest.raises(
-        ValueError, match=r"exit layer 4 is not in BertForMaskedLM: it has 3 blocks"
-    ):
-        scorer_of(FAMILIES["bert-mlm"].build(), exit_layer=4)
-    with pytest.raises(ValueError, match="no early exit for PlainNet"):
-        scorer_of(PlainNet(), exit_layer=1)
-
-
-# ---- the control ----
 
 
 def test_the_random_control_does_not_call_the_model() -> None:
@@ -237,48 +178,24 @@ def test_the_random_control_does_not_call_the_model() -> None:
     assert not torch.equal(scores[0], scores[2])
 
 
-def test_a_criterion_of_ones_own_gets_the_logits_at_the_labels() -> None:
-    seen = []
-
-    def first_logit(logits: Tensor, targets: Tensor) -> Tensor:
-        seen.append((logits.shape[0], targets.tolist()))
-        return logits[:, 0]
-
-    before = dict(CRITERIA)
-    try:
-        register_criterion("first", first_logit)
-        labels = token_labels((2, 0, 1, 0))
-        model, inputs = FAMILIES["bert-mlm"].build(), FAMILIES["bert-mlm"].batch()
-        found = score(model, {**inputs, "labels": labels}, criterion="first")
-        with pytest.raises(ValueError, match="needs; add labels"):
-            score(model, inputs, criterion="first")
-    finally:
-        CRITERIA.clear()
-        CRITERIA.update(before)
-    ((rows, targets),) = seen  # of a head on all positions all, of which the labelled count
-    assert rows == labels.numel()
-    assert sorted(targets) == sorted(labels.clamp(min=0).flatten().tolist())
-    logits = logits_of(model, inputs)
-    place = int((labels[2] != -100).nonzero())
-    assert float(found[2]) == pytest.approx(logits[2][place][0], rel=1e-5)
+@torch.no_grad()
+def test_a_registered_criterion_gets_logits_and_labels() -> None:
+    register_criterion("first", lambda logits, targets: logits[:, 0] + 100 * targets)
+    labels = token_labels((2, 0, 1, 0))
+    model, inputs = FAMILIES["bert-mlm"].build(), FAMILIES["bert-mlm"].batch()
+    found = score(model, {**inputs, "labels": labels}, criterion="first")
+    expected = by_hand(model, inputs, labels, lambda z, target: z[0] + 100 * target, 0)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_scores_carry_no_graph_and_the_batch_is_left_alone() -> None:
-    family = FAMILIES["bert-mlm"]
-    batch = family.batch(labels=token_labels())
-    before = {name: value.clone() for name, value in batch.items()}
-    found = score(family.build(), batch, gathered=True)
-    assert not found.requires_grad
-    assert list(batch) == list(before)
-    assert all(torch.equal(batch[name], value) for name, value in before.items())
+# ---- which labels the model gets ----
 
 
-def test_labels_are_not_given_to_a_model_that_would_compute_a_loss_from_them() -> None:
+def test_labels_are_withheld_from_a_model_that_would_compute_a_loss() -> None:
     family, seen = FAMILIES["bert-pretraining"], []
     model = family.build()
-    sift = SiftArguments(sift_criterion="loss")
     facts = ModelFacts(label_names=("labels", "next_sentence_label"))
-    scorer = Scorer(model, facts, sift)
+    scorer = Scorer(model, facts, SiftArguments(sift_criterion="loss"))
 
     def forward(**inputs: Any) -> Any:
         seen.append(sorted(inputs))
@@ -291,7 +208,7 @@ def test_labels_are_not_given_to_a_model_that_would_compute_a_loss_from_them() -
 
 
 class Learning(nn.Module):
-    """A model that is only there for training: it cannot be called without labels."""
+    """Cannot be called without labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,14 +219,86 @@ class Learning(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits
 
 
-def test_labels_are_given_to_a_model_that_cannot_do_without() -> None:
-    model, batch = (
-        Learning(),
-        {"input_ids": text()["input_ids"], "labels": token_labels((3, 2, 1, 5))},
-    )
-    with torch.no_grad():
-        rows = [
-            {name: value[row : row + 1] for name, value in batch.items()} for row in range(BATCH)
-        ]
-        losses = torch.stack([model(**row)[0] for row in rows])
-    torch.testing.assert_close(score(model, batch), losses)
+@torch.no_grad()
+def test_labels_are_given_to_a_model_that_requires_them() -> None:
+    model, labels = Learning(), token_labels((3, 2, 1, 5))
+    ids = text()["input_ids"]
+    losses = [model(ids[row : row + 1], labels[row : row + 1])[0] for row in range(BATCH)]
+    found = score(model, {"input_ids": ids, "labels": labels})
+    torch.testing.assert_close(found, torch.stack(losses))
+
+
+# ---- what it refuses ----
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (torch.rand(BATCH), r"labels are torch.float32.*sift_criterion='random'"),
+        (token_labels(), r"do not fit logits of shape \(4, 5\)"),
+        (torch.zeros(BATCH, 3, dtype=torch.long), r"do not fit logits of shape \(4, 5\)"),
+        (None, r"no 'labels' .*\['attention_mask', 'input_ids'\].*'entropy'"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Tensor | None, match: str) -> None:
+    family = FAMILIES["bert-sequence"]
+    batch = family.batch() if labels is None else family.batch(labels=labels)
+    with pytest.raises(ValueError, match=match):
+        score(family.build(), batch)
+
+
+# ---- no trace ----
+
+
+class Restless(PlainNet):
+    """Draws random numbers in every mode, has BatchNorm and dropout, and can break."""
+
+    breaks = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.dropout = nn.Dropout(0.5)
+        self.frozen = nn.Dropout(0.5)
+        self.modes: list[bool] = []
+
+    def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
+        self.modes.append(torch.is_grad_enabled() or any(m.training for m in self.modules()))
+        drawn = torch.randn(1) + random.random() + np.random.rand()
+        hidden = self.frozen(self.dropout(self.embedding(input_ids) + 0.1 * drawn))
+        hidden = self.norm(hidden.transpose(1, 2)).transpose(1, 2)
+        for block in self.trunk.blocks:
+            hidden = block(hidden)
+        if self.breaks:
+            raise KeyboardInterrupt
+        return {"logits": self.out(hidden)}
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_scoring_leaves_no_trace(breaks: bool) -> None:
+    """In modes, parameters, buffers, gradients and the random states."""
+    register_exit(Restless, "trunk.blocks")
+    model = Restless().train()
+    model.frozen.eval()
+    batch = {"input_ids": text()["input_ids"], "labels": token_labels((3, 2, 1, 5))}
+    modes = {name: module.training for name, module in model.named_modules()}
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    assert "norm.running_mean" in state
+    random_state, python, numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    model.breaks = breaks
+    if breaks:
+        with pytest.raises(KeyboardInterrupt):
+            score(model, batch, exit_layer=1)
+    else:
+        assert torch.isfinite(score(model, batch, exit_layer=1)).all()
+    assert model.modes == [False]
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert random.getstate() == python
+    following = np.random.rand()
+    np.random.set_state(numpy)
+    assert np.random.rand() == following
+    assert torch.is_grad_enabled()
+    assert len(model.trunk.blocks) == 3
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -26,15 +26,22 @@ from tests.matrix import MATRIX
 from tests.tiny import PlainNet
 
 FLOATS, IDS = torch.zeros(2, 5), torch.zeros(2, dtype=torch.long)
+LOG2, LOG3, LOG4 = math.log(2), math.log(3), math.log(4)
+CTC = Transcription(0, "mean", False, None)
 
 
-@pytest.fixture
-def registries() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _registries() -> Iterator[None]:
     tasks, criteria = dict(_REGISTERED), dict(CRITERIA)
     yield
     for registry, before in ((_REGISTERED, tasks), (CRITERIA, criteria)):
         registry.clear()
         registry.update(before)
+
+
+def assert_scores(task: Any, criterion: Any, logits: Tensor, labels: Any, expected: Any) -> None:
+    found = task.scores(criterion, logits, torch.as_tensor(labels))
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
 
 # ---- which ----
@@ -52,10 +59,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", MATRIX)
-def test_the_task_follows_from_the_model_and_the_labels(name: str) -> None:
-    entry = MATRIX[name]
-    assert type(task_of(entry.build(), entry.batch().get("labels"))) is OTHERS.get(name, ClassIds)
+def test_the_task_follows_from_the_model_and_the_labels() -> None:
+    for name, entry in MATRIX.items():
+        task = task_of(entry.build(), entry.batch().get("labels"))
+        assert type(task) is OTHERS.get(name, ClassIds), name
 
 
 @pytest.mark.parametrize(
@@ -71,29 +78,16 @@ def test_the_task_follows_from_the_model_and_the_labels(name: str) -> None:
         ("single_label_classification", 5, IDS, ClassIds),
     ],
 )
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        (hf.BertForSequenceClassification, tiny_configs.bert),
-        (hf.ViTForImageClassification, tiny_configs.vision),
-    ],
-)
-def test_the_type_of_problem_is_the_configurations_or_the_labels(
-    kind: Any, config: Any, problem_type: Any, num_labels: int, labels: Any, task: type
+def test_the_task_of_a_classifier_is_by_its_configuration_or_the_labels(
+    problem_type: Any, num_labels: int, labels: Any, task: type
 ) -> None:
-    settings = config()
+    settings = tiny_configs.bert()
     settings.problem_type, settings.num_labels = problem_type, num_labels
-    assert type(task_of(kind(settings), labels)) is task
+    assert type(task_of(hf.BertForSequenceClassification(settings), labels)) is task
+    settings.num_labels = 1
+    assert task_of(hf.BertForMultipleChoice(settings), IDS) == ClassIds()
 
 
-def test_one_output_means_a_regression_only_where_models_take_it_so() -> None:
-    config = tiny_configs.bert()
-    config.num_labels = 1
-    for kind in (hf.BertForMultipleChoice, hf.BertForMaskedLM, hf.BertForTokenClassification):
-        assert task_of(kind(config), IDS) == ClassIds()
-
-
-@pytest.mark.usefixtures("registries")
 def test_a_registered_task_goes_first_and_holds_for_subclasses() -> None:
     class Finer(PlainNet):
         pass
@@ -110,7 +104,7 @@ def test_a_registered_task_goes_first_and_holds_for_subclasses() -> None:
 
 
 def test_several_labels_are_a_yes_or_no_each() -> None:
-    logits = torch.tensor([[0.0, math.log(3)], [-2.0, 1.0]])
+    logits = torch.tensor([[0.0, LOG3], [-2.0, 1.0]])
     labels = torch.tensor([[1.0, 0.0], [0.25, 1.0]])
     yes = [[0.5, 0.75], [1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1))]]
     losses, entropies = [], []
@@ -119,28 +113,19 @@ def test_several_labels_are_a_yes_or_no_each() -> None:
         losses.append(sum(-t * math.log(p) - (1 - t) * math.log(1 - p) for p, t in both) / 2)
         entropies.append(sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p, _ in both) / 2)
     task = MultiLabel()
-    torch.testing.assert_close(task.scores(LOSS, logits, labels), torch.tensor(losses))
-    torch.testing.assert_close(task.scores(ENTROPY, logits, labels), torch.tensor(entropies))
-    nothing = task.unlabelled(logits, {})
-    torch.testing.assert_close(task.scores(ENTROPY, logits, nothing), torch.tensor(entropies))
-
-
-def test_a_certain_yes_has_no_entropy() -> None:
-    logits = torch.tensor([[1e4, -1e4], [60.0, -60.0]])
-    found = MultiLabel().scores(ENTROPY, logits, torch.zeros(2, 2))
-    torch.testing.assert_close(found, torch.zeros(2), rtol=0, atol=1e-20)
+    assert_scores(task, LOSS, logits, labels, losses)
+    assert_scores(task, ENTROPY, logits, labels, entropies)
+    assert_scores(task, ENTROPY, logits, task.unlabelled(logits, {}), entropies)
+    assert_scores(task, ENTROPY, torch.tensor([[1e4, -60.0]]), [[0.0, 0.0]], [0.0])
 
 
 def test_numbers_are_scored_by_their_squared_error() -> None:
     predictions = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
     targets = torch.tensor([[0.0, 4.0], [0.5, -1.0]])
-    found = Regression().scores(LOSS, predictions, targets)
-    torch.testing.assert_close(found, torch.tensor([(1 + 4) / 2, 0.0]))
+    assert_scores(Regression(), LOSS, predictions, targets, [(1 + 4) / 2, 0.0])
     for shape in ((2,), (2, 1)):
-        found = Regression().scores(LOSS, predictions[:, :1], targets[:, 0].reshape(shape))
-        torch.testing.assert_close(found, torch.tensor([1.0, 0.0]))
-    with pytest.raises(ValueError, match="a regression predicts numbers; use sift_criterion='lo"):
-        Regression().values(ENTROPY)
+        one = targets[:, 0].reshape(shape)
+        assert_scores(Regression(), LOSS, predictions[:, :1], one, [1.0, 0.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -155,8 +140,8 @@ def test_half_precision_is_scored_in_full(dtype: torch.dtype) -> None:
 def test_an_answer_is_the_mean_of_its_start_and_its_end() -> None:
     """Three tokens; positions beyond them are ignored, negative ones are the first token's."""
     outputs = {
-        "start_logits": torch.tensor([[0.0, 0.0, 0.0], [math.log(2), 0.0, 0.0], [5.0, 0.0, 0.0]]),
-        "end_logits": torch.tensor([[math.log(2), 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 3.0]]),
+        "start_logits": torch.tensor([[0.0, 0.0, 0.0], [LOG2, 0.0, 0.0], [5.0, 0.0, 0.0]]),
+        "end_logits": torch.tensor([[LOG2, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 3.0]]),
     }
     batch = {
         "input_ids": torch.zeros(3, 3),
@@ -165,28 +150,13 @@ def test_an_answer_is_the_mean_of_its_start_and_its_end() -> None:
     }
     task = AnswerSpan()
     logits, labels = task.logits(outputs, batch, dict), task.labels(batch)
-    assert logits.shape == (3, 2, 3)
-    expected = torch.tensor([(math.log(3) + math.log(2)) / 2, math.log(2), UNLABELLED])
-    torch.testing.assert_close(task.scores(LOSS, logits, labels), expected)
+    starts, ends = outputs.values()
+    for values in ((starts, ends, (ends,)), (torch.tensor(1.0), starts, ends)):
+        assert torch.equal(task.logits(values, {}, dict), logits)
+    assert_scores(task, LOSS, logits, labels, [(LOG3 + LOG2) / 2, LOG2, UNLABELLED])
     assert task.counts(labels).tolist() == [2, 1, 0]
-    uneven = math.log(4) / 2 + math.log(2) / 2  # of 1/2, 1/4, 1/4
-    entropies = torch.tensor([(math.log(3) + uneven) / 2, uneven, UNLABELLED])
-    torch.testing.assert_close(task.scores(ENTROPY, logits, labels), entropies, atol=1e-6, rtol=0)
-
-
-def test_an_answer_is_found_in_a_tuple_too() -> None:
-    starts, ends = torch.rand(2, 3), torch.rand(2, 3)
-    for outputs in ((starts, ends, (ends,)), (torch.tensor(1.0), starts, ends)):
-        logits = AnswerSpan().logits(outputs, {}, dict)
-        assert torch.equal(logits[:, 0], starts)
-        assert torch.equal(logits[:, 1], ends)
-
-
-def test_answers_that_are_searched_for_have_no_scores() -> None:
-    """XLNet's and XLM's, of a beam."""
-    outputs = {"start_top_log_probs": torch.rand(2, 3), "end_top_log_probs": torch.rand(2, 3)}
-    with pytest.raises(ValueError, match=r"start_top_log_probs.*use sift_criterion='random'"):
-        AnswerSpan().logits(outputs, {}, dict)
+    uneven = LOG4 / 2 + LOG2 / 2  # of 1/2, 1/4, 1/4
+    assert_scores(task, ENTROPY, logits, labels, [(LOG3 + uneven) / 2, uneven, UNLABELLED])
 
 
 def ctc_by_hand(probabilities: list[list[float]], transcript: list[int], blank: int) -> float:
@@ -200,8 +170,7 @@ def ctc_by_hand(probabilities: list[list[float]], transcript: list[int], blank: 
     return -math.log(total) if total else math.inf
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("zero_infinity", [False, True])
+@pytest.mark.parametrize(("reduction", "zero_infinity"), [("mean", False), ("sum", True)])
 def test_a_transcript_is_scored_over_all_its_alignments(
     reduction: str, zero_infinity: bool
 ) -> None:
@@ -225,55 +194,53 @@ def test_a_transcript_is_scored_over_all_its_alignments(
     assert torch.equal(task.reduce(found, task.counts(labels)), total)
 
 
-def test_ctc_has_no_criterion_of_single_predictions() -> None:
-    task = Transcription(0, "mean", False, None)
-    with pytest.raises(ValueError, match="sums over all alignments"):
-        task.values(ENTROPY)
-    mask = {"attention_mask": torch.ones(2, 50)}
-    with pytest.raises(ValueError, match="does not say how many frames"):
-        task.logits({}, mask, lambda _: torch.zeros(2, 5, 4))
-
-
 def test_smoothing_is_part_of_the_loss_and_of_nothing_else() -> None:
-    logits = torch.tensor([[0.0, math.log(3)]])
+    logits, label = torch.tensor([[0.0, LOG3]]), [0]
     plain, smooth = ClassIds(), ClassIds().smoothed(0.2)
-    expected = 0.8 * math.log(4) + 0.2 * (math.log(4) + math.log(4 / 3)) / 2
-    found = smooth.scores(LOSS, logits, torch.tensor([0]))
-    torch.testing.assert_close(found, torch.tensor([expected]))
+    expected = 0.8 * LOG4 + 0.2 * (LOG4 + math.log(4 / 3)) / 2
+    assert_scores(smooth, LOSS, logits, label, [expected])
     for task in (plain, smooth):
-        entropy = task.scores(ENTROPY, logits, torch.tensor([0]))
-        expected = math.log(4) / 4 + 3 / 4 * math.log(4 / 3)
-        torch.testing.assert_close(entropy, torch.tensor([expected]))
+        assert_scores(task, ENTROPY, logits, label, [LOG4 / 4 + 3 / 4 * math.log(4 / 3)])
     assert AnswerSpan().smoothed(0.2) == AnswerSpan()  # the Trainer smooths ``labels`` only
-    for task in (MultiLabel(), Regression(), Transcription(0, "mean", False, None)):
-        with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.2 smooths class ids"):
-            task.smoothed(0.2)
 
 
-@pytest.mark.usefixtures("registries")
 def test_a_registered_criterion_reads_what_the_task_predicts() -> None:
-    seen = []
-
-    def largest(logits: Tensor, targets: Tensor) -> Tensor:
-        seen.append((tuple(logits.shape), tuple(targets.shape)))
-        return logits.amax(dim=-1)
-
-    register_criterion("largest", largest)
-    logits = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
+    register_criterion("largest", lambda logits, targets: logits.amax(dim=-1))
+    logits, largest = torch.tensor([[1.0, 4.0], [3.0, 2.0]]), CRITERIA["largest"]
     for task in (MultiLabel(), Regression()):
-        assert task.scores(CRITERIA["largest"], logits, torch.zeros(2, 2)).tolist() == [4.0, 3.0]
-    assert ClassIds().scores(CRITERIA["largest"], logits, torch.tensor([0, 1])).tolist() == [
-        4.0,
-        3.0,
-    ]
-    assert seen == [((2, 2), (2, 2))] * 2 + [((2, 2), (2,))]
+        assert_scores(task, largest, logits, torch.zeros(2, 2), [4.0, 3.0])
+    assert_scores(ClassIds(), largest, logits, [0, 1], [4.0, 3.0])
 
 
 def test_a_class_id_may_be_alone_in_a_list() -> None:
     """Models flatten their labels."""
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
-    scores = ClassIds().scores(LOSS, logits, torch.tensor([[0], [1]]))
-    torch.testing.assert_close(scores, torch.tensor([math.log(2), math.log(4)]))
+    logits = torch.tensor([[0.0, 0.0], [LOG3, 0.0]])
+    assert_scores(ClassIds(), LOSS, logits, [[0], [1]], [LOG2, LOG4])
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: Regression().values(ENTROPY), "use sift_criterion='loss'"),
+        (lambda: CTC.values(ENTROPY), "alignments"),
+        (lambda: CTC.smoothed(0.2), r"label_smoothing_factor=0\.2"),
+        (lambda: MultiLabel().smoothed(0.2), r"label_smoothing_factor=0\.2"),
+        (  # XLNet's and XLM's answers, of a beam
+            lambda: AnswerSpan().logits({"start_top_log_probs": torch.rand(2, 3)}, {}, dict),
+            "start_top_log_probs.*use sift_criterion='random'",
+        ),
+        (
+            lambda: CTC.logits({}, {"attention_mask": torch.ones(2, 50)}, lambda _: FLOATS[None]),
+            "how many frames",
+        ),
+    ],
+)
+def test_criteria_and_outputs_that_a_task_has_no_scores_for(call: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        call()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +251,7 @@ def test_a_class_id_may_be_alone_in_a_list() -> None:
         (MultiLabel(), (4, 3, 5), (4, 3, 5)),
         (Regression(), (4, 5), (4,)),
         (Regression(), (4, 3, 1), (4, 3)),
-        (Transcription(0, "mean", False, None), (4, 9, 5), (4,)),
+        (CTC, (4, 9, 5), (4,)),
     ],
 )
 def test_labels_of_another_shape_are_refused(task: Any, logits: Any, labels: Any) -> None:
