@@ -15,7 +15,7 @@ from tests.training import quick
 
 NAN, INFINITY = float("nan"), float("inf")
 
-DEFAULTS = {  # section 7.1 but for the schedule: loss at the first exit, half of the candidates
+DEFAULTS = {
     "sift_criterion": "loss",
     "sift_exit_layer": 1,
     "sift_keep_ratio": 0.5,
@@ -23,7 +23,7 @@ DEFAULTS = {  # section 7.1 but for the schedule: loss at the first exit, half o
     "sift_beta": 1.0,
     "sift_skip_top": 0.0,
     "sift_random_share": 0.5,
-    "sift_warmup_steps": 0.25,  # the paper's: 20,000 of 800,000 steps, and to the end
+    "sift_warmup_steps": 0.25,
     "sift_cooldown_steps": 0.1,
     "sift_interval": 1,
     "sift_token_fraction": 1.0,
@@ -34,55 +34,35 @@ DEFAULTS = {  # section 7.1 but for the schedule: loss at the first exit, half o
 }
 
 REFUSED = [
-    *[("sift_keep_ratio", value, "(0, 1]") for value in (0, 1.5, -1, NAN, INFINITY)],
-    *[("sift_token_fraction", value, "(0, 1]") for value in (0, 1.1, -0.5, NAN)],
-    *[("sift_random_share", value, "[0, 1)") for value in (1, -0.1, NAN)],
+    *[("sift_keep_ratio", value, "(0, 1]") for value in (0, 1.5, NAN)],
+    *[("sift_token_fraction", value, "(0, 1]") for value in (0, 1.1)],
+    *[("sift_random_share", value, "[0, 1)") for value in (1, -0.1)],
     *[("sift_exit_layer", value, "1 or more, or -1") for value in (0, -2)],
-    *[("sift_exit_layer", value, "whole number") for value in (1.5, "1")],
-    *[("sift_interval", value, "1 or more") for value in (0, -1)],
-    *[("sift_interval", value, "whole number") for value in (2.5, NAN)],
+    *[("sift_exit_layer", value, "whole number") for value in (1.5, "1", True)],
+    ("sift_interval", 0, "1 or more"),
     ("sift_held_out", "eval", "['candidates', 'evaluation']"),
     ("sift_gate", "loss", "['descent']"),
     ("sift_gate", "descent", "sift_audit_steps=100"),
     ("sift_audit_steps", -1, "0 (never) or more, such as 500"),
-    *[("sift_audit_steps", value, "whole number") for value in (0.5, True, "10")],
-    *[
-        (f"sift_{name}_steps", value, "number of steps (0, 1, 2, ...) or a share")
-        for name in ("warmup", "cooldown")
-        for value in (-1, -0.1, 2.5, NAN, INFINITY)
-    ],
-    *[(name, "0.5", "must be a number") for name in ("sift_keep_ratio", "sift_warmup_steps")],
-    *[("sift_skip_top", value, "[0, 0.5], such as 0.25") for value in (0.51, 1, -0.1, NAN)],
-    *[("sift_beta", value, "[0, 1e+06], such as 1.0") for value in (-1, 1e7, NAN, INFINITY)],
-    *[(name, "1", "must be a number") for name in ("sift_skip_top", "sift_beta")],
-    *[(name, True, "whole number") for name in ("sift_exit_layer", "sift_interval")],
-    *[
-        (f"sift_{name}", True, "must be a number")
-        for name in (
-            "keep_ratio",
-            "token_fraction",
-            "beta",
-            "skip_top",
-            "random_share",
-            "warmup_steps",
-            "cooldown_steps",
-        )
-    ],
-    *[("sift_criterion", value, "'loss'") for value in (["loss"], None, 1)],
-    *[("sift_selector", value, "'top_k'") for value in (["top_k"], None)],
+    *[("sift_warmup_steps", value, "or a share") for value in (-1, 2.5, INFINITY)],
+    *[("sift_cooldown_steps", value, "or a share") for value in (-0.1, NAN)],
+    *[("sift_skip_top", value, "[0, 0.5], such as 0.25") for value in (0.51, -0.1)],
+    *[("sift_beta", value, "[0, 1e+06], such as 1.0") for value in (-1, 1e7)],
+    *[("sift_keep_ratio", value, "must be a number") for value in ("0.5", True)],
+    ("sift_criterion", ["loss"], "'loss'"),
     ("sift_criterion", "margin", "['entropy', 'loss', 'random']"),
     ("sift_selector", "top", "['percentile', 'top_k']"),
     ("sift_masked_only_head", "false", "True or False, or None"),  # any text would be true
 ]
 
 
-def test_defaults_are_the_papers_but_for_when() -> None:
-    """Why: docs/method.md."""
+def test_defaults() -> None:
+    """The reasons are in docs/method.md."""
     assert asdict(SiftArguments()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("name", "value", "accepted"), REFUSED)
-def test_refused(name: str, value: Any, accepted: str) -> None:
+def test_values_out_of_range_are_refused(name: str, value: Any, accepted: str) -> None:
     with pytest.raises(ValueError, match=name) as raised:
         SiftArguments(**{name: value})
     assert f"{name}={value!r}" in str(raised.value)
@@ -93,59 +73,38 @@ def test_refused(name: str, value: Any, accepted: str) -> None:
     ("name", "value"),
     [
         ("sift_keep_ratio", 1),
-        ("sift_keep_ratio", 1e-3),
+        ("sift_keep_ratio", np.float32(0.25)),
         ("sift_exit_layer", -1),
-        ("sift_warmup_steps", 0),
+        ("sift_exit_layer", np.int64(2)),
         ("sift_warmup_steps", 3.0),
         ("sift_warmup_steps", 0.899),
-        ("sift_cooldown_steps", 0.749),
-        ("sift_interval", 7),
         ("sift_token_fraction", 1),
-        ("sift_skip_top", 0),
         ("sift_skip_top", 0.5),
         ("sift_beta", 0),
-        ("sift_beta", 1e6),
+        ("sift_beta", Fraction(1, 2)),
         ("sift_selector", "percentile"),
     ],
 )
-def test_ends_of_the_ranges_are_accepted(name: str, value: Any) -> None:
-    assert getattr(SiftArguments(**{name: value}), name) == value
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "kind"),
-    [
-        ("sift_keep_ratio", np.float32(0.25), float),
-        ("sift_skip_top", np.float64(0.25), float),
-        ("sift_warmup_steps", np.int32(3), float),
-        ("sift_beta", Fraction(1, 2), float),
-        ("sift_exit_layer", np.int64(2), int),
-        ("sift_interval", np.uint8(7), int),
-    ],
-)
-def test_numbers_of_other_types_are_kept_as_pythons(name: str, value: Any, kind: type) -> None:
+def test_ends_of_ranges_are_accepted_and_numbers_become_pythons(name: str, value: Any) -> None:
     kept = getattr(SiftArguments(**{name: value}), name)
-    assert type(kept) is kind
     assert kept == value
+    assert type(kept) is type(DEFAULTS[name])
 
 
-@pytest.mark.parametrize("ratio", [percent / 100 for percent in range(1, 100)])
-def test_what_is_left_out_may_be_all_that_is_not_kept(ratio: float) -> None:
+def test_what_is_skipped_may_be_all_that_is_not_kept() -> None:
     """However 1 - ratio comes out in floating point."""
-    for share in (round(1 - ratio, 2), 1 - ratio):
-        assert SiftArguments(sift_keep_ratio=ratio, sift_skip_top=share).sift_skip_top == share
-    with pytest.raises(ValueError, match=r"sift_skip_top=.* with sift_keep_ratio="):
-        SiftArguments(sift_keep_ratio=ratio, sift_skip_top=1.01 - ratio)
-
-
-def test_a_run_that_keeps_all_may_share_the_settings_of_one_that_leaves_out() -> None:
-    assert SiftArguments(sift_keep_ratio=1.0, sift_skip_top=0.2).sift_skip_top == 0.2
+    for ratio in (percent / 100 for percent in range(1, 100)):
+        for share in (round(1 - ratio, 2), 1 - ratio):
+            SiftArguments(sift_keep_ratio=ratio, sift_skip_top=share)
+        with pytest.raises(ValueError, match=r"sift_skip_top=.* with sift_keep_ratio="):
+            SiftArguments(sift_keep_ratio=ratio, sift_skip_top=1.01 - ratio)
+    SiftArguments(sift_keep_ratio=1.0, sift_skip_top=0.2)  # settings shared with other runs
 
 
 def test_shares_that_leave_no_step_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sift_warmup_steps=0\.5 and sift_cooldown_steps=0\.5"):
         SiftArguments(sift_warmup_steps=0.5, sift_cooldown_steps=0.5)
-    # Only the run's length can tell for a mixture of steps and shares.
+    # Of steps and a share together only the run's length can tell.
     SiftArguments(sift_warmup_steps=5, sift_cooldown_steps=0.5)
 
 
@@ -172,24 +131,21 @@ def test_command_line(tmp_path: Path) -> None:
     assert parsed.sift_masked_only_head is False
 
 
-def test_plain_arguments_get_the_defaults(tmp_path: Path) -> None:
+def test_settings_are_the_sift_fields_with_defaults_for_plain_arguments(tmp_path: Path) -> None:
     plain = TrainingArguments(**quick(tmp_path))
-    assert asdict(sift_arguments(plain)) == DEFAULTS
+    assert sift_arguments(plain) == SiftArguments()
     assert sift_settings(plain) == DEFAULTS
-
-
-def test_settings_are_the_sift_fields_only(tmp_path: Path) -> None:
     args = SiftTrainingArguments(**quick(tmp_path), sift_exit_layer=2)
     assert sift_arguments(args) is args
     assert sift_settings(args) == {**DEFAULTS, "sift_exit_layer": 2}
 
 
 @pytest.mark.parametrize(
-    ("ratio", "asked", "wanted"),
+    ("ratio", "given", "wanted"),
     [(0.5, None, True), (1.0, None, False), (1.0, True, True), (0.5, False, False)],
 )
-def test_masked_only_head_is_off_for_the_plain_trainer(
-    ratio: float, asked: bool | None, wanted: bool
+def test_masked_only_head_is_off_for_the_stock_trainer(
+    ratio: float, given: bool | None, wanted: bool
 ) -> None:
-    args = SiftArguments(sift_keep_ratio=ratio, sift_masked_only_head=asked)
+    args = SiftArguments(sift_keep_ratio=ratio, sift_masked_only_head=given)
     assert wants_masked_only_head(args) is wanted

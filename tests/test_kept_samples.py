@@ -43,7 +43,7 @@ def test_by_default_half_of_the_kept_samples_are_random(tmp_path: Path) -> None:
         runs[-1].train()
     assert runs[0].kept == runs[1].kept
     for scores, places in places_kept(runs[0]):
-        order = sorted(range(8), key=lambda place: -scores[place])  # noqa: B023
+        order = sorted(range(8), key=lambda place: -scores[place])
         assert len(places) == 4
         assert set(order[:2]) <= places
         drawn.update(order.index(place) for place in places - set(order[:2]))
@@ -106,7 +106,7 @@ def test_the_skipped_top_counts_among_the_dropped(settings: dict[str, Any], tmp_
     trainer = ran(tmp_path, sift_skip_top=0.25, max_steps=3, **settings)
     logs = [log for log in trainer.state.log_history if "loss" in log]
     for log, (scores, places) in zip(logs, places_kept(trainer), strict=True):
-        order = sorted(range(8), key=lambda place: -scores[place])  # noqa: B023
+        order = sorted(range(8), key=lambda place: -scores[place])
         assert places == set(order[2:6])
         for name, chosen in (("kept", order[2:6]), ("dropped", order[:2] + order[6:])):
             mean = sum(scores[place] for place in chosen) / 4
