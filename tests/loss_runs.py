@@ -9,9 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from sift_trainer import (
-    SiftTrainer,
-)
+from sift_trainer import SiftTrainer
 from sift_trainer.early_exit import _REGISTERED as EXITS
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.tasks import _REGISTERED as TASKS
@@ -29,14 +27,20 @@ def registries() -> Iterator[None]:
 
 
 def run_of(model: nn.Module, batch: Any, folder: Path, kind: Any = SiftTrainer, **more: Any) -> Any:
-    """A trainer of one sifted step on all rows of ``batch``."""
+    """A trainer of one sifted step on all rows of ``batch``, which keeps the largest scores."""
     given = {name: more.pop(name) for name in list(more) if name == "compute_loss_func"}
-    settings = {"max_steps": 1, "train_sampling_strategy": "sequential"}
-    args = arguments(folder, **settings, **{"remove_unused_columns": False, **more})
+    settings = {
+        "max_steps": 1,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "sift_random_share": 0,
+    }
+    args = arguments(folder, **{**settings, **more})
     return kind(model, args, train_dataset=rows_of(batch), data_collator=default_collate, **given)
 
 
 def refused_untouched(trainer: Any, match: str) -> str:
+    """The message of the refusal, before any parameter has changed."""
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     with pytest.raises(ValueError, match=match) as raised:
         trainer.train()

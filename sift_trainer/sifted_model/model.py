@@ -74,7 +74,8 @@ class SiftedModel:
         static = self.facts.head is None or self.facts.labels_per_row is not None
         compiled = self.passes.compiled if static else None
         with inference(self.module):
-            return scorer(compiled or self.passes.forward, batch, generator)
+            forward = self.passes.forward if compiled is None else compiled
+            return scorer(forward, batch, generator)
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,213 @@
+"""What a run reports: log entries, TensorBoard scalars, counts, scores, times and the end table."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from transformers import TrainerCallback
+
+from sift_trainer import SiftCallback
+from sift_trainer.measuring.timing import PHASES
+from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.window import Selection
+from tests.training import RecordingTrainer, Rows, arguments, bert
+
+SECONDS = {f"sift/{phase}_seconds" for phase in PHASES}
+HOURS = {f"sift/{phase}_hours" for phase in PHASES}
+COUNTS = {"sift/candidates", "sift/backprop_samples", "sift/nonfinite_scores"}
+SCORES = {"sift/kept_score", "sift/dropped_score"}
+EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead"}
+
+
+class Noting(RecordingTrainer):
+    """Notes every selection of every step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.selected: list[list[Selection]] = []
+        super().__init__(*args, **kwargs)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if len(self.selected) < self.state.global_step:
+            self.selected.append(list(self.selections))
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+
+def ran(folder: Path, **changes: Any) -> Noting:
+    args = arguments(folder, **changes)
+    trainer = Noting(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(8))
+    trainer.train()
+    return trainer
+
+
+def lines(trainer: RecordingTrainer) -> list[dict[str, float]]:
+    """The log entries of training steps, without the one of the end."""
+    return [log for log in trainer.state.log_history if "loss" in log]
+
+
+def measured(log: dict[str, float]) -> set[str]:
+    return {name for name in log if name.startswith("sift/")}
+
+
+def test_every_line_carries_every_entry_and_the_table_is_printed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard gets the same numbers; evaluations carry none. Candidates are twice what is
+    trained on, also before sifting begins."""
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    evaluated = {"eval_strategy": "steps", "eval_steps": 2, "report_to": "tensorboard"}
+    trainer = ran(tmp_path, sift_warmup_steps=1, gradient_accumulation_steps=2, **evaluated)
+    logs = lines(trainer)
+    assert [measured(log) for log in logs] == [EVERY_LINE] + [EVERY_LINE | SCORES] * 3
+    assert measured(trainer.state.log_history[-1]) == HOURS | COUNTS
+    evaluations = [log for log in trainer.state.log_history if "eval_loss" in log]
+    assert [measured(log) for log in evaluations] == [set(), set()]
+    assert [log["sift/candidates"] for log in logs] == [16, 32, 48, 64]
+    assert [log["sift/backprop_samples"] for log in logs] == [8, 16, 24, 32]
+    for log in logs:
+        computed = log["sift/forward_seconds"] + log["sift/backward_seconds"]
+        assert log["sift/overhead"] == pytest.approx(log["sift/sampling_seconds"] / computed)
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    for name in EVERY_LINE | SCORES:
+        written = {event.step: event.value for event in events.Scalars(f"train/{name}")}
+        found = {log["step"]: log[name] for log in logs if name in log}
+        assert written == pytest.approx(found, rel=1e-6)
+    printed = capsys.readouterr().out
+    assert printed.count(trainer.sift_callback.table()) == 1
+    assert printed.count("32 of 64 candidates trained on") == 1
+    for phase in PHASES:
+        assert len(re.findall(rf"^{phase} +[0-9.]+ +[0-9.]+%$", printed, re.MULTILINE)) == 1
+
+
+# ---- scores ----
+
+
+@pytest.mark.parametrize("logging_steps", [1, 2])
+def test_scores_are_means_over_the_interval(logging_steps: int, tmp_path: Path) -> None:
+    trainer = ran(tmp_path, logging_steps=logging_steps, gradient_accumulation_steps=2)
+    for line, log in enumerate(lines(trainer)):
+        kept: list[float] = []
+        dropped: list[float] = []
+        steps = trainer.selected[line * logging_steps : (line + 1) * logging_steps]
+        for selection in (selection for step in steps for selection in step):
+            assert selection.scores is not None
+            rows = selection.rows.tolist()
+            for row, score in enumerate(selection.scores.tolist()):
+                (kept if row in rows else dropped).append(score)
+        assert len(kept) == len(dropped) == logging_steps * 2 * 4
+        assert log["sift/kept_score"] == pytest.approx(sum(kept) / len(kept), rel=1e-6)
+        assert log["sift/dropped_score"] == pytest.approx(sum(dropped) / len(dropped), rel=1e-6)
+
+
+def test_means_are_of_finite_scores_and_the_others_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of 2, 8, nothing labelled, NaN and infinity, the first two count."""
+    callback = SiftCallback()
+    scores = torch.tensor([2.0, UNLABELLED, torch.nan, 8.0, torch.inf, 1.0])
+    callback.record(Selection(torch.tensor([0, 1, 2, 3]), 6, scores), world_size=3)
+    metrics = callback.metrics()
+    assert (metrics["sift/kept_score"], metrics["sift/dropped_score"]) == (5.0, 1.0)
+    assert metrics["sift/nonfinite_scores"] == 2
+    assert metrics["sift/candidates"] == 6 * 3
+    assert metrics["sift/backprop_samples"] == 4 * 3
+    assert not SCORES & set(callback.metrics())  # the next interval has none of its own
+    callback.record(Selection(torch.tensor([0]), 6, scores), world_size=1)
+    assert callback.totals()["sift/nonfinite_scores"] == 4
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+# ---- times ----
+
+
+class Idle(TrainerCallback):
+    """Waits in every step, in no phase, and notes when steps end."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        time.sleep(0.05)
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def test_seconds_of_all_phases_are_the_wall_time_of_the_work(tmp_path: Path) -> None:
+    """For a model whose passes take longer than what surrounds them."""
+    args = arguments(tmp_path, per_device_train_batch_size=16)
+    idle = Idle()
+    model = bert(hidden_size=256, intermediate_size=1024)
+    trainer = RecordingTrainer(model, args, train_dataset=Rows(200), callbacks=[idle])
+    trainer.train()
+    logs = lines(trainer)[1:]  # the first step begins before any mark
+    working = idle.ends[-1] - idle.ends[0] - 0.05 * len(logs)
+    seconds = {phase: sum(log[f"sift/{phase}_seconds"] for log in logs) for phase in PHASES}
+    assert all(value > 0 for value in seconds.values())
+    assert 0.7 * working < sum(seconds.values()) <= working
+    total = sum(log["sift/forward_seconds"] for log in lines(trainer))
+    assert logs[-1]["sift/forward_hours"] * 3600 == pytest.approx(total)
+
+
+def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves only by work of known length, in one place each."""
+    now = 0.0
+
+    def work(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Working(RecordingTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            work(1)
+            loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
+            loss.register_hook(lambda gradient: work(2))
+            return loss
+
+    class Elsewhere(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            work(1000)
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            work(1000)
+
+    def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        work(4)
+        return torch.utils.data.default_collate(rows)
+
+    model = bert()
+    model.bert.encoder.layer[0].attention.self.key.register_forward_hook(
+        lambda *_: None if torch.is_grad_enabled() else work(8)
+    )
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    args = arguments(tmp_path, max_steps=3, sift_warmup_steps=1)
+    trainer = Working(
+        model, args, train_dataset=Rows(24), data_collator=collate, callbacks=[Elsewhere()]
+    )
+    trainer.create_optimizer()
+    assert trainer.optimizer is not None
+    trainer.optimizer.register_step_pre_hook(lambda *_: work(16))
+    trainer.train()
+    found = [{phase: log[f"sift/{phase}_seconds"] for phase in PHASES} for log in lines(trainer)]
+    each = {"forward": 1, "backward": 2, "optimizer": 16}
+    assert found == [
+        {**each, "data": 8, "sampling": 0},  # the loader fetches one batch ahead
+        {**each, "data": 4, "sampling": 8},
+        {**each, "data": 0, "sampling": 8},
+    ]
+
+
+def test_table_by_hand() -> None:
+    callback = SiftCallback()
+    assert "0 of 0 candidates" in callback.table()
+    callback.timer.totals.update(data=1, sampling=2, forward=6, backward=10, optimizer=1)
+    callback.candidates, callback.backprop_samples = 800, 400
+    table = callback.table().splitlines()
+    assert table[0].split() == ["phase", "seconds", "share"]
+    assert table[2].split() == ["sampling", "2.0", "10.0%"]
+    assert table[-1].startswith("sampling / (forward + backward) = 0.125; 400 of 800")
