@@ -5,14 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sift_trainer.measuring.theory import argmax_agreement
 from sift_trainer.plots import COLOURS, require_matplotlib
-from sift_trainer.theory import (
-    SIGMA_LIMIT,
-    argmax_agreement,
-    argmax_agreement_bound,
-    p_sigma,
-    p_sigma_symmetric,
-)
+from sift_trainer.theory import SIGMA_LIMIT, argmax_agreement_bound, p_sigma, p_sigma_symmetric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,14 +12,13 @@ from torch.nn.functional import softplus
 from sift_trainer.greedy_sgd.exact import constants, infimum, max_loss, selected_loss
 from sift_trainer.greedy_sgd.problems import SMOOTHNESS, OneSided, Problem, Symmetric
 from sift_trainer.greedy_sgd.runs import Runs, last_crossing, powers, run
+from sift_trainer.measuring.theory import argmax_agreement, pairwise_agreement
 from sift_trainer.theory import (
-    argmax_agreement,
     beta_from_weights,
     crossing_loss,
     crossing_step,
     greedy_sgd_bound,
     greedy_sgd_floor,
-    pairwise_agreement,
 )
 
 LEARNING_RATE, DISTANCE = 0.05, 5.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.choices import comparable, overlap, spearman
 from sift_trainer.measuring.gradients import Gradient, inner, length
 

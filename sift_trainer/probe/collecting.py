@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.choices import comparable
 from sift_trainer.measuring.gradients import Gradients, inner, length
 from sift_trainer.probe.choices import Scorers

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.choices import comparable, overlap, spearman
 from sift_trainer.probe.measurements import Estimate, mean_over_batches, ratio_of_means
 from sift_trainer.probe.recommend import break_even

@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
+from sift_trainer.measuring.theory import argmax_agreement
 from sift_trainer.models import EarlyExitResNetConfig, EarlyExitResNetForImageClassification
 from sift_trainer.probe import ProbeResult, probe
 from sift_trainer.probe.figures import of_dropped
 from sift_trainer.probe.measurements import Estimate
 from sift_trainer.selection.choosing import add_random, select_percentile, select_top_k
-from sift_trainer.theory import argmax_agreement
 from tests.probe.probed import FAST, rough, trainer_of
 from tests.training import Rows, arguments, bert
 

@@ -14,7 +14,8 @@ from sift_trainer.greedy_sgd.problems import OneSided, Problem, Symmetric
 from sift_trainer.greedy_sgd.runs import Runs, last_crossing, powers, run
 from sift_trainer.greedy_sgd.study import PROBLEMS
 from sift_trainer.greedy_sgd.tables import BEGIN, END, tables, with_tables
-from sift_trainer.theory import expected_max_loss, expected_selected_loss, p_sigma_symmetric
+from sift_trainer.measuring.theory import expected_max_loss, expected_selected_loss
+from sift_trainer.theory import p_sigma_symmetric
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EACH = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)

@@ -7,14 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sift_trainer.theory import (
-    SIGMA_LIMIT,
-    fit_noise,
-    p_sigma,
-    p_sigma_symmetric,
-    sigma_max,
-    sigma_max_symmetric,
-)
+from sift_trainer.measuring.theory import fit_noise, sigma_max
+from sift_trainer.theory import SIGMA_LIMIT, p_sigma, p_sigma_symmetric, sigma_max_symmetric
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
