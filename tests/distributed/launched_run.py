@@ -1,7 +1,6 @@
 """What each process finds out about its launch: ``launched_run.py FOLDER [--field value ...]``.
 
-It writes, after its arguments are made, what refuses them: the check on arguments alone, and the
-construction of a trainer; then, whether a bare model would be trained.
+It writes the error at the construction of a trainer, and the one for a model without a wrapper.
 """
 
 import json
@@ -14,7 +13,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.processes.launch import LaunchArguments, check_launch, check_wrapped
+from sift_trainer.processes.launch import check_wrapped
 from tests.training import Rows, bert
 
 
@@ -31,7 +30,6 @@ def main(folder: Path, arguments: list[str]) -> None:
     (args,) = HfArgumentParser(SiftTrainingArguments).parse_args_into_dataclasses(arguments)
     found = {
         "world_size": args.world_size,
-        "arguments": refusal(lambda: check_launch(LaunchArguments(), args)),
         "trainer": refusal(lambda: SiftTrainer(bert(), args, train_dataset=Rows(48))),
         "bare_model": refusal(lambda: check_wrapped(bert(), args)),
     }

@@ -96,7 +96,6 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         sift_audit_steps=run.audit_steps,
         dataloader_pin_memory=False,
     )
-    # Foretold here, and held against the Accelerator when the trainer is made.
     check_launch(LaunchArguments(2, "deepspeed" if "zero" in wrapper else wrapper), args)
     if wrapper == "zero3":  # parameters this small would never be sharded again after a use
         zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]

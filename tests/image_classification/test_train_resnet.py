@@ -215,7 +215,7 @@ def test_a_run_that_ended_without_its_report_is_reported(trained: Path, tmp_path
         (2, {"train_seconds": 1}, "same_time_as='baseline' and train_seconds=1.0: give one"),
         (3, {"same_time_as": "nobody"}, "'learning_rate_0.01/nobody' is no run that comes before"),
         (3, {"resume_from_checkpoint": "here"}, "resume_from_checkpoint='here' fits one of 6 runs"),
-        (3, {"world_size": 2}, "world_size=2 is asked for, but there are 1"),
+        (3, {"world_size": 2}, "world_size=2 is requested, but there are 1"),
         (3, {"learning_rate": 1}, "the grid of the configuration varies learning_rate"),
     ],
 )
