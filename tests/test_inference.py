@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.early_exit import _REGISTERED, register_exit
+from sift_trainer.early_exit.registry import _REGISTERED, register_exit
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.scorer import Scorer
 from tests.tiny import WIDTH, PlainNet, text, token_labels

@@ -20,8 +20,8 @@ from transformers import trainer, training_args
 
 import sift_trainer.models  # noqa: F401 - registers an exit of its own, which is to stay
 from sift_trainer import SiftArguments
-from sift_trainer.early_exit import _REGISTERED as EXITS
 from sift_trainer.early_exit import early_exit
+from sift_trainer.early_exit.registry import _REGISTERED as EXITS
 from sift_trainer.scoring import tasks
 from sift_trainer.scoring.criteria import CRITERIA
 from tests import tiny_configs

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 
 from sift_trainer import SiftMixin, SiftTrainer, register_exit
-from sift_trainer.early_exit import _REGISTERED
+from sift_trainer.early_exit.registry import _REGISTERED
 from tests.trainers.sentences import causal
 from tests.training import Recording, RecordingTrainer, Rows, arguments, bert
 
