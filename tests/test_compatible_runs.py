@@ -202,13 +202,3 @@ def test_training_again_keeps_one_hook_on_the_head(tmp_path: Path) -> None:
     for _ in range(2):
         ran(tmp_path, model)
     assert len(model.get_output_embeddings()._forward_pre_hooks) == 1
-
-
-def test_two_sift_callbacks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 SiftCallbacks"):
-        RecordingTrainer(
-            bert(),
-            arguments(tmp_path),
-            train_dataset=Rows(48),
-            callbacks=[SiftCallback(), SiftCallback()],
-        )

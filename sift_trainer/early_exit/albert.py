@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.early_exit.blocks import forward_of
+from sift_trainer.early_exit.blocks import replaced_forward
 from sift_trainer.scoring.positions import ScoredPositions
 
 
@@ -33,4 +33,4 @@ class AlbertExit(ExitAdapter):
                 hidden = group(hidden, *arguments, **settings)
             return BaseModelOutput(last_hidden_state=hidden)
 
-        return forward_of(encoder, first_calls)
+        return replaced_forward(encoder, first_calls)

@@ -74,7 +74,7 @@ class BlockStackExit(ExitAdapter):
         before, self.blocks.exit_at = self.blocks.exit_at, k
         block = list(self.blocks._modules.values())[k - 1]
         try:
-            with nullcontext() if forward is None else forward_of(block, forward):
+            with nullcontext() if forward is None else replaced_forward(block, forward):
                 yield
         finally:
             self.blocks.exit_at = before
@@ -107,7 +107,7 @@ def why_only_whole(model: nn.Module, depth: int) -> str | None:
 
 
 @contextmanager
-def forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
     """Within the context, ``block`` computes ``forward`` in place of the forward of its class."""
     own = vars(block)
     before = own.get("forward")
@@ -147,9 +147,7 @@ def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{o}.") for o in found):
             continue
-        if len(module._modules) == depth and _alike(
-            module
-        ):  # also if truncated
+        if len(module._modules) == depth and _alike(module):  # also if truncated
             found[name] = module
     return found
 

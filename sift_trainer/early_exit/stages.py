@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.early_exit.blocks import forward_of, truncatable
+from sift_trainer.early_exit.blocks import replaced_forward, truncatable
 from sift_trainer.scoring.positions import ScoredPositions
 
 
@@ -73,8 +73,8 @@ class StageExit(ExitAdapter):
             with ExitStack() as replaced:
                 for path in self.passed:
                     module = self.model.get_submodule(path)
-                    replaced.enter_context(forward_of(module, _unchanged))
-                replaced.enter_context(forward_of(head, self.classifier(k).__call__))
+                    replaced.enter_context(replaced_forward(module, _unchanged))
+                replaced.enter_context(replaced_forward(head, self.classifier(k).__call__))
                 yield
         finally:
             stages.exit_at = before
