@@ -48,7 +48,7 @@ def test_a_loss_of_more_than_the_samples_is_refused_with_both_numbers(tmp_path: 
     entry = MATRIX["bert"]
     message = refused_untouched(
         run_of(penalised(), entry.batch(), tmp_path),
-        r"Penalised: per-sample losses do not make the loss that is trained on: their mean",
+        r"Penalised: per-sample losses do not add up to the loss that is trained on: their mean",
     )
     batch = entry.batch()
     two = entry.scale(batch).argsort(descending=True, stable=True)[:2]

@@ -208,7 +208,7 @@ def test_labels_of_another_shape_than_the_predictions_are_refused(labels: Tensor
 
 
 def test_a_loss_without_labels_is_refused() -> None:
-    message = r"has no 'labels' \(its fields: \['attention_mask', 'input_ids'\]\).*'entropy'"
+    message = r"needs 'labels' in the batch, which has \['attention_mask', 'input_ids'\].*'entropy'"
     with pytest.raises(ValueError, match=message):
         score(FAMILIES["bert-mlm"].build(), text())
 
@@ -250,7 +250,7 @@ def test_a_criterion_of_ones_own_gets_the_logits_at_the_labels() -> None:
         labels = token_labels((2, 0, 1, 0))
         model, inputs = FAMILIES["bert-mlm"].build(), FAMILIES["bert-mlm"].batch()
         found = score(model, {**inputs, "labels": labels}, criterion="first")
-        with pytest.raises(ValueError, match="needs; add labels"):
+        with pytest.raises(ValueError, match="sift_criterion='first' needs 'labels'"):
             score(model, inputs, criterion="first")
     finally:
         CRITERIA.clear()

@@ -230,7 +230,7 @@ def test_ctc_has_no_criterion_of_single_predictions() -> None:
     with pytest.raises(ValueError, match="sums over all alignments"):
         task.values(ENTROPY)
     mask = {"attention_mask": torch.ones(2, 50)}
-    with pytest.raises(ValueError, match="does not say how many frames"):
+    with pytest.raises(ValueError, match="no function for the number of frames"):
         task.logits({}, mask, lambda _: torch.zeros(2, 5, 4))
 
 

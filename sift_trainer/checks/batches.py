@@ -14,11 +14,10 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.task import Task
 from sift_trainer.scoring.tasks import task_of
 from sift_trainer.selection.schedule import num_kept
-from sift_trainer.sifted_model.fields import missing_field
+from sift_trainer.sifted_model.fields import check_labels, missing_field
 from sift_trainer.sifted_model.no_trace import random_state_kept
 from sift_trainer.sifted_model.trained_loss import owner_of
 
@@ -178,10 +177,4 @@ def check_first_batch(
             "an overridden get_train_dataloader does not yield round(per_device_train_batch_size "
             "/ sift_keep_ratio) rows"
         )
-    missing = [name for name in task.fields if name not in batch]
-    if CRITERIA[sift.sift_criterion].needs_labels and missing:
-        raise ValueError(
-            f"sift_criterion={sift.sift_criterion!r} needs {' and '.join(map(repr, missing))} in "
-            f"the batch, which has {sorted(batch)}; add them in the collator, or use "
-            "sift_criterion='entropy'"
-        )
+    check_labels(sift.sift_criterion, task, batch)

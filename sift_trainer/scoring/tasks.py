@@ -41,7 +41,7 @@ _TRANSCRIBERS = set(modeling_auto.MODEL_FOR_CTC_MAPPING_NAMES.values())
 def register_task(model_class: type[nn.Module], task: Task) -> None:
     """Set the task of ``model_class`` (and its subclasses), if it is not found automatically:
 
-        register_task(MyNet, Regression())
+    register_task(MyNet, Regression())
     """
     _REGISTERED[model_class] = task
 

@@ -22,7 +22,7 @@ def _rows_of(name: str, value: Any) -> int | None:
     ):
         return len(value)
     raise ValueError(
-        f"batch field {name!r} is a nested {type(value).__name__}: its rows cannot be selected; "
+        f"batch field {name!r} is a nested {type(value).__name__}, whose rows cannot be selected; "
         "give tensors or arrays with the samples in the first dimension, or drop the field in the "
         "collator"
     )
