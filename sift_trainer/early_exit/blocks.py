@@ -93,15 +93,15 @@ def why_only_whole(model: nn.Module, depth: int) -> str | None:
     rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
     if rescale_every > 0:
         return (
-            f"evaluated with config.rescale_every={rescale_every} it divides the weights of the "
-            f"blocks that run, and training multiplies those of all {depth} back; set "
+            f"in evaluation with config.rescale_every={rescale_every} it divides the weights of "
+            f"the blocks that run, and training multiplies the weights of all {depth} blocks; set "
             "config.rescale_every=0, or "
         )
     decodes = hasattr(getattr(model, "base_model", None), "decoder")
     if getattr(config, "model_type", None) == "funnel" and decodes:
         return (
-            "its decoder stretches hidden states to the input's length, from the length that all "
-            f"of config.block_sizes={config.block_sizes} make of it; "
+            "its decoder restores the input's length, from the length after all blocks of "
+            f"config.block_sizes={config.block_sizes}; "
         )
     return None
 
@@ -127,8 +127,10 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
     Raises:
         ValueError: if there is none or there are several; names what was looked for.
     """
-    depth = _configured_depth(model)
-    found = _stacks(_searched(model), depth) if depth else {}
+    depth, found = _configured_depth(model), {}
+    if depth:
+        decodes = model.config.is_encoder_decoder  # type: ignore[union-attr]
+        found = _stacks(model.get_decoder() if decodes else model, depth)  # type: ignore[operator]
     if len(found) != 1:
         what = f"found {len(found)} ({', '.join(found)})" if found else "found none"
         raise ValueError(
@@ -147,7 +149,7 @@ def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{o}.") for o in found):
             continue
-        if len(module._modules) == depth and _alike(module):  # also if truncated
+        if len(module._modules) == depth and _equal_shapes(module):  # also if truncated
             found[name] = module
     return found
 
@@ -164,25 +166,13 @@ def _configured_depth(model: nn.Module) -> int | None:
     return getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
 
 
-def _searched(model: nn.Module) -> nn.Module:
-    """The module to search: an encoder-decoder exits in its decoder."""
-    if not model.config.is_encoder_decoder:  # type: ignore[union-attr]
-        return model
-    decoder: nn.Module = model.get_decoder()  # type: ignore[operator]
-    return decoder
-
-
-def _alike(blocks: nn.ModuleList) -> bool:
+def _equal_shapes(blocks: nn.ModuleList) -> bool:
     """Whether parameters of the same name have the same shape in all blocks."""
-    shapes: dict[str, Any] = {}
-    return all(
-        shapes.setdefault(name, shape) == shape
-        for block in blocks.children()
-        for name, shape in _shapes(block)
-    ) and any(True for _ in blocks.parameters())
-
-
-def _shapes(block: nn.Module) -> Iterator[tuple[str, torch.Size]]:
-    """Shapes by name. Parameters that ZeRO-3 shards are empty between uses; theirs are whole."""
-    for name, parameter in block.named_parameters():
-        yield name, getattr(parameter, "ds_shape", parameter.shape)
+    shapes: dict[str, torch.Size] = {}
+    for block in blocks.children():
+        for name, parameter in block.named_parameters():
+            # ZeRO-3 empties parameters between uses; ``ds_shape`` is the whole shape.
+            shape = getattr(parameter, "ds_shape", parameter.shape)
+            if shapes.setdefault(name, shape) != shape:
+                return False
+    return bool(shapes)

@@ -147,7 +147,7 @@ def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
 def select_top_k(scores: Tensor, k: int) -> Tensor:
     """Indices (k,) of the k largest scores (B,), in ascending order of index.
 
-    Non-finite scores rank below all others, whatever their sign. Among equals the first samples
+    Non-finite scores of either sign rank below all others. Among equal scores the first samples
     win, so a batch of non-finite scores keeps its first k samples. (`torch.topk` ranks NaN first.)
 
     Raises:
