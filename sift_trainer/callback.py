@@ -1,4 +1,4 @@
-"""What the steps measured becomes log lines, checkpoint state and a closing table."""
+"""Times and counts of the steps: log lines, checkpoint state and the table after training."""
 
 from typing import Any
 
@@ -22,16 +22,17 @@ logger = logging.get_logger(__name__)
 class SiftCallback(TrainerCallback, ExportableState):
     """Times the phases of a step and counts samples; added to every `SiftTrainer`.
 
-    Each log line carries, since the last one, ``sift/{data,sampling,forward,backward,optimizer}_
-    seconds``, ``sift/overhead`` = sampling / (forward + backward) and the mean score of kept and
-    dropped candidates (``sift/kept_score``, ``sift/dropped_score``); since the start of training,
-    resumed runs included, ``sift/*_hours``, ``sift/candidates``, ``sift/backprop_samples`` and
-    ``sift/nonfinite_scores``. Samples are counted over all processes, times and scores are those of
-    the logging process. Backward includes gradient communication.
+    Each log line has, for the time since the last one,
+    ``sift/{data,sampling,forward,backward,optimizer}_seconds``, ``sift/overhead`` = sampling /
+    (forward + backward) and the mean scores of kept and dropped candidates (``sift/kept_score``,
+    ``sift/dropped_score``). It has, since the start of training and including interrupted parts,
+    ``sift/*_hours``, ``sift/candidates``, ``sift/backprop_samples`` and ``sift/nonfinite_scores``.
+    Samples are counted over all processes; times and scores are those of the logging process.
+    Backward includes gradient communication.
 
     Attributes:
-        audits: figures of each audit since the last log line, by name.
-        gate: what the audits say of sifting.
+        audits: numbers of each audit since the last log line, by name.
+        gate: decides by the audits whether to sift.
     """
 
     saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
@@ -57,12 +58,12 @@ class SiftCallback(TrainerCallback, ExportableState):
     # ---- what the trainer reports ----
 
     def record_audit(self, audit: dict[str, float]) -> None:
-        """For the next log line, and for the gate."""
+        """Add an audit to the next log line and to the gate."""
         self.audits.append(audit)
         self.gate.add(audit)
 
     def record(self, selection: Selection, world_size: int) -> None:
-        """Count one micro-batch; nothing here waits for the device."""
+        """Count one micro-batch, without waiting for the device."""
         self._recorded = True
         self.candidates += selection.candidates * world_size
         self.backprop_samples += len(selection.rows) * world_size
@@ -82,7 +83,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self._nonfinite = bad.sum() + (0 if self._nonfinite is None else self._nonfinite)
 
     def metrics(self) -> dict[str, float]:
-        """The log entries of this interval, and the totals; reads the device."""
+        """The log entries since the last log line, and the totals; waits for the device."""
         seconds = self.timer.interval()
         computed = seconds["forward"] + seconds["backward"]
         metrics = {f"sift/{phase}_seconds": seconds[phase] for phase in PHASES}
@@ -98,7 +99,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         return metrics
 
     def totals(self) -> dict[str, float]:
-        """Since the start of training: hours per phase and numbers of samples."""
+        """Hours per phase and numbers of samples since the start of training."""
         self._drain()
         metrics: dict[str, float] = {
             f"sift/{phase}_hours": self.timer.totals[phase] / 3600 for phase in PHASES
@@ -109,7 +110,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         return metrics
 
     def seconds(self) -> float:
-        """Training seconds since the start, of what the device has finished; does not wait."""
+        """Seconds of training that the device has finished since the start; does not wait."""
         self.timer.drain(wait=False)
         return sum(self.timer.totals.values())
 
@@ -122,7 +123,7 @@ class SiftCallback(TrainerCallback, ExportableState):
             self._warned = True
             logger.warning(
                 f"{self.nonfinite_scores} sample scores were not finite; such samples rank last. "
-                "The count goes on in sift/nonfinite_scores"
+                "Later ones are only counted, in sift/nonfinite_scores"
             )
 
     # ---- checkpoint state ----
@@ -161,7 +162,7 @@ class SiftCallback(TrainerCallback, ExportableState):
             if before != value:
                 logger.warning(
                     f"resuming with {name}={value!r}, but the checkpoint was trained with "
-                    f"{before!r}: from here on the run differs from the one that was interrupted"
+                    f"{before!r}: from here on the run differs from the interrupted one"
                 )
 
     # ---- events ----
@@ -221,7 +222,7 @@ class SiftCallback(TrainerCallback, ExportableState):
             print(self.table())
 
     def table(self) -> str:
-        """Where the time since the start of training went."""
+        """A table of the time per phase since the start of training."""
         self._drain()
         seconds = self.timer.totals
         whole = sum(seconds.values()) or 1.0

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from sift_trainer import SiftTrainer
-from sift_trainer.early_exit import _REGISTERED as EXITS
+from sift_trainer.early_exit.registry import _REGISTERED as EXITS
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.tasks import _REGISTERED as TASKS
 from tests.test_matrix import rows_of

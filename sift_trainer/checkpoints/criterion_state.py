@@ -29,8 +29,8 @@ def load_criterion(
     path = _file(checkpoint, process)
     if not path.is_file():
         logger.warning(
-            f"{path} is missing: {type(criterion).__name__} begins anew, as the checkpoint was "
-            "written by a run without it"
+            f"{path} is missing, so {type(criterion).__name__} starts without a state: the "
+            "checkpoint was written by a run without it"
         )
         return
     criterion.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

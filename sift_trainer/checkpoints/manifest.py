@@ -65,8 +65,8 @@ def last_whole_checkpoint(folder: PathLike) -> str | None:
     """The whole ``checkpoint-N`` of ``folder`` with the largest N; None if there is none.
 
     A warning is logged for each half-written checkpoint that is skipped. A checkpoint without a
-    manifest is whole if its files can be opened and have the length that they state; a warning is
-    logged for that too.
+    manifest counts as whole if its files can be opened and have the length that they state; a
+    warning is logged for it too.
     """
     for checkpoint in _newest_first(Path(folder)):
         fault = _fault(checkpoint)
@@ -74,7 +74,7 @@ def last_whole_checkpoint(folder: PathLike) -> str | None:
             logger.warning(f"{checkpoint} is half-written and not resumed from: {fault}")
             continue
         if not (checkpoint / MANIFEST).is_file():
-            logger.warning(f"{checkpoint} has no {MANIFEST}; it is whole as far as its files tell")
+            logger.warning(f"{checkpoint} has no {MANIFEST}; its files look whole")
         return str(checkpoint)
     return None
 
@@ -143,7 +143,7 @@ def _fault_of_content(checkpoint: Path) -> str | None:
 
 
 def _open(path: Path) -> None:
-    """Raise an error if the file ends early, as far as its format tells."""
+    """Raise an error if the format of the file shows that it ends early."""
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt"):  # compares the header with the length of the file
             pass
@@ -187,7 +187,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Flush the names in it to the disk, where the system can."""
+    """Flush the names in ``directory`` to the disk, if the system can do that."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except OSError:

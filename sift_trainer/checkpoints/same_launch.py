@@ -1,4 +1,4 @@
-"""Resuming a run with the launch that it was interrupted in."""
+"""Resuming a run with the settings of the launch that was interrupted."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ logger = logging.get_logger(__name__)
 
 
 def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
-    """What the order of the data and the selection depend on, as a checkpoint records it.
+    """The settings that decide the order of the data and the selection, for a checkpoint.
 
     Args:
-        loader: of the training data; its number of rows is None if it has no length.
+        loader: of the training data. The number of rows is None if the data has no length.
     """
     data = getattr(loader, "dataset", None)
     return {
@@ -37,7 +37,7 @@ def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bo
     """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
 
     Args:
-        new_order: whether the user has given up the order of the data, by ``ignore_data_skip``.
+        new_order: whether the user accepts another order of the data (``ignore_data_skip``).
 
     Raises:
         ValueError: for a difference that would silently change the run.
@@ -50,10 +50,10 @@ def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bo
         f"{name}={now[name]!r}" for name in changed
     )
     if new_order:
-        logger.warning(f"{found}. It goes on from the weights, with the data in a new order")
+        logger.warning(f"{found}. It continues from the weights, with the data in a new order")
         return
     raise ValueError(
-        f"cannot resume: {found}. Candidates are drawn and chosen in each process, so other rows "
-        f"would be seen from here on. Resume with {was}; or set ignore_data_skip=True to go on "
+        f"cannot resume: {found}. Each process draws and chooses its own candidates, so the run "
+        f"would train on other rows. Resume with {was}; or set ignore_data_skip=True to continue "
         "with the data in a new order; or start a new run from the weights in the checkpoint"
     )

@@ -49,7 +49,7 @@ class StopOnSignal(TrainerCallback):
         self._received = True
 
     def release(self) -> None:
-        """Restore the signal handlers and arguments of before training; may be called again."""
+        """Restore the signal handlers and arguments from before training; a second call is fine."""
         self._shield(False)
         for number, previous in self._previous.items():
             # Keep a handler that somebody else has installed or restored in the meantime.
@@ -63,7 +63,7 @@ class StopOnSignal(TrainerCallback):
         self._processes.close()
 
     def _shield(self, on: bool) -> None:
-        """Make processes that are started from now on ignore the signals, or no longer.
+        """Make child processes that start from now on ignore the signals, or stop doing so.
 
         Launchers and schedulers signal a whole session. Without this the workers of the data loader
         die, and the run with them before it has saved. They inherit the signals that this thread
@@ -113,7 +113,7 @@ class StopOnSignal(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        if self.stopped:  # saved at the end of the step
+        if self.stopped:  # the step has saved a checkpoint
             control.should_save = control.should_evaluate = False
             # With a limit of 1, the Trainer would end by deleting all but the best checkpoint.
             self._limit = (args, args.save_total_limit)

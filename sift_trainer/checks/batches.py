@@ -1,8 +1,8 @@
 """Batches from which no samples can be selected are refused before the first update.
 
-A trainer with a loss of its own lays out its batches in its own way: a reward model's are the
-chosen answers and below them the rejected ones, an embedding model's have the texts of every
-column. Only a batch shows that, so the collator is tried on two samples at construction.
+A trainer with its own loss may have batches of its own layout: a reward model's have the chosen
+answers first and the rejected ones below, an embedding model's have the texts of every column. Only
+a batch shows that, so at construction the collator makes a batch of two samples.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,28 +14,27 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.task import Task
 from sift_trainer.scoring.tasks import task_of
 from sift_trainer.selection.schedule import num_kept
-from sift_trainer.sifted_model.fields import missing_field
+from sift_trainer.sifted_model.fields import check_labels, missing_field
 from sift_trainer.sifted_model.no_trace import random_state_kept
 from sift_trainer.sifted_model.trained_loss import owner_of
 
 logger = logging.get_logger(__name__)
 
 TRIED = 2
-"""Samples that a collator is tried on."""
+"""Samples in the batch that is collated at construction."""
 
 
 def tried_batch(data: Any, collator: Callable[[list[Any]], Any]) -> Any:
-    """The batch of the first `TRIED` samples; None for a stream, or where the collator fails.
+    """The batch of the first `TRIED` samples; None for a stream, or if the collator fails.
 
-    Samples that were read from a stream may be lost. A collator may fail here because the Trainer
-    removes columns before it; what fails in training too is reported at the first batch.
+    A stream is not read, because its samples could be lost. The collator may fail here because the
+    Trainer has not removed columns yet; if it also fails in training, the first batch raises.
 
     Args:
-        data: the training data, or a mapping of several, whose first is tried.
+        data: the training data, or a mapping of several, of which the first is used.
     """
     if isinstance(data, Mapping):
         data = next(iter(data.values()), None)
@@ -44,12 +43,12 @@ def tried_batch(data: Any, collator: Callable[[list[Any]], Any]) -> Any:
     try:
         with random_state_kept():
             return collator([data[index] for index in range(TRIED)])
-    except Exception:  # of a collator of the user's own
+    except Exception:  # the user's collator may raise anything
         return None
 
 
 def rows_of_a_sample(batch: Mapping[str, Any], samples: int) -> int:
-    """How many rows the collator makes of one sample, where it makes several; else 1."""
+    """The number of rows that the collator makes of one sample."""
     sizes = [len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()]
     return max([size // samples for size in sizes if size % samples == 0], default=1)
 
@@ -67,7 +66,7 @@ def check_packing(args: TrainingArguments, collator: Any) -> None:
         setting = f"packing=True with packing_strategy={strategy!r}"
         instead = "packing_strategy='wrapped', whose rows are blocks, or packing=False"
     raise ValueError(
-        f"{setting} flattens a batch into one row, and sifting selects rows; use {instead}"
+        f"{setting} flattens a batch into one row, but sifting selects rows; use {instead}"
     )
 
 
@@ -79,31 +78,30 @@ def check_collated_samples(
     collator: Any,
     mixin: type,
 ) -> None:
-    """Refuse a trainer with a loss of its own whose batches have no rows to select, or none that
-    the model itself could score.
+    """Refuse a trainer with its own loss whose batches have no rows to select, or no rows that the
+    model itself could score.
 
     Args:
         trainer: the class of the trainer.
         model: the bare module.
         data: the training data, of which two samples are collated.
         mixin: the class that makes the trainer sift.
+
+    Raises:
+        ValueError: names the collator, what it makes, and what to do.
     """
     owner = owner_of(trainer, "compute_loss", mixin)
     if owner is Trainer or (batch := tried_batch(data, collator)) is None:
         return
     check_mapping(batch)
     made_by = f"{trainer.__name__} cannot sift: the collator, {_name_of(collator)}, makes"
-    instead = f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
     if (rows := rows_of_a_sample(batch, TRIED)) > 1:
-        raise ValueError(
-            f"{made_by} {rows} rows of a sample, which belong together in {owner.__name__}."
-            f"compute_loss, and sifting, which keeps single rows, would separate them; {instead}"
-        )
+        raise ValueError(f"{made_by} {rows} {_separated(owner)}")
     if (field := missing_field(model, batch)) is not None:
         raise ValueError(
             f"{made_by} the fields {sorted(batch)}, and sifting scores them by {_name_of(model)}"
             f"(**batch), which has no {field!r} then: {owner.__name__}.compute_loss gives the "
-            f"model something else; {instead}"
+            f"model something else; {_instead(owner)}"
         )
     labels = batch.get("labels")
     task = task_of(model, labels if isinstance(labels, Tensor) else None)
@@ -111,15 +109,24 @@ def check_collated_samples(
 
 
 def check_rows_of_samples(trainer: type, rows: int, expected: int, mixin: type) -> None:
-    """Refuse, at the first batch, several rows of a sample: a stream could not be tried before."""
+    """Refuse, at the first batch, several rows per sample: a stream is not collated before."""
     owner = owner_of(trainer, "compute_loss", mixin)
     if owner is not Trainer and rows > expected and rows % expected == 0:
         raise ValueError(
-            f"the first batch has {rows} rows where {expected} candidates were drawn: the collator "
-            f"makes several rows of a sample, which belong together in {owner.__name__}."
-            "compute_loss, and sifting, which keeps single rows, would separate them; set "
-            "sift_keep_ratio=1.0"
+            f"the first batch has {rows} rows for {expected} candidates: the collator makes "
+            f"{rows // expected} {_separated(owner)}"
         )
+
+
+def _separated(owner: type) -> str:
+    return (
+        f"rows of a sample, which belong together in {owner.__name__}.compute_loss, but sifting "
+        f"keeps single rows; {_instead(owner)}"
+    )
+
+
+def _instead(owner: type) -> str:
+    return f"train with {owner.__name__} alone, or set sift_keep_ratio=1.0"
 
 
 def _name_of(thing: Any) -> str:
@@ -127,64 +134,47 @@ def _name_of(thing: Any) -> str:
 
 
 def check_window(micro_batches: int) -> None:
-    """Refuse a batch of an accumulation window whose other batches are unknown."""
+    """Refuse a batch that SiftMixin has not drawn, if its accumulation window has others."""
     if micro_batches > 1:
         raise ValueError(
-            f"an update has {micro_batches} micro-batches, and this batch is none that SiftMixin "
-            "has drawn, so that it cannot count the labels of the others. An overridden "
-            "get_batch_samples has to return what super().get_batch_samples(...) returns; an "
-            "overridden training_step has to pass the batch itself to super().training_step(...), "
-            "not a copy; or use gradient_accumulation_steps=1"
+            f"an update has {micro_batches} micro-batches, and SiftMixin has not drawn this batch, "
+            "so it cannot count the labels of the others. An overridden get_batch_samples must "
+            "return what super().get_batch_samples(...) returns; an overridden training_step must "
+            "pass the batch itself to super().training_step(...), not a copy; or use "
+            "gradient_accumulation_steps=1"
         )
 
 
 def check_mapping(batch: Any) -> None:
-    """Refuse a batch that is no mapping of fields."""
+    """Refuse a batch that is not a mapping of fields."""
     if not isinstance(batch, Mapping):
         raise ValueError(
             f"a batch is a {type(batch).__name__}, not a mapping of fields with a row for each "
-            "sample, so that nothing can be selected; train without SiftMixin"
+            "sample, so no rows can be selected; train without SiftMixin"
         )
 
 
 def check_first_batch(
-    batch: Mapping[str, Any],
-    rows: int,
-    expected: int,
-    sift: SiftArguments,
-    task: Task,
-    data_rows: int | None = None,
+    batch: Mapping[str, Any], rows: int, expected: int, sift: SiftArguments, task: Task
 ) -> None:
-    """Refuse, before any update, a batch that cannot be scored or whose samples share a row; warn
-    of one with another number of rows than were drawn.
+    """Refuse, before any update, a batch without labels to score by or whose samples share a row.
+    Warn if it has another number of rows than candidates were drawn.
 
     Args:
-        rows: how many it has.
-        expected: how many should be drawn.
-        data_rows: how many samples of training data a process has; None where that is not known.
+        rows: the number of its rows.
+        expected: the number of candidates that were to be drawn.
     """
-    if rows == 1 and expected > 1 and data_rows is not None and data_rows <= 1:
-        raise ValueError(
-            f"the training data has {data_rows} row for a process, and {expected} candidates "
-            "should be drawn: there is nothing to select from; give more data, or use "
-            "sift_keep_ratio=1.0"
-        )
     if rows == 1 and expected > 1:
         raise ValueError(
             f"the first batch has 1 row where {expected} candidates were drawn: the collator packs "
-            "or flattens samples into one row, and sifting selects rows; use one sample per row"
+            "samples into one row, or the data of this process has 1 row; use one sample per row, "
+            "and more data or sift_keep_ratio=1.0"
         )
     if rows != expected:
         logger.warning(
             f"the first batch has {rows} rows where {expected} candidates were to be drawn, so "
             f"{num_kept(rows, sift.sift_keep_ratio)} are trained on: the data is that small, or "
-            "get_train_dataloader is overridden and has to yield round(per_device_train_batch_size "
+            "an overridden get_train_dataloader does not yield round(per_device_train_batch_size "
             "/ sift_keep_ratio) rows"
         )
-    missing = [name for name in task.fields if name not in batch]
-    if CRITERIA[sift.sift_criterion].needs_labels and missing:
-        raise ValueError(
-            f"sift_criterion={sift.sift_criterion!r} needs {' and '.join(map(repr, missing))} in "
-            f"the batch, which has {sorted(batch)}; add them in the collator, or use "
-            "sift_criterion='entropy'"
-        )
+    check_labels(sift.sift_criterion, task, batch)

@@ -1,7 +1,7 @@
-"""Classes that are put together wrongly are a TypeError where they are made.
+"""Classes with wrong bases raise a TypeError when they are made.
 
-Python accepts bases in the wrong order and a forgotten ``@dataclass``: methods are skipped and
-fields keep their defaults, without an error. The messages give the line that works.
+Python accepts bases in the wrong order and a missing ``@dataclass``: methods are skipped and fields
+keep their defaults, without an error. The messages give the line that works.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ def check_trainer_bases(cls: type, mixin: type) -> None:
     """Refuse a trainer class in which another trainer comes before ``mixin``.
 
     Raises:
-        TypeError: for such a class, and for one that names ``mixin`` beside a class that has it.
+        TypeError: for such a class, and for one that has ``mixin`` both directly and by a base.
     """
     bases = [base for base in cls.__bases__ if base is not mixin]
     having = [base.__name__ for base in bases if issubclass(base, mixin)]
@@ -37,7 +37,7 @@ def check_trainer_bases(cls: type, mixin: type) -> None:
 
 
 def check_is_trainer(trainer: object, mixin: type) -> None:
-    """Refuse an object of ``mixin`` that is no trainer.
+    """Refuse an object of ``mixin`` that is not a trainer.
 
     Raises:
         TypeError: for such an object.
@@ -51,7 +51,7 @@ def check_is_trainer(trainer: object, mixin: type) -> None:
 
 
 def check_arguments_kept(trainer: Any, given: Iterable[Any]) -> None:
-    """Refuse a trainer that made arguments of its own out of those given, without the sift fields.
+    """Refuse a trainer that has replaced the given arguments by some without the sift fields.
 
     Raises:
         TypeError: for such a trainer.

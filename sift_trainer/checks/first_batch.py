@@ -1,9 +1,8 @@
-"""The first batch of a run: refused, or shown to the model."""
+"""The first batch of a run is checked, then used to probe the model."""
 
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.trainer_utils import has_length
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
 from sift_trainer.checks.batches import check_first_batch, check_mapping, check_rows_of_samples
@@ -25,18 +24,18 @@ def probe_first_batch(
     candidates: int,
     mixin: type,
 ) -> SiftedModel:
-    """What a first batch of candidates shows of the model; the trainer stays as it is.
+    """Find out how the model can be scored, from a first batch; the trainer is not changed.
 
     Args:
         trainer: constructed, of a class with ``mixin``.
         model: as it is trained.
         batch: as the training dataloader yields it.
-        sift: settings to sift by.
+        sift: settings of the sifting.
         candidates: samples that a process draws for a batch.
         mixin: the class that makes the trainer sift.
 
     Raises:
-        ValueError: for a batch, or a model, that cannot be sifted so.
+        ValueError: for a batch or a model with which these settings do not work.
     """
     check_mapping(batch)
     accelerator = trainer.accelerator
@@ -61,7 +60,7 @@ def probe_first_batch(
 
 
 def _task(trainer: Any, model: nn.Module, batch: Batch, sift: SiftArguments) -> Task:
-    """What the model predicts, and what the loss compares the predictions with."""
+    """The task of the model, with the label smoothing of the Trainer."""
     labels = batch.get("labels")
     task = task_of(model, labels if isinstance(labels, Tensor) else None)
     if trainer.label_smoother is None or not scores_with_model(sift):
@@ -73,10 +72,8 @@ def _check(
     trainer: Any, batch: Batch, sift: SiftArguments, task: Task, candidates: int, mixin: type
 ) -> None:
     rows = num_rows(batch)
-    # A run that resumes at the last batch of an epoch starts with one that may be short.
+    # A run that resumes at the last batch of an epoch starts with a batch that may be short.
     at_end = trainer.accelerator.gradient_state.end_of_dataloader
     expected = rows if trainer.state.global_step > 0 and at_end else candidates
-    data, processes = trainer.train_dataset, trainer.args.world_size
-    data_rows = -(-len(data) // processes) if has_length(data) else None
     check_rows_of_samples(type(trainer), rows, expected, mixin)
-    check_first_batch(batch, rows, expected, sift, task, data_rows)
+    check_first_batch(batch, rows, expected, sift, task)

@@ -4,10 +4,9 @@ from typing import Any
 
 from accelerate import ParallelismConfig
 from torch import nn
-from transformers import PreTrainedConfig, TrainerCallback, TrainingArguments
+from transformers import PreTrainedConfig, TrainingArguments
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
-from sift_trainer.callback import SiftCallback
 from sift_trainer.checks.batches import check_collated_samples, check_packing
 from sift_trainer.early_exit import exit_at
 from sift_trainer.measuring.held_out import can_be_drawn_from
@@ -36,43 +35,27 @@ def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
     check_collated_samples(
         sift, type(trainer), model, trainer.train_dataset, trainer.data_collator, mixin
     )
-    check_callbacks(trainer.callback_handler.callbacks)
-    check_arguments(sift, args, batch_size)
+    _check_arguments(args)
+    check_batch_size(sift, batch_size)
+    if args.accelerator_config.split_batches:
+        _check_split_batch(sift, batch_size, args.world_size)
     if scores_with_model(sift):
-        check_routing(model)
+        _check_routing(model)
         exit_at(model, sift.sift_exit_layer)
         task_of(model).values(CRITERIA[sift.sift_criterion])
-    check_held_out(sift, trainer.eval_dataset)
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-    check_gate(sift, trainer.held_out, batch_size, sharded)
+    _check_audits(sift, args, trainer.eval_dataset)
+    if sift.sift_gate is not None:
+        sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+        _check_gate(sift, trainer.held_out, batch_size, sharded)
 
 
-def check_callbacks(callbacks: list[TrainerCallback]) -> None:
-    """Refuse several callbacks that measure."""
-    measuring = sum(isinstance(callback, SiftCallback) for callback in callbacks)
-    if measuring > 1:
-        raise ValueError(
-            f"callbacks has {measuring} SiftCallbacks, of which only the first would measure; "
-            "give one, or none: SiftTrainer adds its own"
-        )
-
-
-def check_arguments(sift: SiftArguments, args: TrainingArguments, batch_size: int) -> None:
-    """Refuse arguments with which no samples could be selected.
-
-    Args:
-        batch_size: samples that a process trains on in a micro-batch.
-    """
+def _check_arguments(args: TrainingArguments) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"one process drives {args.n_gpu} GPUs (nn.DataParallel), which splits a batch after "
             "the selection; start one process per GPU with `accelerate launch`, or use one GPU "
             "with CUDA_VISIBLE_DEVICES=0"
         )
-    check_audits(sift, args)
-    check_batch_size(sift, batch_size)
-    if args.accelerator_config.split_batches:
-        check_split_batch(sift, batch_size, args.world_size)
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
             "train_sampling_strategy='batch_rebalance' makes the batches itself and cannot draw "
@@ -85,80 +68,68 @@ def check_arguments(sift: SiftArguments, args: TrainingArguments, batch_size: in
         )
 
 
-def check_audits(sift: SiftArguments, args: TrainingArguments) -> None:
-    """Refuse the kind of gradient checkpointing through which audits cannot take gradients."""
-    how = args.gradient_checkpointing_kwargs or {}
-    if sift.sift_audit_steps and args.gradient_checkpointing and how.get("use_reentrant"):
+def _check_audits(sift: SiftArguments, args: TrainingArguments, eval_dataset: Any) -> None:
+    checkpointing = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {})
+    if sift.sift_audit_steps and checkpointing and checkpointing.get("use_reentrant"):
         raise ValueError(
-            f"sift_audit_steps={sift.sift_audit_steps} takes gradients beside the training's, "
-            "which use_reentrant=True does not allow; use "
+            f"sift_audit_steps={sift.sift_audit_steps} computes gradients besides the training's, "
+            "which gradient checkpointing with use_reentrant=True does not allow; use "
             "gradient_checkpointing_kwargs={'use_reentrant': False}, which is the default"
         )
-
-
-def check_held_out(sift: SiftArguments, evaluated: Any) -> None:
-    """Refuse audits towards an evaluation set from which no samples can be drawn."""
-    if sift.sift_held_out == "evaluation" and not can_be_drawn_from(evaluated):
-        kind = "None" if evaluated is None else type(evaluated).__name__
+    if sift.sift_held_out == "evaluation" and not can_be_drawn_from(eval_dataset):
+        kind = "None" if eval_dataset is None else type(eval_dataset).__name__
         raise ValueError(
             f"sift_held_out='evaluation' draws samples of eval_dataset, which is {kind}; give a "
             "data set with a length, or use sift_held_out='candidates'"
         )
 
 
-def check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bool) -> None:
-    """Refuse a gate that could never tell whether to open.
-
-    Args:
-        held_out: whose loss audits look towards.
-        batch_size: rows that a process trains on in a micro-batch.
-        sharded: whether no process has whole gradients.
-    """
-    if sift.sift_gate is None:
-        return
+def _check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bool) -> None:
     if sharded:
         raise ValueError(
-            f"sift_gate={sift.sift_gate!r} compares gradients, and under DeepSpeed and FSDP no "
-            "process has a whole one; use DDP, or sift_gate=None"
+            f"sift_gate={sift.sift_gate!r} compares gradients, but under DeepSpeed and FSDP no "
+            "process has whole gradients; use DDP, or sift_gate=None"
         )
-    if held_out != "candidates":
-        return
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
-    if half == 0 or num_kept(half, sift.sift_keep_ratio) == half:
+    if held_out == "candidates" and num_kept(half, sift.sift_keep_ratio) == half:
         raise ValueError(
-            f"sift_gate={sift.sift_gate!r} holds half of the candidates out and sifts the other, "
-            f"and per_device_train_batch_size={batch_size} with sift_keep_ratio="
-            f"{sift.sift_keep_ratio} leaves nothing to drop there; use a batch of 8, say"
+            f"sift_gate={sift.sift_gate!r} holds out half of the candidates and sifts the other "
+            f"half, but per_device_train_batch_size={batch_size} with sift_keep_ratio="
+            f"{sift.sift_keep_ratio} leaves nothing to drop there; use a batch of 8, for example"
         )
 
 
-def check_routing(model: nn.Module) -> None:
-    """Refuse a mixture whose experts take a share of the batch's tokens, as NLLB-MoE's."""
+def _check_routing(model: nn.Module) -> None:
+    """Refuse experts that take a share of the batch's tokens, as in NLLB-MoE."""
     config = getattr(model, "config", None)
     if isinstance(config, PreTrainedConfig) and hasattr(config, "moe_eval_capacity_token_fraction"):
         raise ValueError(
-            f"{type(model).__name__} routes by expert_capacity over the whole batch: a sample's "
-            "score would depend on the rows beside it, and scoring would leave its capacity to "
+            f"{type(model).__name__} routes by expert_capacity over the whole batch, so the score "
+            "of a sample depends on the other rows, and scoring sets another capacity than "
             "training; use sift_criterion='random' or sift_keep_ratio=1.0"
         )
 
 
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
-    """Refuse processes that share samples, or their positions: each process sifts its own."""
+    """Refuse processes that share samples or their positions, because each process sifts alone.
+
+    Raises:
+        ValueError: for a tensor, context or sequence parallelism above 1.
+    """
     if parallelism is None:
         return
     sizes = {name: getattr(parallelism, name) for name in ("tp_size", "cp_size", "sp_size")}
     if any(size > 1 for size in sizes.values()):
         raise ValueError(
-            f"parallelism_config has {sizes}, so that processes share samples, but each process "
-            "sifts its own; use 1 for these, which leaves data parallelism"
+            f"parallelism_config has {sizes}, so processes share samples, but each process sifts "
+            "its own; use 1 for these, which leaves data parallelism"
         )
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
     """Refuse a batch so small that nothing is dropped, or that ``sift_skip_top`` is no sample.
 
-    ``auto_find_batch_size`` may make it so small.
+    ``auto_find_batch_size`` can make a batch that small.
     """
     drawn = num_candidates(batch_size, sift.sift_keep_ratio)
     if drawn == batch_size:
@@ -173,13 +144,13 @@ def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
         )
 
 
-def check_split_batch(sift: SiftArguments, batch_size: int, processes: int) -> None:
+def _check_split_batch(sift: SiftArguments, batch_size: int, processes: int) -> None:
     """Refuse a batch that ``split_batches`` cannot share evenly, before or after the selection."""
     drawn = num_candidates(batch_size, sift.sift_keep_ratio)
     if batch_size % processes or drawn % processes:
         raise ValueError(
             f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
-            f"and per_device_train_batch_size={batch_size} of {drawn} candidates "
+            f"but per_device_train_batch_size={batch_size} of {drawn} candidates "
             f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; make both "
             f"multiples of {processes}, such as {processes * batch_size} with sift_keep_ratio=0.5"
         )

@@ -1,16 +1,13 @@
 """Running a model only up to block k, with its own head on top (section 6 of the paper)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import nn
-from transformers.trainer_utils import unwrap_peft_model
-
-from sift_trainer.early_exit.adapter import ExitAdapter, WholeModel
-from sift_trainer.early_exit.albert import AlbertExit
-from sift_trainer.early_exit.blocks import BlockStackExit, find_blocks
-from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.early_exit.masked_lm import LabelledLastBlock, MaskedLMExit
+from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.early_exit.registry import (
+    early_exit,
+    exit_adapter,
+    exit_at,
+    labelled_last_block,
+    register_exit,
+)
 from sift_trainer.early_exit.stages import ResNetStages, StageExit, SwinStages
 
 __all__ = [
@@ -21,108 +18,6 @@ __all__ = [
     "early_exit",
     "exit_adapter",
     "exit_at",
+    "labelled_last_block",
     "register_exit",
 ]
-
-_REGISTERED: dict[type[nn.Module], type[ExitAdapter] | str] = {}
-
-# By name: importing a model's class would load its module for whoever trains another.
-_BUILT_IN: dict[str, type[ExitAdapter]] = {
-    "AlbertPreTrainedModel": AlbertExit,
-    "ResNetForImageClassification": ResNetStages,
-    "SwinForImageClassification": SwinStages,
-}
-
-
-def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str) -> None:
-    """Say how models of ``model_class`` (and its subclasses) leave early.
-
-    Args:
-        model_class: an ``nn.Module`` class.
-        adapter: the dotted path of the ``nn.ModuleList`` of blocks, which must all map hidden
-            states of one shape to the same shape, or an `ExitAdapter` subclass.
-
-    Example:
-
-        register_exit(MyNet, "encoder.blocks")
-    """
-    _REGISTERED[model_class] = adapter
-
-
-def exit_adapter(model: nn.Module) -> ExitAdapter:
-    """The adapter that fits ``model``: a registered or built-in one, else by structure. Of a model
-    that PEFT wraps, that of the model within, whose blocks hold the adapters' weights.
-
-    Raises:
-        ValueError: if there is none; names the model, what was looked for and `register_exit`.
-    """
-    model = unwrap_peft_model(model)
-    for model_class in type(model).__mro__:
-        if model_class in _REGISTERED:
-            return _registered(model, _REGISTERED[model_class])
-        if model_class.__module__.startswith("transformers.") and model_class.__name__ in _BUILT_IN:
-            return _BUILT_IN[model_class.__name__](model)
-    blocks = find_blocks(model)
-    if MaskedLMExit.fits(model, blocks):
-        return MaskedLMExit(model, blocks)
-    return BlockStackExit(model, blocks)
-
-
-def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
-    """The adapter of ``model``, and exit ``k`` as a block number; -1, the whole model, is to be had
-    of any.
-
-    Raises:
-        ValueError: if no adapter fits the model, or it has no such exit.
-    """
-    try:
-        adapter = exit_adapter(model)
-    except ValueError:
-        if k != -1:
-            raise
-        adapter = WholeModel(model)
-    return adapter, adapter.resolve(k)
-
-
-def labelled_last_block(model: nn.Module, head: LabelledHead) -> LabelledLastBlock | None:
-    """Training's last block on labelled positions only; None where the model has no such blocks,
-    or the last one is checkpointed and runs again in the backward."""
-    try:
-        adapter = exit_adapter(model)
-    except ValueError:
-        return None
-    if not isinstance(adapter, MaskedLMExit):
-        return None
-    *_, last = adapter.blocks.children()
-    return None if last.gradient_checkpointing else LabelledLastBlock(adapter, head)
-
-
-def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapter:
-    if not isinstance(adapter, str):
-        return adapter(model)
-    blocks = model.get_submodule(adapter)
-    if not isinstance(blocks, nn.ModuleList):
-        raise ValueError(
-            f"register_exit({type(model).__name__}, {adapter!r}): that is a "
-            f"{type(blocks).__name__}; give the path of an nn.ModuleList"
-        )
-    return BlockStackExit(model, blocks)
-
-
-@contextmanager
-def early_exit(model: nn.Module, k: int) -> Iterator[None]:
-    """Within the context, ``model(...)`` runs its first ``k`` blocks, then final norm and head.
-
-    Equal to the head applied to ``output_hidden_states[k]`` (section 6). The model is restored on
-    leaving, also after an exception.
-
-    Args:
-        model: a Transformers model, or one with a registered adapter; not wrapped or compiled.
-        k: 1..L, or -1 for L (the whole model).
-
-    Raises:
-        ValueError: if no adapter fits the model, or it has no such exit.
-    """
-    adapter, k = exit_at(model, k)
-    with adapter.at(k):
-        yield

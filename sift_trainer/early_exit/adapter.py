@@ -1,4 +1,4 @@
-"""What scoring asks of a model: leave after block k and apply the model's own head."""
+"""What scoring needs from a model: leave after block k and apply the model's own head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from sift_trainer.scoring.positions import ScoredPositions
 
 
 class ExitAdapter(ABC):
-    """How one architecture leaves early. One instance serves one model.
+    """How one architecture leaves early. Each model has an adapter of its own.
 
-    Subclass it and call `register_exit(MyModel, MyAdapter)` for an architecture that is not found
-    by structure. ``model`` is the bare module: not compiled, not wrapped for distribution.
+    Subclass it and call `register_exit(MyModel, MyAdapter)` if the blocks of an architecture are
+    not found automatically. ``model`` is the bare module: not compiled or wrapped.
     """
 
     gathers_positions: ClassVar[bool] = False
@@ -51,7 +51,7 @@ class ExitAdapter(ABC):
 
 
 class WholeModel(ExitAdapter):
-    """Any model at its only sure exit, the last: nothing is left out."""
+    """A model of which only the last exit is known: all of it runs."""
 
     @property
     def depth(self) -> int:
@@ -62,7 +62,7 @@ class WholeModel(ExitAdapter):
 
 
 def logits_of(outputs: Any, name: str) -> Tensor:
-    """``outputs['logits']``, or the first tensor in ``outputs`` that is no loss.
+    """``outputs['logits']``, or the first tensor in ``outputs`` that is not a loss.
 
     Raises:
         ValueError: if there is none; ``name`` is the model's.
@@ -93,7 +93,7 @@ def check_exit(k: int, depth: int, name: str) -> int:
         return depth
     if not 1 <= k <= depth:
         raise ValueError(
-            f"exit layer {k} is not in {name}: it has {depth} blocks, "
-            f"so use 1..{depth}, or -1 for the last"
+            f"exit layer {k} is not in {name}: it has {depth} blocks, so use 1..{depth}, or -1 for "
+            "the last"
         )
     return k

@@ -1,13 +1,13 @@
-"""ALBERT: one block, or a few, called again and again."""
+"""ALBERT, which calls a few groups of layers again and again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import copy
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.early_exit.blocks import replaced_forward
 from sift_trainer.scoring.positions import ScoredPositions
 
 
@@ -22,28 +22,15 @@ class AlbertExit(ExitAdapter):
     def depth(self) -> int:
         return int(self.encoder.config.num_hidden_layers)
 
-    @contextmanager
-    def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
-        before = self.encoder.config
-        truncated = copy(before)  # the rest of the model keeps the one that it was built from
-        truncated.num_hidden_layers = _Calls(k, before.num_hidden_layers)
-        self.encoder.config = truncated
-        try:
-            yield
-        finally:
-            self.encoder.config = before
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
+        encoder = self.encoder
+        calls_per_group = self.depth / encoder.config.num_hidden_groups
 
+        def first_calls(hidden_states: Tensor, *arguments: Any, **settings: Any) -> BaseModelOutput:
+            hidden = encoder.embedding_hidden_mapping_in(hidden_states)
+            for call in range(k):
+                group = encoder.albert_layer_groups[int(call / calls_per_group)]
+                hidden = group(hidden, *arguments, **settings)
+            return BaseModelOutput(last_hidden_state=hidden)
 
-class _Calls(int):
-    """k calls to loop over, which divide by the number of groups as all L do: the model reckons
-    from that quotient which group a call is of."""
-
-    whole: int
-
-    def __new__(cls, k: int, whole: int) -> "_Calls":
-        calls = super().__new__(cls, k)
-        calls.whole = int(whole)
-        return calls
-
-    def __truediv__(self, groups: float) -> float:
-        return self.whole / groups
+        return replaced_forward(encoder, first_calls)

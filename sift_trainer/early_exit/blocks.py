@@ -16,8 +16,8 @@ from sift_trainer.scoring.positions import ScoredPositions
 class TruncatableModuleList(nn.ModuleList):
     """A `ModuleList` whose iteration, length and slices can stop early.
 
-    The registry of submodules is untouched: parameters, state-dict keys and hooks stay as they
-    are, which is why a list is given this class rather than swapped for a shorter one.
+    Parameters, state-dict keys and hooks stay as they are. Replacing the list by a shorter one
+    would change them.
     """
 
     exit_at: int | None = None
@@ -35,14 +35,14 @@ class TruncatableModuleList(nn.ModuleList):
 
 
 def truncatable(blocks: nn.ModuleList) -> TruncatableModuleList:
-    """Give ``blocks`` the truncatable class, in place."""
+    """Change the class of ``blocks`` to `TruncatableModuleList`, in place."""
     if not isinstance(blocks, TruncatableModuleList):
         blocks.__class__ = TruncatableModuleList
     return blocks  # type: ignore[return-value]
 
 
 class BlockStackExit(ExitAdapter):
-    """Leaves a stack of like blocks after the k-th: the rest of the forward is the model's own."""
+    """Leaves a stack of equal blocks after the k-th. The rest of the forward is the model's own."""
 
     def __init__(self, model: nn.Module, blocks: nn.ModuleList) -> None:
         super().__init__(model)
@@ -67,48 +67,48 @@ class BlockStackExit(ExitAdapter):
 
     @contextmanager
     def ending_in(self, k: int, forward: Callable[..., Any] | None) -> Iterator[None]:
-        """Blocks 1..k, the k-th with ``forward`` in place of its own if given.
+        """Run blocks 1..k; if ``forward`` is given, it replaces the forward of the k-th.
 
-        The block is still called as a module: its hooks gather the parameters of a sharded one.
+        The block is still called as a module, because hooks gather its parameters if it is sharded.
         """
         before, self.blocks.exit_at = self.blocks.exit_at, k
         block = list(self.blocks._modules.values())[k - 1]
         try:
-            with nullcontext() if forward is None else forward_of(block, forward):
+            with nullcontext() if forward is None else replaced_forward(block, forward):
                 yield
         finally:
             self.blocks.exit_at = before
 
     def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
-        """What block k computes when it is the exit; None for what it always does."""
+        """The forward of block k when it is the exit; None for the block's own."""
         return None
 
 
 def why_only_whole(model: nn.Module, depth: int) -> str | None:
-    """Why what follows the blocks needs all ``depth`` of them to have run, and what else would do;
-    None if it does not."""
+    """Why the part after the blocks is only right if all ``depth`` of them have run, and another
+    setting if there is one; None if it is right after any block."""
     config: Any = getattr(model, "config", None)
     if getattr(config, "use_weighted_layer_sum", False):
         return f"with use_weighted_layer_sum its head reads the outputs of all {depth} blocks; "
     rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
     if rescale_every > 0:
         return (
-            f"evaluated with config.rescale_every={rescale_every} it divides the weights of the "
-            f"blocks that run, and training multiplies those of all {depth} back; set "
+            f"in evaluation with config.rescale_every={rescale_every} it divides the weights of "
+            f"the blocks that run, and training multiplies the weights of all {depth} blocks; set "
             "config.rescale_every=0, or "
         )
     decodes = hasattr(getattr(model, "base_model", None), "decoder")
     if getattr(config, "model_type", None) == "funnel" and decodes:
         return (
-            "its decoder stretches hidden states to the input's length, from the length that all "
-            f"of config.block_sizes={config.block_sizes} make of it; "
+            "its decoder restores the input's length, from the length after all blocks of "
+            f"config.block_sizes={config.block_sizes}; "
         )
     return None
 
 
 @contextmanager
-def forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the context ``block`` computes ``forward``, in front of that of its class."""
+def replaced_forward(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the context, ``block`` computes ``forward`` in place of the forward of its class."""
     own = vars(block)
     before = own.get("forward")
     own["forward"] = forward
@@ -121,14 +121,16 @@ def forward_of(block: nn.Module | None, forward: Callable[..., Any]) -> Iterator
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
-    """The block stack of a Transformers model: the one list of as many like blocks as the
-    configuration says it has layers; of an encoder-decoder, the decoder's.
+    """The block stack of a Transformers model: the only list of equal blocks that is as long as
+    the configuration says. For an encoder-decoder it is the decoder's.
 
     Raises:
         ValueError: if there is none or there are several; names what was looked for.
     """
-    depth = _configured_depth(model)
-    found = _stacks(_searched(model), depth) if depth else {}
+    depth, found = _configured_depth(model), {}
+    if depth:
+        decodes = model.config.is_encoder_decoder  # type: ignore[union-attr]
+        found = _stacks(model.get_decoder() if decodes else model, depth)  # type: ignore[operator]
     if len(found) != 1:
         what = f"found {len(found)} ({', '.join(found)})" if found else "found none"
         raise ValueError(
@@ -141,19 +143,19 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
-    """Lists of ``depth`` like blocks by name. Of nested ones the outer: a block of T5's decoder is
-    itself a list, of three parts."""
+    """Lists of ``depth`` equal blocks, by name. Only the outer one of nested lists is taken: each
+    block of T5's decoder holds a list of three parts."""
     found: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{o}.") for o in found):
             continue
-        if len(module._modules) == depth and _alike(module):  # whether truncated just now or not
+        if len(module._modules) == depth and _equal_shapes(module):  # also if truncated
             found[name] = module
     return found
 
 
 def _configured_depth(model: nn.Module) -> int | None:
-    """How many blocks the configuration promises; None for what is no Transformers model."""
+    """The number of blocks in the configuration; None if it is no Transformers model."""
     config = getattr(model, "config", None)
     if not isinstance(config, PreTrainedConfig):
         return None
@@ -164,25 +166,13 @@ def _configured_depth(model: nn.Module) -> int | None:
     return getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
 
 
-def _searched(model: nn.Module) -> nn.Module:
-    """Where to look: an encoder-decoder exits in its decoder."""
-    if not model.config.is_encoder_decoder:  # type: ignore[union-attr]
-        return model
-    decoder: nn.Module = model.get_decoder()  # type: ignore[operator]
-    return decoder
-
-
-def _alike(blocks: nn.ModuleList) -> bool:
-    """Whether the parameters that blocks share by name have equal shapes: one width throughout."""
-    shapes: dict[str, Any] = {}
-    return all(
-        shapes.setdefault(name, shape) == shape
-        for block in blocks.children()
-        for name, shape in _shapes(block)
-    ) and any(True for _ in blocks.parameters())
-
-
-def _shapes(block: nn.Module) -> Iterator[tuple[str, torch.Size]]:
-    """Whole shapes, also of parameters that ZeRO-3 has sharded: they are empty between uses."""
-    for name, parameter in block.named_parameters():
-        yield name, getattr(parameter, "ds_shape", parameter.shape)
+def _equal_shapes(blocks: nn.ModuleList) -> bool:
+    """Whether parameters of the same name have the same shape in all blocks."""
+    shapes: dict[str, torch.Size] = {}
+    for block in blocks.children():
+        for name, parameter in block.named_parameters():
+            # ZeRO-3 empties parameters between uses; ``ds_shape`` is the whole shape.
+            shape = getattr(parameter, "ds_shape", parameter.shape)
+            if shapes.setdefault(name, shape) != shape:
+                return False
+    return bool(shapes)

@@ -1,9 +1,9 @@
 """The vocabulary head on labelled positions only, in training and in scoring.
 
-Most positions of a masked-language-model batch have no label, yet pass the projection to the
-vocabulary, the most expensive product of a small model. A hook in front of the output embeddings
-gathers the labelled positions, and the labels are gathered alike, so the model's own loss sees the
-same predictions and labels without the ones it ignores.
+Most positions of a masked-language-model batch have no label, but are projected to the vocabulary,
+the most expensive product of a small model. A hook in front of the output embeddings gathers the
+labelled positions. The labels are gathered in the same way, so the model's own loss gets the same
+predictions and labels, without those that it ignores.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from sift_trainer.scoring.positions import IGNORE_INDEX, ScoredPositions
 
 
 def output_embeddings_of(model: nn.Module) -> nn.Module | None:
-    """The module that projects to the vocabulary; None where a model has none, or says so in no
-    Transformers way (a module of the user's that calls its settings ``config``)."""
+    """The module that projects to the vocabulary; None if there is none, or if the model is not a
+    Transformers model (it may have a ``config`` of another kind)."""
     if not isinstance(getattr(model, "config", None), PreTrainedConfig):
         return None
     named = getattr(model, "get_output_embeddings", None)
     return None if named is None else named()
 
 
-# What each head gathers at the moment, by its id. It is no attribute, because torch.compile takes
-# the shape of a tensor that it reaches through a module's hook as fixed: it would compile anew for
-# every number of labels (test_compatibility.py, test_torch_compile).
+# The positions that each head gathers now, by the head's id. They are not an attribute, because
+# torch.compile treats the shape of a tensor in a module's hook as fixed: it would compile again for
+# each number of labels (test_compatibility.py, test_torch_compile).
 _POSITIONS: dict[int, Tensor] = {}
 
-# The head in front of each module: training a model again must not gather its positions twice.
+# The head in front of each module. If a model is trained again, there must not be a second one.
 _HEADS: "WeakKeyDictionary[nn.Module, LabelledHead]" = WeakKeyDictionary()
 
 
@@ -40,13 +40,13 @@ class LabelledHead:
     """Gathers positions in front of a model's output embeddings while `at` is active."""
 
     def __init__(self, output_embeddings: nn.Module) -> None:
-        # Registered once rather than for each pass: torch.compile does not notice later hooks.
+        # Registered once, not for each pass: torch.compile does not notice later hooks.
         output_embeddings.register_forward_pre_hook(self._gather)
 
     @staticmethod
     def of(model: nn.Module) -> "LabelledHead | None":
-        """The gathered head of a Transformers model; None where there are no output embeddings,
-        and for encoder-decoders, whose labels are also their inputs."""
+        """The head of a Transformers model; None if there are no output embeddings, and for
+        encoder-decoders, whose labels are also their inputs."""
         output_embeddings = output_embeddings_of(model)
         if output_embeddings is None or model.config.is_encoder_decoder:  # type: ignore[union-attr]
             return None
@@ -56,7 +56,7 @@ class LabelledHead:
 
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:
-        """Within the context logits are (1, N, V) at flat ``positions`` (N,); None: all."""
+        """Within the context, logits are (1, N, V) at flat ``positions`` (N,); None: at all."""
         before = self.positions
         self._set(positions)
         try:
@@ -65,12 +65,12 @@ class LabelledHead:
             self._set(before)
 
     def gather(self, positions: ScoredPositions, shifted: bool) -> AbstractContextManager[None]:
-        """`at`, for the predictions that `gathered_labels` are the labels of."""
+        """Within the context, logits are those that belong to `gathered_labels`."""
         return self.at(_with_last(positions.flat) if shifted else positions.flat)
 
     @property
     def positions(self) -> Tensor | None:
-        """What is gathered at the moment; None: all."""
+        """The positions that are gathered now; None: all of them."""
         return _POSITIONS.get(id(self))
 
     def _set(self, positions: Tensor | None) -> None:
@@ -89,10 +89,10 @@ class LabelledHead:
 
 
 def gathered_labels(positions: ScoredPositions, shifted: bool) -> Tensor:
-    """Labels (1, M) that give the model's own loss its N predictions, and no other.
+    """Labels (1, M) with which the model's own loss is that of the N predictions.
 
-    A causal model's loss drops the first label and the last prediction. So a label that is ignored
-    goes in front and one prediction, the last again, behind: M = N + 1; otherwise M = N.
+    A causal model's loss drops the first label and the last prediction. So an ignored label is
+    added in front, and the last prediction is repeated: M = N + 1. Otherwise M = N.
     """
     labels = positions.targets
     if shifted and len(labels):
@@ -101,5 +101,5 @@ def gathered_labels(positions: ScoredPositions, shifted: bool) -> Tensor:
 
 
 def _with_last(flat: Tensor) -> Tensor:
-    """The last position once more, if there is one."""
+    """``flat`` with its last position repeated, if there is one."""
     return torch.cat([flat, flat[-1:]])

@@ -1,9 +1,8 @@
 """Encoders with an MLM head: only the scored positions pass the exit block and the head.
 
-At the exit block of a BERT-like encoder nothing reads the other positions any more, apart from
-their keys and values. So queries, attention output and feed-forward are computed at the scored
-positions alone, and the head after it sees nothing else: half the cost of scoring at exit 1, with
-the same scores.
+In the exit block of a BERT-like encoder, only the keys and values of the other positions are used.
+So queries, attention output and feed-forward are computed at the scored positions only, and the
+head gets only these. The scores are the same, and scoring at exit 1 costs half as much.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,9 +29,9 @@ class MaskedLMExit(BlockStackExit):
 
     @staticmethod
     def fits(model: nn.Module, blocks: nn.ModuleList) -> bool:
-        """Whether every block is one of the known classes (not a subclass, which may compute
-        something else), the head is over tokens, and what lies between is Transformers' own: a
-        forward of the user's may mix positions."""
+        """Whether every block is of a known class (a subclass may compute something else), the
+        model has output embeddings, and its forward is Transformers' own (another forward may mix
+        positions)."""
         first: Any
         first, *_ = blocks.children()
         if not {_class_name(block) for block in blocks.children()} <= _BERT_BLOCKS:
@@ -54,14 +53,14 @@ class MaskedLMExit(BlockStackExit):
 
 
 def _class_name(block: nn.Module) -> str:
-    """Of the class that a block was built from: FSDP2 puts one of its own in front."""
+    """Name of the class that a block was built from: FSDP2 puts a class of its own in front."""
     return next(cls.__name__ for cls in type(block).__mro__ if not issubclass(cls, FSDPModule))
 
 
 class LabelledLastBlock:
-    """In training: the last block only where something reads it.
+    """In training: the last block only at the positions whose output is used.
 
-    That is at the labelled positions, which the head is given, and at each row's first, which the
+    These are the labelled positions, which the head gets, and the first of each row, which the
     pooler of a next-sentence head reads. Loss and gradients are those of the whole block.
     """
 
@@ -70,12 +69,12 @@ class LabelledLastBlock:
         self.head = head
 
     def whole(self) -> AbstractContextManager[None]:
-        """All blocks, also within an early exit."""
+        """Within the context all blocks run, also within an early exit."""
         return self.adapter.at(self.adapter.depth)
 
     @contextmanager
     def gather(self, positions: ScoredPositions, shifted: bool) -> Iterator[None]:
-        """Logits are (1, N, V) at ``positions``."""
+        """Within the context, logits are (1, N, V) at ``positions``."""
         read = positions.with_first()
         places = positions.rows * read.per_row + positions.slots + 1
         block = list(self.adapter.blocks.children())[-1]
@@ -87,8 +86,8 @@ class LabelledLastBlock:
 def _pruned(
     block: Any, positions: ScoredPositions, laid_out: bool = False
 ) -> Callable[..., Tensor]:
-    """``block`` for the N ``positions`` only: hidden states (B, T, H) -> (1, N, H); or,
-    ``laid_out``, (B, per_row, H) with the positions of each row side by side."""
+    """A forward of ``block`` for the N ``positions`` only: hidden states (B, T, H) -> (1, N, H), or
+    with ``laid_out`` (B, per_row, H), the positions of each row side by side."""
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         attention = block.attention.self
@@ -123,7 +122,7 @@ def _attend(
         batch, length = positions.shape
         columns = positions.flat % length
         allowed = mask.expand(batch, -1, length, length)[positions.rows, :, columns]
-        # What fills up a row may attend anywhere: it is dropped.
+        # Padding of a row may attend anywhere: its output is dropped.
         forbidden = positions.laid_out(~allowed if mask.dtype == torch.bool else allowed)
         mask = (~forbidden if mask.dtype == torch.bool else forbidden).transpose(1, 2)
 

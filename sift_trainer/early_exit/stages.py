@@ -1,7 +1,7 @@
 """Models of stages that differ in width: ResNet, Swin.
 
-A classifier reads the width of the last stage, so it fits none before. Of these models the exact
-output is always to be had (exit -1); an earlier exit needs a classifier of its own.
+The classifier reads the width of the last stage, so it does not fit an earlier one. Exit -1 (the
+whole model) always works; an earlier exit needs a classifier of its own.
 """
 
 from collections.abc import Iterator
@@ -11,38 +11,38 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.early_exit.blocks import forward_of, truncatable
+from sift_trainer.early_exit.blocks import replaced_forward, truncatable
 from sift_trainer.scoring.positions import ScoredPositions
 
 
 class StageExit(ExitAdapter):
-    """Leaves after stage k by the classifier that `classifier` gives for it.
+    """Leaves after stage k, through the classifier that `classifier` returns for it.
 
-    What lies between the stages and the model's classifier runs as in the model, apart from what is
-    made for the last stage's width.
+    The modules between the stages and the model's classifier run as in the model, except those in
+    ``passed``.
     """
 
     stages: ClassVar[str]
     """Path of the ``nn.ModuleList`` of stages."""
 
     passed: ClassVar[tuple[str, ...]] = ()
-    """Paths of what follows the stages and fits the last one only; passed by at an early exit."""
+    """Paths of modules behind the stages that fit the last stage only; an early exit skips them."""
 
     hint: ClassVar[str] = ""
-    """What else there is for such a model."""
+    """Another solution for such a model, added to the error message."""
 
     def classifier(self, k: int) -> nn.Module:
         """The classifier after stage k < depth, in place of the model's own.
 
         Raises:
-            ValueError: if the model has none, as here.
+            ValueError: always, unless a subclass overrides this.
         """
         name = type(self.model).__name__
         raise ValueError(
             f"no exit after stage {k} of {name}: its classifier reads the last stage's width. Use "
-            f"sift_exit_layer=-1 for exact scores, or add a classifier for that stage and say so "
-            f"with register_exit and a subclass of {type(self).__name__} that overrides "
-            f"`classifier`{self.hint}"
+            f"sift_exit_layer=-1 for exact scores, or add a classifier for that stage and register "
+            f"a subclass of {type(self).__name__} that returns it from `classifier` "
+            f"(register_exit){self.hint}"
         )
 
     @property
@@ -73,8 +73,8 @@ class StageExit(ExitAdapter):
             with ExitStack() as replaced:
                 for path in self.passed:
                     module = self.model.get_submodule(path)
-                    replaced.enter_context(forward_of(module, _unchanged))
-                replaced.enter_context(forward_of(head, self.classifier(k).__call__))
+                    replaced.enter_context(replaced_forward(module, _unchanged))
+                replaced.enter_context(replaced_forward(head, self.classifier(k).__call__))
                 yield
         finally:
             stages.exit_at = before
@@ -85,15 +85,15 @@ def _unchanged(hidden: Tensor) -> Tensor:
 
 
 class ResNetStages(StageExit):
-    """`ResNetForImageClassification`; a classifier is given the pooled map (B, C, 1, 1)."""
+    """`ResNetForImageClassification`; a classifier gets the pooled map (B, C, 1, 1)."""
 
     stages = "resnet.encoder.stages"
     hint = ", or use EarlyExitResNetForImageClassification, which has one"
 
 
 class SwinStages(StageExit):
-    """`SwinForImageClassification`; a classifier is given the pooled tokens (B, C) of a stage after
-    its merging, without the final norm."""
+    """`SwinForImageClassification`; a classifier gets the pooled tokens (B, C) of a stage after its
+    merging, without the final norm."""
 
     stages = "swin.encoder.layers"
     passed = ("swin.layernorm",)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.scoring.criteria import UNLABELLED
 
 T = TypeVar("T")

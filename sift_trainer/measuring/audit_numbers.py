@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import Gradient, descent_of, dropped_descent
 

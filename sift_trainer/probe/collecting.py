@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import Notes, comparable, number_or_note
 from sift_trainer.measuring.gradients import AdamScales, descent_of, length
 from sift_trainer.measuring.seconds import take_turns

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sift_trainer import theory
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import (
     Notes,
     both_positive,

@@ -10,8 +10,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import TrainingArguments, set_seed
 
-from sift_trainer import theory
 from sift_trainer.arguments import SiftArguments, sift_arguments
+from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import Notes, number_or_note
 from sift_trainer.measuring.held_out import evaluation_batches
 from sift_trainer.measuring.machine import machine

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sift_trainer.measuring.theory import Agreement, NoiseFit
 from sift_trainer.probe.measurements import Estimate
-from sift_trainer.theory import Agreement, NoiseFit
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,29 @@ from torch import Tensor, distributed
 
 
 class HostGroup:
-    """The processes of a run, which talk over gloo on the CPU while it is open.
+    """The processes of a run, which communicate over gloo on the CPU while it is open.
 
-    Closed, or with one process, every call answers for this process alone. Its calls are made by
-    all processes together.
+    While it is closed, or with one process, every call is about this process alone. All processes
+    make its calls together.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
 
     def open(self, world_size: int) -> None:
-        """Until `close`; opening an open one begins anew."""
+        """Open the group until `close`; an open one is closed first."""
         self.close()
         if distributed.is_available() and distributed.is_initialized() and world_size > 1:
             self._group = distributed.new_group(backend="gloo")
 
     def close(self) -> None:
-        """Harmless if it is closed."""
+        """Close the group, if it is open."""
         if self._group is not None:
             distributed.destroy_process_group(self._group)
             self._group = None
 
     def any(self, answer: bool) -> bool:
-        """Whether the answer is yes on any process."""
+        """Whether ``answer`` is true on any process."""
         answered = torch.tensor(int(answer))
         if self._group is not None:
             distributed.all_reduce(answered, distributed.ReduceOp.MAX, group=self._group)

@@ -1,8 +1,8 @@
-"""What several processes ask for: a model that can be wrapped and called, and agreement.
+"""Scoring with several processes: calling a wrapped model, and the same decisions on all of them.
 
-Each pass through a sharded model gathers its parameters, so that all processes have to make the
-same passes, whatever is in their batches. And what one process alone has learned is in no
-checkpoint, so that all have to score with what is.
+Each pass through a sharded model gathers its parameters, so all processes must make the same
+passes, for any content of their batches. A checkpoint has the buffers of the first process only, so
+all processes must score with these.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,21 +18,21 @@ from sift_trainer.early_exit.labelled_head import output_embeddings_of
 
 
 def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
-    """A function for all processes to call together: whether the answer is yes on each of them."""
+    """A function that all processes call together: whether the answer is true on all of them."""
 
-    def agreed(answer: bool) -> bool:
+    def all_ranks_agree(answer: bool) -> bool:
         answers = accelerator.gather(torch.tensor([int(answer)], device=accelerator.device))
         return bool(answers.all())
 
-    return agreed
+    return all_ranks_agree
 
 
 def forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any]:
-    """What to call for a pass without gradient.
+    """The callable for a pass without gradient.
 
     Args:
-        model: as it is trained. That is to be called where FSDP2 has sharded it, while DeepSpeed's
-            engine would take such a pass for a part of what it traces.
+        model: as it is trained. It is called itself if FSDP2 has sharded it. DeepSpeed's engine is
+            not called, because it would count the pass as part of a training step.
     """
     if _wrapped_by(accelerator, "fsdp_plugin"):
         return model
@@ -41,8 +41,8 @@ def forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any]
 
 
 def compiled_forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any] | None:
-    """`forward_of`, compiled as training is: a graph of its own, past the wrapper of DDP. None
-    where training is not compiled, or only its blocks, or within a wrapper."""
+    """`forward_of`, compiled as training is, as a separate graph without DDP's wrapper. None if
+    training is not compiled, if only its blocks are, or under FSDP or DeepSpeed."""
     plugin = accelerator.state.dynamo_plugin
     if (
         plugin.backend == DynamoBackend.NO
@@ -62,11 +62,12 @@ def _wrapped_by(accelerator: Accelerator, plugin: str) -> bool:
 
 
 def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[], None]:
-    """A function for all processes to call together: it gives them the first one's buffers.
+    """A function that all processes call together: it copies the first one's buffers to all.
 
-    Of those that a checkpoint holds, such as batch normalisation's running statistics, which move
-    in each process by its own rows. DDP replaces them only in front of a training forward, sharding
-    never, and a checkpoint has the first process's: scores by others would be lost in a resume.
+    Only buffers in the state dict are copied, such as the running statistics of batch
+    normalisation, which each process updates from its own rows. DDP copies them only before a
+    training forward, and sharding never does. A checkpoint has those of the first process, so a
+    resumed run could not repeat scores that used others.
 
     Args:
         model: the bare module.
@@ -79,7 +80,7 @@ def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[],
         for buffer in map(model.get_buffer, names):
             alike.setdefault((buffer.dtype, buffer.device), []).append(buffer)
         for buffers in alike.values():
-            # As one tensor: a ResNet-50 has 159 of them.
+            # One broadcast instead of many: a ResNet-50 has 159 buffers.
             shared: Tensor = broadcast(torch.cat([buffer.flatten() for buffer in buffers]))
             parts = torch.split(shared, [buffer.numel() for buffer in buffers])
             with torch.no_grad():
@@ -91,11 +92,11 @@ def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[],
 
 @contextmanager
 def tied_in_one_group(model: nn.Module) -> Iterator[None]:
-    """Within the context, FSDP2 wraps a model whose output embeddings are tied to more than the
-    input embeddings: BERT's decoder shares its bias with the head that holds it.
+    """Within the context, FSDP2 can wrap a model whose output embeddings share parameters with
+    other modules than the input embeddings: BERT's decoder shares its bias with the head around it.
 
     Accelerate puts the output embeddings into a group of their own, and PyTorch refuses a parameter
-    that two groups see. While they are not to be found they stay in the model's own group.
+    in two groups. Here Accelerate cannot find them, so they stay in the model's own group.
     """
     if not _tied_outside(model):
         yield
@@ -109,7 +110,7 @@ def tied_in_one_group(model: nn.Module) -> Iterator[None]:
 
 
 def _tied_outside(model: nn.Module) -> bool:
-    """Whether a module beyond the two embeddings holds a parameter of the output embeddings."""
+    """Whether a module besides the two embeddings holds a parameter of the output embeddings."""
     output_embeddings = output_embeddings_of(model)
     if output_embeddings is None:
         return False

@@ -18,10 +18,9 @@ _INPUTS = ("input_ids", "inputs_embeds")
 class AnswerSpan(ClassIds):
     """Two predictions per sample, over the tokens of the input: logits (B, 2, T), labels (B, 2).
 
-    A sample's loss is the mean of its start's and its end's. A position beyond the input is
-    ignored, as models do; with ``start_positions`` and ``end_positions`` ignored in different
-    numbers of rows, models weight starts and ends apart, and the mean over samples is only near
-    their loss.
+    A sample's loss is the mean of the losses of its start and its end. A position beyond the input
+    is ignored, as models do. If starts and ends are ignored in different numbers of rows, models
+    average the two separately, and the mean over samples is only close to their loss.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
@@ -35,7 +34,7 @@ class AnswerSpan(ClassIds):
             ends = [outputs["start_logits"], outputs["end_logits"]]
         else:
             raise ValueError(
-                f"a model for answers returned {sorted(outputs)}, and the score needs "
+                f"a question-answering model returned {sorted(outputs)}, but the score needs "
                 "'start_logits' and 'end_logits'; use sift_criterion='random'"
             )
         return torch.stack(ends, dim=1)
@@ -43,8 +42,8 @@ class AnswerSpan(ClassIds):
     def labels(self, batch: Mapping[str, Any]) -> Tensor:
         length = next(batch[name].shape[1] for name in _INPUTS if name in batch)
         positions = torch.stack([batch[name].flatten() for name in self.fields], dim=1)
-        # Models clamp: a negative position is the first token, one too large the ignored class.
+        # As in models: a negative position becomes the first token, one too large is ignored.
         return positions.clamp(min=0).masked_fill(positions >= length, IGNORE_INDEX)
 
     def smoothed(self, factor: float) -> Task:
-        return self  # the Trainer smooths what is called ``labels``
+        return self  # the Trainer smooths only a field named ``labels``

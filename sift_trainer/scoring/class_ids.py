@@ -23,7 +23,7 @@ SENTENCE_LOGITS = {
     "next_sentence_label": "seq_relationship_logits",
     "sentence_order_label": "sop_logits",
 }
-"""Labels of sentence pairs in pre-training, and where models put the predictions."""
+"""Labels of sentence pairs in pre-training, and the names of their logits in models' outputs."""
 
 
 @cache  # compiled once
@@ -35,9 +35,9 @@ def _smoothed_cross_entropy(smoothing: float) -> Values:
 class ClassIds(Task):
     """Logits (B, C) or (B, T, C) and class ids (B,) or (B, T), -100 where there is none.
 
-    Language models, sequence to sequence, classification of sequences, tokens, choices, images and
-    sounds. The sentence label of a pre-training model does not enter the score: the paper sifts by
-    the masked-LM loss alone (section 7.1).
+    For language models, sequence to sequence, and the classification of sequences, tokens, choices,
+    images and sounds. The sentence label of a pre-training model is not part of the score: the
+    paper sifts by the masked-LM loss only (section 7.1).
 
     Attributes:
         shifted: whether prediction t is compared with label t + 1.
@@ -75,7 +75,7 @@ class ClassIds(Task):
             labels = labels.squeeze(-1)  # one class id in a list, which models flatten
         if logits.shape[:-1] != labels.shape:
             raise no_fit(logits, labels, "one class id per prediction")
-        # The logits are there for all positions: taking as many of each row waits for nothing.
+        # Logits of all positions exist, so take all of each row: no wait for a count of labels.
         everywhere = labels.numel() // len(labels)
         positions = scored_positions(labels, fraction, generator, per_row=everywhere)
         values = self.values(criterion)

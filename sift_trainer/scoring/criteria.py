@@ -40,8 +40,8 @@ class Samples:
 
     Attributes:
         fields: the batch, on the model's device, with the columns of the criterion.
-        values: ``(B,)`` fp32: before the selection the scores of the scoring pass, after the
-            forward of training the losses of the kept samples. `UNLABELLED` without a label.
+        values: ``(B,)`` fp32: the scores of the scoring pass before the selection, the losses of
+            the kept samples after the forward of training. `UNLABELLED` without a label.
     """
 
     fields: Mapping[str, Any]
@@ -51,21 +51,21 @@ class Samples:
 class StatefulCriterion:
     """A criterion with a state of its own: losses that it has seen, or parameters.
 
-    A run makes one object of it in each process, whose state is saved and restored with the
-    checkpoint. Samples are known by a column of the data set, such as their number.
+    Each process of a run makes one object of it, whose state is saved in checkpoints and restored.
+    Samples are identified by a column of the data set, such as their number.
 
     Attributes:
         scored_by: the criterion of the scoring pass, whose scores `scores` gets. ``"random"``: no
             pass through the model.
         columns: batch fields that it reads and the model does not get. The Trainer keeps these
-            columns of the training data; the collator has to keep them too.
+            columns of the training data; the collator must keep them too.
     """
 
     scored_by: ClassVar[str] = "loss"
     columns: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: nn.Module) -> None:
-        """For a run that trains ``model``, the bare module."""
+        """Begin a run that trains ``model``, the bare module."""
 
     def scores(self, candidates: Samples) -> Tensor:
         """The scores (B,) to select by."""
@@ -93,10 +93,10 @@ class Criterion:
         name: what ``sift_criterion`` calls it.
         values: of single predictions; None: no pass through the model, and random scores.
         needs_labels: whether the values depend on the labels.
-        is_loss: whether a sample's score is the loss that training takes of it. A task may have
-            another loss than `values`, and the first batch is checked for it.
-        is_entropy: whether it needs a predicted distribution. A task may have another one.
-        state: makes scores out of those of the pass; None: these are the scores.
+        is_loss: whether a sample's score is its loss in training. A task may compute another loss
+            than `values`; the first batch is checked for it.
+        is_entropy: whether it is an entropy. A task may compute another one than `values`.
+        state: makes the scores from those of the scoring pass; None: they are the scores.
     """
 
     name: str
@@ -123,8 +123,8 @@ def register_criterion(
 
     Args:
         criterion: ``(logits (N, C), targets (N,)) -> (N,)``, or a subclass of `StatefulCriterion`.
-        needs_labels: whether the batch must have labels; of a `StatefulCriterion`, as the criterion
-            that it is scored by.
+        needs_labels: whether the batch must have labels. A `StatefulCriterion` needs them if the
+            criterion that it is scored by does.
 
     Raises:
         ValueError: if the name is taken.
@@ -152,10 +152,10 @@ def mean_per_row(values: Tensor, positions: ScoredPositions) -> Tensor:
 def score_positions(
     values: Values, logits: Tensor, positions: ScoredPositions, gathered: bool = True
 ) -> Tensor:
-    """Per-sample scores (B,) of the logits at ``positions``: of those (N, C) that were gathered
-    there, or of all (B * T, C)."""
+    """Per-sample scores (B,) from the logits at ``positions``: (N, C) if they are ``gathered``
+    there, else (B * T, C) of all positions."""
     rows = None if gathered else positions.flat
-    targets = positions.targets.clamp(min=0)  # a place without a label has some class's value
+    targets = positions.targets.clamp(min=0)  # the value of a place without a label is not used
     return mean_per_row(values_of(values, logits, targets, rows), positions)
 
 
@@ -188,6 +188,6 @@ def per_sample_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def per_sample_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean predictive entropy over each sample's labelled positions (section 7.1).
 
-    Shapes, units and errors as in `per_sample_loss`; of the labels only -100 or not matters.
+    Shapes, units and errors as in `per_sample_loss`; the labels only tell which positions count.
     """
     return _per_sample(entropy, logits, labels)

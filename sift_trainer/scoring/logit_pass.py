@@ -1,9 +1,8 @@
 """One pass over the logits, with no second tensor of their size.
 
-Logits over a vocabulary are the largest tensor of a scoring pass. A criterion written in plain
-tensor operations makes two or three more of that size, each read and written through memory. So on
-a CPU it is given a few rows at a time, which stay in the cache; on a GPU it is compiled into one
-kernel.
+Logits over a vocabulary are the largest tensor of a scoring pass. A criterion in plain tensor
+operations makes two or three more of that size, each written to memory and read again. So on a CPU
+it gets a few rows at a time, which stay in the cache; on a GPU it is compiled into one kernel.
 """
 
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 Values = Callable[[Tensor, Tensor], Tensor]
-"""``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder. Each value depends on its own
-row and target alone, so that it can be computed for some of the rows at a time. Some rows may be of
-predictions without a label: their target is 0, and their values are not used."""
+"""``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder. Each value depends on its
+own row and target only, so it can be computed for some of the rows at a time. Rows of predictions
+without a label have the target 0, and their values are not used."""
 
 CHUNK = 2**17
 """Logits that a criterion gets at a time on a CPU: half a megabyte in fp32, which fits a cache."""
@@ -31,17 +30,17 @@ UNCOMPILED_CHUNK = 2**24
 def values_of(
     values: Values, logits: Tensor, targets: Tensor, rows: Tensor | None = None
 ) -> Tensor:
-    """``values`` of each prediction -> (N,).
+    """Apply ``values`` to each prediction -> (N,).
 
     Args:
         logits: (N, C), or (M, C) with ``rows``.
         targets: (N,) class ids.
-        rows: (N,) the row of the logits that each target belongs to; None: the n-th.
+        rows: (N,) the row of the logits for each target; None: row n for target n.
     """
     if logits.device.type == "cuda" and _has_triton() and values not in _UNCOMPILED:
         try:
             return _compiled(values)(logits, targets, rows)
-        except Exception as error:  # of compilers, of which a missing C compiler is one
+        except Exception as error:  # such as a missing C compiler
             logger.warning(f"a criterion is not compiled: {type(error).__name__}: {error}")
             _UNCOMPILED.add(values)
     at_once = CHUNK if logits.device.type == "cpu" else UNCOMPILED_CHUNK
@@ -65,7 +64,7 @@ def _has_triton() -> bool:
 
 @cache
 def _compiled(values: Values) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The same as one kernel. Its shapes are static until they are seen to change."""
+    """``values`` compiled into one kernel. Its shapes are static until one changes."""
 
     def of_rows(logits: Tensor, targets: Tensor, rows: Tensor | None) -> Tensor:
         return values(logits if rows is None else logits[rows], targets)

@@ -17,7 +17,7 @@ from sift_trainer.scoring.task import Task, no_fit
 class MultiLabel(Task):
     """Logits (B, C) and labels (B, C) in 0..1 (``problem_type="multi_label_classification"``).
 
-    Each class is a yes or no of its own; loss and entropy are means over the classes.
+    Each class is a separate yes or no; loss and entropy are means over the classes.
     """
 
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:

@@ -16,12 +16,12 @@ class ScoredPositions:
 
     Attributes:
         flat: ``(N,)`` indices into the flattened ``(B * T,)`` predictions.
-        rows: ``(N,)`` the sample that each belongs to.
-        slots: ``(N,)`` its place among those of its row.
-        targets: ``(N,)`` the label of each; -100 where a place is filled by a prediction that has
-            none, so that all rows have as many.
+        rows: ``(N,)`` the sample of each prediction.
+        slots: ``(N,)`` its place among the predictions of its row.
+        targets: ``(N,)`` its label; -100 for unlabelled predictions that fill up a row, so that all
+            rows have the same number.
         shape: (B, T).
-        per_row: places of the row with the most.
+        per_row: the largest number of places of a row.
     """
 
     flat: Tensor
@@ -37,13 +37,13 @@ class ScoredPositions:
         return self.shape[0]
 
     def laid_out(self, values: Tensor) -> Tensor:
-        """``values`` (N, ...) of the positions -> (B, per_row, ...), with zeros where none is."""
+        """``values`` (N, ...) of the positions -> (B, per_row, ...), 0 at empty places."""
         laid = values.new_zeros(self.num_rows, self.per_row, *values.shape[1:])
         laid[self.rows, self.slots] = values
         return laid
 
     def with_first(self) -> "ScoredPositions":
-        """The first position of each row in its first place, these behind it: (B + N,)."""
+        """These positions, with the first position of each row in front of its others: (B + N,)."""
         first = torch.arange(self.num_rows, device=self.flat.device)
         return ScoredPositions(
             torch.cat([first * self.shape[1], self.flat]),
@@ -61,8 +61,10 @@ def next_token_labels(labels: Tensor) -> Tensor:
 
 
 def aligned_labels(labels: Tensor, shifted: bool) -> Tensor:
-    """Labels aligned with the logits: of a model that shifts them the next tokens', else as they
-    are; one label per sample (B,) is never shifted."""
+    """Labels aligned with the logits: those of the next tokens if the model shifts its labels.
+
+    One label per sample (B,) is never shifted.
+    """
     return next_token_labels(labels) if shifted and labels.dim() > 1 else labels
 
 
@@ -74,16 +76,15 @@ def scored_positions(
 ) -> ScoredPositions:
     """The labelled positions of ``labels`` (B,) or (B, T), or a random share of each sample's.
 
-    How many there are is known on the device only. Asking for it is a wait of the host, which
-    ``per_row`` saves: the positions then are B times as many, whatever the labels are, which also
-    lets compiled graphs be used again.
+    Their number is known on the device only, and the host has to wait for it. With ``per_row`` it
+    does not wait: there are always B * per_row positions, so compiled graphs can be reused too.
 
     Args:
         labels: aligned with the logits; -100 marks positions without a label.
         fraction: share of a sample's labelled positions to take, rounded, at least one.
-        generator: CPU generator that draws the subset; not touched when ``fraction`` is 1.
-        per_row: the most labels that a row can have, where that is known. Of a row with more only
-            the first are taken.
+        generator: CPU generator that draws the subset; not used when ``fraction`` is 1.
+        per_row: the most labels that a row can have, if that is known. If a row has more, only the
+            first ones are taken.
     """
     labelled = labels.reshape(len(labels), -1) != IGNORE_INDEX
     batch, length = labelled.shape

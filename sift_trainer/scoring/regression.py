@@ -1,4 +1,4 @@
-"""Predicting numbers."""
+"""Regression: one or more numbers per sample."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from sift_trainer.scoring.task import Task, no_fit
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Predictions (B, D) and targets (B, D), or (B,) of one (``problem_type="regression"``).
+    """Predictions (B, D) and targets (B, D), or (B,) if D is 1 (``problem_type="regression"``).
 
-    A sample's loss is its squared error, the mean over the D numbers. A number has no predictive
-    entropy: that criterion is refused.
+    A sample's loss is the mean of the squared errors of its D numbers. Numbers have no predictive
+    entropy, so that criterion is refused.
     """
 
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -39,7 +39,7 @@ class Regression(Task):
     def values(self, criterion: Criterion) -> Values:
         if criterion.is_entropy:
             raise ValueError(
-                "sift_criterion='entropy' needs a predicted distribution, and a regression "
+                "sift_criterion='entropy' needs a predicted distribution, but a regression "
                 "predicts numbers; use sift_criterion='loss'"
             )
         return squared_error if criterion.is_loss else super().values(criterion)

@@ -1,4 +1,4 @@
-"""What a task says: where predictions and labels are, and how losses of samples make a loss."""
+"""A task: where predictions and labels are, and how the losses of samples make up the loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from sift_trainer.scoring.logit_pass import Values
 class Task(ABC):
     """What a model predicts, and what its loss compares the predictions with.
 
-    Pure functions, whose few settings come from the model's configuration once
-    (`sift_trainer.scoring.tasks.task_of`). B samples, of one or more predictions each.
+    Pure functions; their few settings come from the model's configuration
+    (`sift_trainer.scoring.tasks.task_of`). There are B samples, with one or more predictions each.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("labels",)
@@ -28,11 +28,11 @@ class Task(ABC):
     def logits(
         self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
     ) -> Tensor:
-        """The predictions in what the model returned; ``find`` looks where models have them."""
+        """The predictions in what the model returned; ``find`` takes them from the usual place."""
         return find(outputs)
 
     def labels(self, batch: Mapping[str, Any]) -> Tensor:
-        """What the loss compares the logits with.
+        """The labels that the loss compares the logits with.
 
         Raises:
             ValueError: for labels of another kind.
@@ -42,7 +42,7 @@ class Task(ABC):
 
     @abstractmethod
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Labels for a criterion that reads none: every prediction that is not padding has one."""
+        """Labels for a criterion that needs none; they mark every prediction except padding."""
 
     @abstractmethod
     def scores(
@@ -53,12 +53,12 @@ class Task(ABC):
         fraction: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Per-sample scores (B,) in fp32; by `LOSS`, per-sample losses.
+        """Per-sample scores (B,) in fp32; with the criterion `LOSS`, per-sample losses.
 
         Args:
             criterion: one that `values` accepts.
-            logits: as `logits` gives them.
-            labels: as `labels` or `unlabelled` gives them.
+            logits: from `logits`.
+            labels: from `labels` or `unlabelled`.
             fraction: share of a sample's labelled positions to score, if it has many.
             generator: draws that share.
 
@@ -67,17 +67,17 @@ class Task(ABC):
         """
 
     def values(self, criterion: Criterion) -> Values:
-        """The values of single predictions by ``criterion``, as it reads this task's.
+        """The function of ``criterion`` for single predictions of this task.
 
         Raises:
-            ValueError: if it has no meaning here; says why.
+            ValueError: if the criterion has no meaning for the task, with the reason.
         """
         assert criterion.values is not None, "this criterion makes no pass through the model"
         return criterion.values
 
     def counts(self, labels: Tensor) -> Tensor:
-        """How many predictions of each sample are labelled: (B,). The model's own loss is the mean
-        over all of them, so this is a sample's weight in it."""
+        """The number of labelled predictions of each sample: (B,). The model's own loss is the mean
+        over all of them, so this is the weight of a sample in it."""
         return torch.ones(len(labels), device=labels.device)
 
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
@@ -85,18 +85,18 @@ class Task(ABC):
         return (losses * counts).sum() / counts.sum()
 
     def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
-        """What the model's own loss has besides, which samples are deliberately not scored by."""
+        """The part of the model's own loss that samples are deliberately not scored by."""
         return 0.0
 
     def smoothed(self, factor: float) -> "Task":
         """This task under the Trainer's ``label_smoothing_factor``.
 
         Raises:
-            ValueError: where labels are not class ids.
+            ValueError: if the labels are not class ids.
         """
         raise ValueError(
-            f"label_smoothing_factor={factor} smooths class ids, which the labels of a "
-            f"{type(self).__name__} task are not; use 0"
+            f"label_smoothing_factor={factor} smooths class ids, but the labels of a "
+            f"{type(self).__name__} task are no class ids; use 0"
         )
 
 

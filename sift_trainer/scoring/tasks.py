@@ -1,4 +1,4 @@
-"""What a model predicts, and what its loss compares that with: one file per kind of task."""
+"""Which task a model has: a registered one, or one by its class and configuration."""
 
 import inspect
 
@@ -31,7 +31,7 @@ _WITH_PROBLEM_TYPE = {
     *modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
     *modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values(),
     *modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES.values(),
-    "ASTForAudioClassification",  # alone of its mapping: the others' loss is always over classes
+    "ASTForAudioClassification",  # the other audio models always classify
 }
 """Classes whose loss follows ``config.problem_type``."""
 
@@ -39,10 +39,9 @@ _TRANSCRIBERS = set(modeling_auto.MODEL_FOR_CTC_MAPPING_NAMES.values())
 
 
 def register_task(model_class: type[nn.Module], task: Task) -> None:
-    """Say what models of ``model_class`` (and its subclasses) predict, where it is not one class id
-    per prediction:
+    """Set the task of ``model_class`` (and its subclasses), if it is not found automatically:
 
-        register_task(MyNet, Regression())
+    register_task(MyNet, Regression())
     """
     _REGISTERED[model_class] = task
 
@@ -52,8 +51,8 @@ def task_of(model: nn.Module, labels: Tensor | None = None) -> Task:
 
     Args:
         model: the bare module.
-        labels: of the first batch. Their type decides where the configuration leaves it open, as in
-            Transformers.
+        labels: of the first batch. If the configuration has no ``problem_type``, their type
+            decides, as in Transformers.
     """
     model = unwrap_peft_model(model)
     for model_class in type(model).__mro__:
@@ -87,6 +86,6 @@ def _transcription(model: nn.Module, config: PreTrainedConfig) -> Task:
         blank=config.pad_token_id,
         reduction=config.ctc_loss_reduction,
         zero_infinity=config.ctc_zero_infinity,
-        # Private in Transformers; its losses count frames by it.
+        # Private in Transformers, whose CTC losses count frames with it.
         frames=getattr(model, "_get_feat_extract_output_lengths", None),
     )

@@ -15,15 +15,15 @@ from sift_trainer.scoring.task import Task, no_fit
 
 @dataclass(frozen=True)
 class Transcription(Task):
-    """Logits (B, frames, V) and token ids (B, L), -100 behind their end; loss only.
+    """Logits (B, frames, V) and token ids (B, L), padded with -100. The only criterion is the loss.
 
     Attributes:
-        blank: the class that stands for no token.
+        blank: the class for no token.
         reduction: ``"mean"``: a sample's loss is divided by its number of tokens, and the model's
-            is the mean over samples; ``"sum"``: it is not, and the model's is the sum.
+            loss is the mean over samples; ``"sum"``: not divided, and the sum over samples.
         zero_infinity: whether a transcript that does not fit into its frames has the loss 0.
-        frames: number of frames (B,) of that many samples of sound (B,); None where a model does
-            not say, which is no matter without padding.
+        frames: gives the number of frames (B,) of sounds with the given lengths (B,); None if the
+            model has no such function, which is needed only with padding.
     """
 
     blank: int
@@ -34,16 +34,16 @@ class Transcription(Task):
     def logits(
         self, outputs: Any, batch: Mapping[str, Any], find: Callable[[Any], Tensor]
     ) -> Tensor:
-        """Frames of padding are made to say blank for certain, which leaves the loss as it is."""
+        """The logits, with probability 1 of blank in padding frames: they then add no loss."""
         logits = find(outputs).float()
         mask = batch.get("attention_mask")
         if mask is None:
             return logits
         if self.frames is None:
             raise ValueError(
-                "the batch has an 'attention_mask', and this CTC model does not say how many "
-                "frames a sound has; use sift_criterion='random', or sounds of equal length and no "
-                "mask"
+                "the batch has an 'attention_mask', but this CTC model has no function for the "
+                "number of frames of a sound; use sift_criterion='random', or sounds of equal "
+                "length and no mask"
             )
         heard = self.frames(mask.sum(-1)).to(logits.device)
         padding = torch.arange(logits.shape[1], device=logits.device) >= heard[:, None]
@@ -76,7 +76,7 @@ class Transcription(Task):
         spoken = (labels >= 0) & (labels != self.blank)
         lengths = spoken.sum(dim=-1)
         frames = lengths.new_full((len(logits),), logits.shape[1])
-        # cuDNN's would refuse some lengths, and models turn it off as well.
+        # cuDNN refuses some lengths; models turn it off too.
         with torch.backends.cudnn.flags(enabled=False):
             losses = functional.ctc_loss(
                 logits.log_softmax(dim=-1).transpose(0, 1),

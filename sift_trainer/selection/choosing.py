@@ -11,8 +11,7 @@ from sift_trainer.scoring.criteria import UNLABELLED
 from sift_trainer.selection.schedule import num_kept, num_random, num_skipped
 
 MAX_BETA = 1e6
-"""Above it `select_percentile` chooses as `select_top_k` does, and numbers get too large for
-fp32."""
+"""With a larger beta `select_percentile` equals `select_top_k`, and numbers overflow in fp32."""
 
 
 class SelectionSettings(Protocol):
@@ -89,13 +88,13 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
 
 
 def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
-    """Which of the samples with ``scores`` (B,) to train on.
+    """Choose the samples to train on by their ``scores`` (B,).
 
     Args:
         generator: CPU generator of this step.
 
     Raises:
-        ValueError: if a registered selector returns something else than different indices.
+        ValueError: if a registered selector returns another number of indices or weights.
     """
     kept = num_kept(len(scores), settings.sift_keep_ratio)
     selector = SELECTORS[settings.sift_selector]
@@ -115,13 +114,13 @@ def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Ge
 def _checked(
     found: "Tensor | tuple[Tensor, Tensor]", k: int, settings: SelectionSettings
 ) -> Choice:
-    """What a selector returned, in ascending order of index."""
+    """The result of a selector with its shapes checked, in ascending order of index."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
     if rows.shape != (k,) or (weights is not None and weights.shape != (k,)):
         shapes = [tuple(each.shape) for each in (rows, weights) if each is not None]
         raise ValueError(
-            f"sift_selector={settings.sift_selector!r} returned shapes {shapes} where {k} samples "
-            f"are to be kept; return {k} indices, and {k} weights if it is weighted"
+            f"sift_selector={settings.sift_selector!r} returned shapes {shapes}, but {k} samples "
+            f"must be kept; return {k} indices, and {k} weights if it is weighted"
         )
     rows, order = rows.sort()
     return Choice(rows, None if weights is None else weights[order])
@@ -135,8 +134,7 @@ def is_nonfinite(scores: Tensor) -> Tensor:
 def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
     """Scores (B,) in which the ``skip`` largest are ``UNLABELLED``, so that they rank last.
 
-    Only finite scores of labelled samples are replaced, and fewer than ``skip`` where otherwise
-    fewer than k of these would remain.
+    Only finite scores of labelled samples are replaced, and at least k of these remain.
     """
     if skip == 0:
         return scores
@@ -149,7 +147,7 @@ def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
 def select_top_k(scores: Tensor, k: int) -> Tensor:
     """Indices (k,) of the k largest scores (B,), in ascending order of index.
 
-    Non-finite scores rank below all others, whatever their sign. Among equals the first samples
+    Non-finite scores of either sign rank below all others. Among equal scores the first samples
     win, so a batch of non-finite scores keeps its first k samples. (`torch.topk` ranks NaN first.)
 
     Raises:
@@ -163,14 +161,13 @@ def select_top_k(scores: Tensor, k: int) -> Tensor:
 def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Generator) -> Tensor:
     """Indices (k,) drawn without replacement with weights percentile^beta, in ascending order.
 
-    The percentile of a score (B,) is the share of the candidates' scores that are no larger, as
-    in Selective-Backprop (Jiang et al., 2019), whose percentiles are of recent losses and which
-    takes each sample by a draw of its own. ``beta`` 0 draws uniformly; the larger it is, the more
-    the draw is `select_top_k`'s choice. What ranks last in `select_top_k` does so here, after all
-    that can be drawn.
+    The percentile of a score (B,) is the share of the candidates' scores that are not larger.
+    Selective-Backprop (Jiang et al., 2019) takes percentiles of recent losses and decides about
+    each sample separately. ``beta`` 0 draws uniformly; a large one gives nearly the choice of
+    `select_top_k`. Unlabelled samples and non-finite scores are taken only after all others.
 
     Args:
-        generator: CPU generator, from which B numbers are drawn whatever the scores are.
+        generator: CPU generator; B numbers are drawn for any scores.
 
     Raises:
         ValueError: if k is not in 1..B, or beta not in [0, 1e6].
@@ -181,11 +178,11 @@ def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Gene
     ranked = _finite_or_last(scores)
     no_larger = torch.searchsorted(ranked.sort().values, ranked, right=True)
     percentile = (no_larger - (ranked <= UNLABELLED).sum()) / (ranked > UNLABELLED).sum()
-    # Largest log weight + Gumbel noise first is the order of drawing one after the other
-    # (Efraimidis and Spirakis, 2006, in logarithms).
+    # Descending log weight + Gumbel noise is the order of draws one after the other (Efraimidis
+    # and Spirakis, 2006, in logarithms).
     uniform = torch.rand(len(scores), generator=generator, dtype=torch.float64)
     noise = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
-    # Not waiting for the copy: the host would wait for the whole scoring pass.
+    # The copy must not block: the host would wait for the whole scoring pass.
     keys = beta * percentile.log() + noise.float().to(scores.device, non_blocking=True)
     return select_top_k(torch.where(ranked > UNLABELLED, keys, ranked), k)
 
@@ -194,11 +191,11 @@ def add_random(scores: Tensor, chosen: Tensor, k: int, generator: torch.Generato
     """Indices (k,) of the ``chosen`` samples and of others, drawn uniformly from the rest without
     replacement, in ascending order.
 
-    What ranks last in `select_top_k` does so here, after all that can be drawn.
+    Unlabelled samples and non-finite scores are taken only after all others.
 
     Args:
         chosen: at most k indices.
-        generator: CPU generator, from which B numbers are drawn whatever the scores (B,) are.
+        generator: CPU generator; B numbers are drawn for any scores (B,).
 
     Raises:
         ValueError: if k is not in 1..B.

@@ -29,11 +29,11 @@ def _rows_of(name: str, value: Any) -> int | None:
 
 
 def num_rows(batch: Mapping[str, Any]) -> int:
-    """Number of samples in a batch: the first dimension that all its fields agree on.
+    """Number of samples in a batch: the first dimension, which must be the same in all fields.
 
     Raises:
-        ValueError: for a nested field, for fields that disagree (packed or flattened batches,
-            whose samples share a row), and for a batch without any field with rows.
+        ValueError: for a nested field, for different first dimensions (as in packed or flattened
+            batches), and for a batch in which no field has rows.
     """
     rows = {name: _rows_of(name, value) for name, value in batch.items()}
     sizes = {name: count for name, count in rows.items() if count is not None}
@@ -61,14 +61,14 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
 
 
 def first_length(batch: Mapping[str, Any]) -> int:
-    """Number of samples of a batch of any kind: the first length of a tensor, 0 without one."""
+    """The length of the first tensor in a batch of any kind; 0 if there is none."""
     return next(
         (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
     )
 
 
 def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """The given rows of a batch: ``rows`` (k,) indices; fields without rows are passed on."""
+    """The given rows of a batch: ``rows`` (k,) indices; fields without rows stay as they are."""
     return {name: _take(value, rows) for name, value in batch.items()}
 
 

@@ -6,7 +6,7 @@ import torch
 
 
 def steps_of(value: float, total_steps: int) -> int:
-    """A number of steps; a value below 1 is a share of all steps, rounded down."""
+    """``value`` as a number of steps; below 1 it is a share of all steps, rounded down."""
     # 0.29 * 100 is 28.999999999999996 in floating point, and must not become 28.
     return math.floor(round(value * total_steps, 6)) if value < 1 else int(value)
 
@@ -32,22 +32,22 @@ def num_candidates(batch_size: int, keep_ratio: float) -> int:
 def num_kept(candidates: int, keep_ratio: float) -> int:
     """How many of ``candidates`` samples are trained on, at least one.
 
-    The inverse of `num_candidates` for full batches, the same share for a short last one.
+    For a full batch it is the inverse of `num_candidates`; a short last one keeps the same share.
     """
     return max(1, round(candidates * keep_ratio))
 
 
 def num_skipped(candidates: int, kept: int, skip_top: float) -> int:
-    """How many of the highest-scored ``candidates`` are left out: their share ``skip_top``,
-    rounded, and at most those that are not ``kept``."""
+    """How many of the highest-scored candidates are left out: ``candidates * skip_top``, rounded,
+    and at most ``candidates - kept``."""
     return min(round(candidates * skip_top), candidates - kept)
 
 
 def num_random(kept: int, random_share: float, generator: torch.Generator) -> int:
-    """How many of the ``kept`` samples are drawn at random: ``kept * random_share`` in the mean.
+    """How many of the ``kept`` samples are drawn at random: ``kept * random_share`` on average.
 
-    A share that is no whole number of samples is rounded up or down at random. So a batch of one
-    sample takes it by score in half of the steps at a share of 0.5.
+    If that is not a whole number, it is rounded up or down at random. So with a share of 0.5, a
+    batch of one sample takes it by score in half of the steps.
     """
     exact = round(kept * random_share, 6)
     whole = math.floor(exact)

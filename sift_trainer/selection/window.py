@@ -15,7 +15,7 @@ class Selection:
     Attributes:
         rows: ``(k,)`` indices of the kept samples, ascending.
         candidates: number of samples that were drawn, B.
-        scores: ``(B,)`` scores by which they were chosen; None where nothing was sifted.
+        scores: ``(B,)`` the scores of the candidates; None if the step did not sift.
         weights: ``(k,)`` weights in the loss; None for equal weights.
     """
 
@@ -26,7 +26,7 @@ class Selection:
 
     @classmethod
     def of_all(cls, candidates: int, device: torch.device | str = "cpu") -> "Selection":
-        """All of the candidates."""
+        """A selection that keeps all candidates."""
         return cls(torch.arange(candidates, device=device), candidates)
 
 
@@ -39,8 +39,9 @@ class Window:
     Attributes:
         batches: candidates before the selection, the kept samples after it.
         selections: one for each batch; None before the selection.
-        num_items: labelled predictions of the kept samples, as the model's loss divides by them.
-        trained: the batch that is trained on at the moment, where its sample losses are needed.
+        num_items: number of labelled predictions of the kept samples, which the model's loss
+            divides by.
+        trained: the batch in training now, if its sample losses are needed.
     """
 
     batches: list[Batch] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Window:
         return next((i for i, each in enumerate(self.batches) if each is batch), None)
 
     def selection_of(self, batch: Batch) -> Selection:
-        """What a batch of this window was narrowed to.
+        """The selection from a batch of this window.
 
         Raises:
             ValueError: before the selection, or for a batch of another window.

@@ -1,4 +1,4 @@
-"""What is known of the model of a run."""
+"""How to call the model of a run, and facts about it from the first batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class ModelPasses:
     Attributes:
         module: the bare module.
         forward: the module, or the forward of its wrapper.
-        compiled: to score with, where training calls a compiled model and shapes are static. A
-            graph for every number of labels is slower than none.
-        trained: the module as it is trained, in its wrapper; None without one.
+        compiled: compiled forward for scoring, if training is compiled. It is used for static
+            shapes only: a graph for each number of labels is slower than no graph.
+        trained: the module in the wrapper in which it is trained; None without a wrapper.
     """
 
     module: nn.Module
@@ -34,7 +34,7 @@ class ModelPasses:
 
     @classmethod
     def of(cls, model: nn.Module) -> "ModelPasses":
-        """Of a model that is in no wrapper."""
+        """The passes of a model without a wrapper."""
         return cls(model, model)
 
     def with_known_fields(self) -> "ModelPasses":
@@ -50,18 +50,17 @@ class ModelPasses:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the first batch tells of a model.
+    """Facts about a model, found with the first batch.
 
     Attributes:
         task: what it predicts, and what its loss compares the predictions with.
         label_names: batch fields that hold labels.
-        labels_per_row: the most labels of a sample; None where that is not known.
-        known: False if no row of the batch had a finite loss: probe the next batch.
+        labels_per_row: the most labels of a sample; None if that is not known.
+        known: False if no row of the batch had a finite loss, so the next batch must be probed.
         divides_by_count: whether its loss divides by ``num_items_in_batch``.
-        needs_labels: whether the scoring pass has to give it the labels, though its signature does
-            not say so.
-        head: the vocabulary head on labelled positions; None: on all positions.
-        gather: what training passes its labelled positions to; None: it trains on all positions.
+        needs_labels: whether its forward fails without labels although they have a default.
+        head: the vocabulary head, computed on labelled positions; None: on all positions.
+        gather: restricts training to labelled positions; None: it trains on all positions.
     """
 
     task: Task = CLASS_IDS

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import label_counts
+from sift_trainer.scoring.task import Task
 
 
 def needed_fields(model: nn.Module) -> list[str]:
@@ -25,9 +27,9 @@ def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
 
 
 def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward`` without the fields that the model's own forward does not take.
+    """``forward`` that drops the fields which the model's own forward does not take.
 
-    A loss that is not the model's own reads such fields.
+    A loss that is not the model's own may read such fields.
     """
     parameters = signature(model.forward).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -39,14 +41,28 @@ def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable
     return known
 
 
+def check_labels(criterion: str, task: Task, batch: Mapping[str, Any]) -> None:
+    """Refuse a batch without the labels of ``task``, if the criterion needs labels.
+
+    Raises:
+        ValueError: names the missing fields and those of the batch.
+    """
+    missing = [name for name in task.fields if not isinstance(batch.get(name), Tensor)]
+    if CRITERIA[criterion].needs_labels and missing:
+        raise ValueError(
+            f"sift_criterion={criterion!r} needs {' and '.join(map(repr, missing))} in the batch, "
+            f"which has {sorted(batch)}; add them in the collator, or use sift_criterion='entropy'"
+        )
+
+
 def labels_per_row(collator: Any, batch: Mapping[str, Any]) -> int | None:
     """The collator's attribute ``labels_per_row``: the most labels of a sample. None without it.
 
     Args:
-        batch: the first one, which is compared with it.
+        batch: the first one; none of its samples may have more labels.
 
     Raises:
-        ValueError: if it is no number of labels, or a sample has more.
+        ValueError: if it is not a whole number above 0, or a sample has more labels.
     """
     promised = getattr(collator, "labels_per_row", None)
     if promised is None:
@@ -59,7 +75,7 @@ def labels_per_row(collator: Any, batch: Mapping[str, Any]) -> int | None:
         most = int(label_counts(labels).max())
         if most > promised:
             raise ValueError(
-                f"{name}, but a sample of the first batch has {most} labels, and the rest would "
-                "be lost; set the most that a sample can have, or None"
+                f"{name}, but a sample of the first batch has {most} labels, so some would be "
+                "lost; set the most that a sample can have, or None"
             )
     return promised

@@ -31,7 +31,7 @@ class SiftedModel:
     Args:
         passes: how to call it.
         facts: what `probe_model` found.
-        sift: what the run sifts by.
+        sift: the settings of the run.
     """
 
     def __init__(self, passes: ModelPasses, facts: ModelFacts, sift: SiftArguments) -> None:
@@ -40,7 +40,7 @@ class SiftedModel:
         self.scorer = self.scorer_for(sift) if sift.sift_keep_ratio < 1 else None
         criterion = CRITERIA[sift.sift_criterion]
         self._columns = criterion.state.columns if criterion.state else ()
-        self._positions: ScoredPositions | None = None  # of the batch that is trained on
+        self._positions: ScoredPositions | None = None  # of the batch in training
         self._dropped_labels: Tensor | None = None
 
     @classmethod
@@ -52,14 +52,14 @@ class SiftedModel:
         trained_loss: TrainedLoss | None = None,
         **details: Any,
     ) -> "SiftedModel":
-        """The model with the facts that `probe_model` finds; its arguments and errors."""
+        """Make the model with the facts from `probe_model`, whose arguments and errors it has."""
         if trained_loss is not None and trained_loss.replaced_by is not None:
-            passes = passes.with_known_fields()  # the loss may read fields of its own
+            passes = passes.with_known_fields()  # the loss may read other fields
         facts = probe_model(passes, batch, sift, trained_loss=trained_loss, **details)
         return cls(passes, facts, sift)
 
     def scorer_for(self, sift: SiftArguments) -> Scorer:
-        """A scorer by other settings."""
+        """A scorer with other settings."""
         return Scorer(self.module, self.facts, sift)
 
     def score(
@@ -68,7 +68,7 @@ class SiftedModel:
         """Scores (B,) in fp32 of a batch on the model's device; see `Scorer`.
 
         Args:
-            scorer: one of `scorer_for`; None: by the settings of the run.
+            scorer: from `scorer_for`; None: with the settings of the run.
         """
         scorer = scorer or self.scorer or self.scorer_for(self.sift)
         static = self.facts.head is None or self.facts.labels_per_row is not None
@@ -79,8 +79,8 @@ class SiftedModel:
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The batch to train on: without the columns of the criterion, and with its labels gathered
-        as the head gathers its positions."""
+        """Within the context, the model computes labelled positions only. Gives the batch to train
+        on: with the gathered labels, and without the columns of the criterion."""
         facts = self.facts
         if self._columns:
             batch = {name: batch[name] for name in batch if name not in self._columns}
@@ -100,8 +100,8 @@ class SiftedModel:
         """Losses (B,) of the samples of a batch, with gradient, from what the model returned.
 
         Args:
-            outputs: of the batch that `labelled_only` made of ``batch``, within its context.
-            batch: on the model's device, with its labels as the collator made them.
+            outputs: for the batch from `labelled_only`, within its context.
+            batch: on the model's device, with the labels from the collator.
         """
         task = self.facts.task
         find = self.scorer.adapter.logits if self.scorer and self.scorer.adapter else _find_logits
@@ -113,7 +113,7 @@ class SiftedModel:
     def weighted(
         self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
     ) -> Tensor:
-        """The loss of a batch in which the losses (B,) of its samples have weights (B,)."""
+        """The loss of a batch with weights (B,) for the losses (B,) of its samples."""
         task = self.facts.task
         share = task.counts(task.labels(batch))
         return weighted_loss(loss, losses, weights, share, task.unscored(outputs, batch))
@@ -138,15 +138,15 @@ class SiftedModel:
         dropped = 0 if self._dropped_labels is None else int(self._dropped_labels)
         if dropped:
             raise ValueError(
-                f"labels_per_row={self.facts.labels_per_row} of the collator, but {dropped} labels "
-                "of samples with more were neither scored nor trained on since the last log line; "
-                "set the most that a sample can have, or None to have them counted"
+                f"labels_per_row={self.facts.labels_per_row} of the collator is too small: "
+                f"{dropped} labels of samples with more were neither scored nor trained on since "
+                "the last log line; set the most that a sample can have, or None"
             )
 
     def countable_labels(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels that the loss sums over, as the Trainer counts them.
 
-        The Trainer does not know of every causal model (GPT-2) that the first label is no target.
+        For some causal models (GPT-2) the Trainer counts the first label, which is no target.
         """
         if "shift_labels" in batch:
             return {name: batch[name] for name in ("labels", "shift_labels")}

@@ -1,4 +1,4 @@
-"""Passes that train nothing leave no trace: random states, modes, buffers and gradients stay."""
+"""Passes without training that leave random states, modes, buffers and gradients unchanged."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 @contextmanager
 def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Restore the random states on leaving, also after an exception.
+    """Restore the random states at the end, also after an exception.
 
     These are the states of Python's ``random``, of NumPy's global generator, and of torch on the
-    CPU and on the accelerators among ``devices``, which are all of one kind. They are read and
-    written on the host: nothing waits for a device.
+    CPU and on the accelerators among ``devices``, which must be of one kind. They are read and
+    written on the host, without waiting for a device.
     """
     accelerators = [device for device in set(devices) if device.type != "cpu"]
     kind = accelerators[0].type if accelerators else "cuda"
@@ -30,10 +30,10 @@ def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluate without gradient, and restore on leaving, also after an exception.
+    """Within the context, the model is in evaluation mode and computes no gradients.
 
-    Restored are the mode of every submodule and the global random states (Python's, NumPy's,
-    torch's). BatchNorm's running statistics do not move.
+    At the end, also after an exception, the mode of every submodule and the global random states
+    (of Python, NumPy and torch) are restored. BatchNorm's running statistics do not change.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -66,10 +66,10 @@ class Buffers:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Allow forward and backward passes, and restore modes, gradients, buffers and the global
-    random states on leaving, also after an exception.
+    """For forward and backward passes: restores modes, gradients, buffers and the global random
+    states at the end, also after an exception.
 
-    It begins without gradients. Parameters are not restored.
+    At the start there are no gradients. Parameters are not restored.
     """
     modes = [(module, module.training) for module in model.modules()]
     gradients: list[tuple[nn.Parameter, Tensor | None]] = []

@@ -1,4 +1,4 @@
-"""What the first batch tells of a model, found out once for a run."""
+"""Finding out facts about a model with the first batch, once per run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -50,17 +50,17 @@ def probe_model(
     labels_per_row: int | None = None,
     all_agree: Callable[[bool], bool] = bool,
 ) -> ModelFacts:
-    """Call a model on a few rows of its first batch, without a trace, and note what it does.
+    """Find out how a model behaves by calls on a few rows of its first batch; it stays unchanged.
 
     Args:
         batch: on the model's device; None if it has no labels.
-        sift: what the run sifts by.
+        sift: the settings of the run.
         task: what the model predicts.
         trained_loss: the loss that is trained on; None: the model's own.
         label_names: batch fields that hold labels.
-        labels_per_row: the most labels of a sample, where that is known. Then nothing waits for the
+        labels_per_row: the most labels of a sample, if that is known. Then no step waits for the
             device to count them.
-        all_agree: whether the answer is yes on all processes, which call it together.
+        all_agree: whether the answer is true on all processes, which call it together.
 
     Raises:
         ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
@@ -75,7 +75,7 @@ def probe_model(
     )
     probe = _Probe(passes, sift, trained_loss or TrainedLoss(), all_agree)
     if batch is not None:
-        facts = probe.with_answers(facts, batch)
+        facts = probe.with_calls_on(facts, batch)
     probe.warn_of_replaced_loss(facts, labelled=batch is not None)
     return facts
 
@@ -94,10 +94,10 @@ class _Probe:
         self.sift, self.trained_loss, self.all_agree = sift, trained_loss, all_agree
         self.scores = scores_with_model(sift)
 
-    def with_answers(self, facts: ModelFacts, batch: Mapping[str, Any]) -> ModelFacts:
-        """The facts that calls on rows of this batch show."""
+    def with_calls_on(self, facts: ModelFacts, batch: Mapping[str, Any]) -> ModelFacts:
+        """The facts, completed by calls on rows of this batch."""
         adapter, k = exit_at(self.model, self.sift.sift_exit_layer) if self.scores else (None, 0)
-        # At the exit, which is cheap: the answers are those of the whole model.
+        # At the exit, which is cheap: the results are those of the whole model.
         with inference(self.model), adapter.at(k) if adapter else nullcontext():
             rows = self._rows(facts.task, batch)
             if rows is None:
@@ -116,7 +116,7 @@ class _Probe:
         return rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
 
     def _of_labels(self, facts: ModelFacts, rows: dict[str, Any]) -> ModelFacts:
-        """Whether it shifts its labels, divides by their count, and can leave out positions."""
+        """Find out if it shifts its labels, divides by their count, and can skip positions."""
         class_ids = isinstance(facts.task, ClassIds) and "labels" in facts.task.fields
         if class_ids and not labels_are_inputs(self.model):
             shifted = self.all_agree(shifts_labels(self.forward, rows))
@@ -126,7 +126,7 @@ class _Probe:
             divides = self.all_agree(divides_by_count(self.forward, rows))
             facts = replace(facts, divides_by_count=divides)
         if facts.head is None or not class_ids or rows["labels"].dim() < 2:
-            return replace(facts, head=None)  # one prediction per sample: nothing to leave out
+            return replace(facts, head=None)  # one prediction per sample: none can be skipped
         reason = self._why_not(facts, facts.head.gather, rows)
         if reason is not None:
             logger.warning(
@@ -137,7 +137,8 @@ class _Probe:
         return replace(facts, gather=self._gather(facts, rows)) if own_loss else facts
 
     def _why_not(self, facts: ModelFacts, gather: Gather, rows: Mapping[str, Any]) -> str | None:
-        """Why no process trains with ``gather``. One process alone would make other passes."""
+        """Why ``gather`` is not used; None if it is. All processes must decide alike, because they
+        must make the same passes."""
         labels = aligned_labels(rows["labels"], facts.shifted)
         if not self.all_agree(bool((labels != IGNORE_INDEX).any())):
             return "the first batch has no labelled position to compare at"
@@ -158,7 +159,7 @@ class _Probe:
         return facts.head.gather if refused else last_block.gather
 
     def _fails_without_labels(self, facts: ModelFacts, rows: Mapping[str, Any]) -> bool:
-        """Whether the model does not run without the labels that the scoring pass leaves out."""
+        """Whether the model fails without the labels that the scoring pass withholds."""
         scorer = Scorer(self.model, facts, self.sift)
         if scorer.adapter is None or not scorer.withheld & set(rows):
             return False
@@ -166,21 +167,21 @@ class _Probe:
             return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
 
     def _needs_trained_loss(self) -> bool:
-        """Whether per-sample losses are used: to score by, to learn from, or to be weighted."""
+        """Whether per-sample losses are used: for scores, for a criterion's state, or weighted."""
         by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
         return by_loss or uses_sample_losses(self.sift)
 
     def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
-        """Refuse per-sample losses that do not make the loss which is trained on."""
+        """Refuse per-sample losses that do not add up to the loss that is trained on."""
         replaced_by, of_rows = self.trained_loss.replaced_by, self.trained_loss.of_rows
         if replaced_by is not None and of_rows is None:
             if uses_sample_losses(self.sift):
                 raise ValueError(
                     f"sift_criterion={self.sift.sift_criterion!r} with sift_selector="
-                    f"{self.sift.sift_selector!r} needs the loss of each sample in training, and "
-                    f"{replaced_by}; use sift_criterion='loss' with sift_selector='top_k', say"
+                    f"{self.sift.sift_selector!r} needs the loss of each sample in training, but "
+                    f"{replaced_by}; use sift_criterion='loss' with sift_selector='top_k'"
                 )
-            return  # only training can compute it; `warn_of_replaced_loss` says so
+            return  # only training can compute it; `warn_of_replaced_loss` warns of that
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
         scorer = Scorer(self.model, facts, exact)
         losses = scorer(self.forward, rows, torch.Generator())
@@ -193,10 +194,10 @@ class _Probe:
         reason = None if trained is None else why_other_loss(scored, trained, outputs)
         if not self.all_agree(reason is None):
             raise ValueError(
-                f"{type(self.model).__name__}: per-sample losses do not make the loss that is "
+                f"{type(self.model).__name__}: per-sample losses do not add up to the loss that is "
                 f"trained on{f' ({replaced_by})' if replaced_by else ''}: "
                 f"{reason or 'they differ on another process'}. Use sift_criterion='entropy', or "
-                "register_criterion a measure of your own, which is compared with nothing"
+                "a criterion of your own (register_criterion), which is not compared with the loss"
             )
 
     def _own_loss(self, rows: dict[str, Any], count: Tensor) -> tuple[Tensor | None, Any]:
@@ -204,20 +205,20 @@ class _Probe:
         return loss_of(outputs), outputs
 
     def warn_of_replaced_loss(self, facts: ModelFacts, labelled: bool) -> None:
-        """Say what the scores are, where another loss is trained on: that is one number for a
-        batch, and does not tell samples apart."""
+        """Warn how samples are scored if the trained loss is another one than the model's: it is
+        one number for a batch, so samples cannot be compared by it."""
         if self.trained_loss.replaced_by is None or not facts.known:
             return
-        said = []
+        warnings = []
         if facts.head is not None:
-            said.append("it gets the kept samples with all their positions")
+            warnings.append("it gets the kept samples with all their positions")
         if self.scores and self.trained_loss.of_rows is None:
             label = "the next label" if facts.shifted else "their label"
-            said.append(
+            warnings.append(
                 f"samples are chosen by sift_criterion={self.sift.sift_criterion!r} of the model's "
                 f"own logits for {label if labelled else 'any token'}, at exit layer "
                 f"{self.sift.sift_exit_layer}, which is not compared with the loss that is trained "
                 "on"
             )
-        if said:
-            logger.warning(f"{self.trained_loss.replaced_by}: {'; '.join(said)}")
+        if warnings:
+            logger.warning(f"{self.trained_loss.replaced_by}: {'; '.join(warnings)}")

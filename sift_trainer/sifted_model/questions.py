@@ -1,11 +1,11 @@
-"""What a model does with its labels, found out by calling it on a few rows of the first batch.
+"""What a model does with its labels, found by calling it on a few rows of the first batch.
 
-`transformers.Trainer` trusts a signature: a forward with ``**kwargs`` is taken to divide its loss
-by ``num_items_in_batch``. BERT's heads accept the count and ignore it, and their loss and gradient
-come out too large by accumulation steps times processes (transformers issue 47688). So the model is
-called twice with different counts, and counts as dividing only if its loss changes. Similar calls
-show whether it shifts its labels, whether its head can be given labelled positions only, and
-whether the losses of single samples make its own.
+`transformers.Trainer` goes by the signature: it assumes that a forward with ``**kwargs`` divides
+its loss by ``num_items_in_batch``. BERT's heads accept the count and ignore it, so their loss and
+gradient are too large by accumulation steps times processes (transformers issue 47688). Here the
+model is called with two different counts: it divides by them only if its loss changes. Similar
+calls show whether it shifts its labels, whether its head can get labelled positions only, and
+whether the losses of single samples add up to its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ from sift_trainer.selection.rows import take_rows
 Forward = Callable[..., Any]
 
 Gather = Callable[[ScoredPositions, bool], AbstractContextManager[None]]
-"""``(N positions, shifted)`` -> a context in which logits are (1, M, V), those that
-`gathered_labels` are the labels of."""
+"""``(N positions, shifted)`` -> a context in which logits are (1, M, V), matching the labels from
+`gathered_labels`."""
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
-"""What models raise for labels that they were not written for."""
+"""Errors that models raise for labels that they do not support."""
 
 
 def loss_of(outputs: Any) -> Tensor | None:
@@ -50,11 +50,11 @@ def rows_with_finite_loss(
     rows: int = 2,
     all_agree: Callable[[bool], bool] = bool,
 ) -> dict[str, Any] | None:
-    """A few rows of ``batch`` to call the model with: those with the most labels, by ``counts``
-    (B,), whose loss is finite.
+    """A few rows of ``batch`` with a finite loss, to call the model with. Rows with the most labels
+    by ``counts`` (B,) come first.
 
-    All answers would be the same for a loss that is not. None if there are no such rows, or, by
-    ``all_agree``, not on every process.
+    With a loss that is not finite the calls would show nothing. None if there are no such rows on
+    some process (``all_agree``).
     """
     order = counts.argsort(descending=True, stable=True)
     for few in torch.split(order, rows):
@@ -66,8 +66,8 @@ def rows_with_finite_loss(
 
 
 def runs_with(forward: Forward, inputs: Mapping[str, Any]) -> bool:
-    """Whether the model runs on these inputs. Many models run without labels, and a signature with
-    ``labels=None`` does not tell which."""
+    """Whether the model runs on these inputs. A signature with ``labels=None`` does not tell if a
+    model runs without labels."""
     try:
         forward(**inputs)
     except (*_REFUSALS, AttributeError, KeyError):  # ``labels.view``, ``batch["labels"]``
@@ -78,7 +78,7 @@ def runs_with(forward: Forward, inputs: Mapping[str, Any]) -> bool:
 def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
     """Whether the model's loss depends on ``num_items_in_batch``.
 
-    Also true where the model returns no loss: then there is nothing to correct.
+    Also true if the model returns no loss, because there is nothing to correct then.
     """
     count = label_counts(batch["labels"]).sum().clamp(min=1)
     once = loss_of(forward(**batch, num_items_in_batch=count))
@@ -91,9 +91,8 @@ def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
 def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
     """Whether the loss compares prediction t with label t + 1, as causal models do.
 
-    Then no prediction is compared with the first label, and a batch in which nothing else is
-    labelled has the loss of a batch without labels. False where the model returns no loss, or
-    refuses such labels.
+    Then no prediction is compared with the first label, so a batch with only that label has the
+    loss of a batch without labels. False if the model returns no loss, or fails with such labels.
     """
     labels = batch["labels"]
     if labels.dim() < 2 or labels.is_floating_point():
@@ -117,12 +116,12 @@ def why_not_gathered(
     aligned_labels: Tensor,
     shifted: bool,
 ) -> str | None:
-    """Why a model cannot be given labelled positions only, by ``gather``; None if it can.
+    """Why a model cannot get labelled positions only, through ``gather``; None if it can.
 
     Its logits at the labelled positions, and its loss, must be those of the whole model.
     """
     if not shifted and bool((aligned_labels != IGNORE_INDEX).all()):
-        # With every position labelled there is nothing to leave out, and hardly a model would fail.
+        # If every position is labelled, none is skipped, and a wrong model would pass the test.
         aligned_labels = aligned_labels.clone()
         aligned_labels.view(-1)[1::2] = IGNORE_INDEX
         batch = {**batch, "labels": aligned_labels}
@@ -138,7 +137,7 @@ def why_not_gathered(
         rounding = torch.finfo(expected.dtype).eps
         found = logits_of(sparse, "the model").flatten(0, -2)[: len(expected)].float()
         expected = expected.float()
-        # Rounding differs with the rows in a product; a misplaced row differs by far more.
+        # Rounding depends on the number of rows in a product; a wrong row differs by far more.
         same = bool((expected - found).abs().max() <= 0.05 * expected.std() + 1e-6)
     except _REFUSALS as error:
         return f"{type(error).__name__}: {error}"
@@ -153,17 +152,17 @@ def why_not_gathered(
 
 
 def why_other_loss(scored: Tensor, trained: Tensor, outputs: Any) -> str | None:
-    """Why a loss made of per-sample losses is not the one that is trained on; None if it is.
+    """Why the per-sample losses do not add up to the loss that is trained on; None if they do.
 
     Args:
-        scored: the per-sample losses at full depth, weighted as the model weights samples.
-        trained: the loss of the same rows that training would take.
+        scored: the mean of per-sample losses at full depth, weighted as the model weights samples.
+        trained: the training loss of the same rows.
         outputs: what the model returned for them.
     """
     if not bool(trained.isfinite()):
         return None  # nothing to compare with
     rounding = torch.finfo(logits_of(outputs, "the model").dtype).eps
-    # Within this, a difference moves no sample far in the ranking; passes differ by rounding.
+    # Passes differ by rounding. A difference below this hardly changes the ranking of samples.
     if torch.allclose(scored.float(), trained.float(), rtol=max(1e-2, 8 * rounding), atol=1e-4):
         return None
     return f"their mean over the first batch's rows is {scored:.6g} for {trained:.6g}"

@@ -13,7 +13,7 @@ from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.scoring.criteria import CRITERIA, score_positions
 from sift_trainer.scoring.positions import ScoredPositions, scored_positions
 from sift_trainer.sifted_model.facts import ModelFacts
-from sift_trainer.sifted_model.fields import needed_fields
+from sift_trainer.sifted_model.fields import check_labels, needed_fields
 
 
 def labels_are_inputs(model: nn.Module) -> bool:
@@ -23,7 +23,7 @@ def labels_are_inputs(model: nn.Module) -> bool:
 
 
 def router_settings(model: nn.Module) -> dict[str, bool]:
-    """What keeps the routers' auxiliary loss out of a mixture of experts' forward: it belongs to a
+    """Inputs that turn off the auxiliary loss of a mixture of experts' routers: it belongs to a
     batch, not to a sample."""
     config = getattr(model, "config", None)
     routed = isinstance(config, PreTrainedConfig) and getattr(config, "output_router_logits", False)
@@ -45,14 +45,14 @@ class Scorer:
 
     def __init__(self, model: nn.Module, facts: ModelFacts, sift: SiftArguments) -> None:
         self.task, self.labels_per_row = facts.task, facts.labels_per_row
-        self.criterion = CRITERIA[sift.sift_criterion]
+        self.name, self.criterion = sift.sift_criterion, CRITERIA[sift.sift_criterion]
         self.token_fraction = sift.sift_token_fraction
         names = {*facts.label_names, *self.task.fields}
         needed = names if facts.needs_labels else names & set(needed_fields(model))
         self.withheld = set() if labels_are_inputs(model) else names - needed
         if self.criterion.state is not None:
             self.withheld |= set(self.criterion.state.columns)
-        self.head = None if needed else facts.head  # it would get the labels of all positions
+        self.head = None if needed else facts.head  # needed labels are those of all positions
         self.adapter: ExitAdapter | None = None
         if self.criterion.values is not None:
             self.values = self.task.values(self.criterion)
@@ -66,8 +66,7 @@ class Scorer:
 
         Args:
             forward: the model, or its forward, in the state of `inference`.
-            batch: fields on the model's device, with the task's labels where the criterion reads
-                them.
+            batch: fields on the model's device, with the task's labels if the criterion needs them.
             generator: CPU generator for the token subset and the random control.
 
         Raises:
@@ -91,17 +90,10 @@ class Scorer:
         return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
 
     def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """The task's labels; None if there are none and none are needed: all predictions that are
-        not padding are scored then."""
-        if self.task.labelled(batch):
-            return self.task.labels(batch)
-        if self.criterion.needs_labels:
-            raise ValueError(
-                f"the batch has no {' and '.join(map(repr, self.task.fields))} (its fields: "
-                f"{sorted(batch)}), which this sift_criterion needs; add labels or use "
-                "sift_criterion='entropy'"
-            )
-        return None
+        """The task's labels; None if there are none and the criterion needs none: then all
+        predictions except padding are scored."""
+        check_labels(self.name, self.task, batch)
+        return self.task.labels(batch) if self.task.labelled(batch) else None
 
     def _logits(
         self,
@@ -110,13 +102,13 @@ class Scorer:
         labels: Tensor,
         positions: ScoredPositions,
     ) -> Tensor:
-        """Logits (N, C) at the scored positions, of the labelled-only head."""
+        """Logits (N, C) at the scored positions, from the labelled-only head."""
         assert self.adapter is not None
         assert self.head is not None
-        # A model that cannot take the labelled-only head cannot take the pruned exit before it.
+        # The pruned exit works only for models with which the labelled-only head works.
         prune = self.adapter.gathers_positions and labels.dim() > 1
-        # Without a label one position passes, unused: all processes have to call the same modules
-        # where their parameters are sharded.
+        # Without labels the first positions are computed, unused: processes with sharded parameters
+        # must all call the same modules.
         passing = positions if len(positions.flat) else positions.with_first()
         head = nullcontext() if prune else self.head.at(passing.flat)
         with self.adapter.at(self.exit_layer, passing if prune else None), head:
@@ -124,7 +116,7 @@ class Scorer:
         return logits.flatten(0, -2)[: len(positions.flat)]
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What the scoring pass gives the model: without the labels that it does not need, so that
-        it computes no loss."""
+        """The inputs of the scoring pass: without labels that the model does not need, so that it
+        computes no loss."""
         inputs = {name: value for name, value in batch.items() if name not in self.withheld}
         return {**inputs, **self.router_settings}

@@ -1,4 +1,4 @@
-"""The loss that training takes of a batch: the model's own, or one that replaces it."""
+"""The loss of a batch in training: the model's own, or one that replaces it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 LossOfRows = Callable[[dict[str, Any], Tensor], tuple[Tensor | None, Any]]
-"""``(fields of some samples, number of their labelled predictions)`` -> the mean loss that training
-takes of them, and what the model returned."""
+"""``(fields of some samples, number of their labelled predictions)`` -> their mean training loss,
+and what the model returned."""
 
 
 @dataclass(frozen=True)
 class TrainedLoss:
-    """The loss that training takes of a batch.
+    """The loss of a batch in training.
 
     Attributes:
-        replaced_by: what computes it in place of the model, such as "compute_loss_func is set";
-            None where it is the model's own.
-        of_rows: computes it; None where it is the model's own, or where only training can.
+        replaced_by: why it is not the model's own, such as "compute_loss_func is set"; None if it
+            is the model's own.
+        of_rows: computes it; None if it is the model's own, or if only training can compute it.
         takes_count: whether the Trainer gives the model ``num_items_in_batch``.
     """
 
@@ -29,7 +29,7 @@ class TrainedLoss:
 
 
 def owner_of(cls: type, method: str, ignored: type | None = None) -> type:
-    """The class whose ``method`` an object of ``cls`` has, without the class ``ignored``."""
+    """The class that defines ``method`` for objects of ``cls``, apart from ``ignored``."""
     return next(base for base in cls.__mro__ if method in vars(base) and base is not ignored)
 
 
@@ -39,9 +39,9 @@ def trained_loss_of(
     """The loss of a trainer.
 
     Args:
-        model: to call with the labels, as the Trainer does.
-        forward: to call without them, where a function computes the loss of the outputs.
-        mixin: the class that passes ``compute_loss`` on.
+        model: is called with the labels, as the Trainer does.
+        forward: is called without labels, if a function computes the loss of the outputs.
+        mixin: the class whose ``compute_loss`` calls the next one.
     """
     takes_count = bool(trainer.model_accepts_loss_kwargs)
     owner = owner_of(type(trainer), "compute_loss", mixin)
@@ -72,16 +72,16 @@ def weighted_loss(
 ) -> Tensor:
     """``loss`` with the sample losses in it weighted.
 
-    The loss is ``f * (sum of share * losses) + unscored``, whatever the factor f is: one over the
-    number of labels in the batch, in the accumulation window or over all processes. So f follows
-    from the loss itself, and the weighted loss has the same factor.
+    The loss is ``f * (sum of share * losses) + unscored``. The factor f is one over the number of
+    labels in the batch, in the accumulation window or over all processes. It is computed from the
+    loss itself, and the weighted loss has the same factor.
 
     Args:
-        loss: of the batch, as training takes it.
+        loss: of the batch in training.
         losses: ``(k,)`` of its samples, with gradient.
-        weights: ``(k,)``; with all of them 1 the result is ``loss``.
+        weights: ``(k,)``; if all are 1, the result is ``loss``.
         share: ``(k,)`` how much each sample's loss counts without weights.
-        unscored: the part of the loss that is of no sample, such as of next sentence prediction.
+        unscored: the part of the loss that is not in ``losses``, such as next sentence prediction.
     """
     plain = (losses * share).sum()
     factor = (loss - unscored).detach() / plain.detach().clamp(min=1e-12)

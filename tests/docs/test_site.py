@@ -13,7 +13,7 @@ from tests.docs.pages import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed (its theme needs Python 3.11)")
 
-DOCUMENTED = ("", ".probe", ".theory", ".scoring.tasks", ".early_exit")
+DOCUMENTED = ("", ".probe", ".measuring.theory", ".scoring.tasks", ".early_exit")
 
 
 @pytest.fixture(scope="module")

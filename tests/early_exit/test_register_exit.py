@@ -10,8 +10,9 @@ import transformers as hf
 from torch import Tensor, nn
 
 from sift_trainer import early_exit, register_exit
-from sift_trainer.early_exit import _REGISTERED, ExitAdapter, exit_adapter
+from sift_trainer.early_exit import ExitAdapter, exit_adapter
 from sift_trainer.early_exit.adapter import logits_of
+from sift_trainer.early_exit.registry import _REGISTERED
 from tests.tiny import CLASSES, FAMILIES, LAYERS, PlainNet, text
 
 

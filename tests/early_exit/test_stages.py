@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sift_trainer import SiftTrainer, early_exit, register_exit
-from sift_trainer.early_exit import _REGISTERED, ResNetStages, SwinStages
+from sift_trainer.early_exit import ResNetStages, SwinStages
+from sift_trainer.early_exit.registry import _REGISTERED
 from sift_trainer.sifted_model.no_trace import inference
 from tests import tiny_configs
 from tests.matrix import large_image, sound, text

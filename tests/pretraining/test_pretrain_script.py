@@ -183,8 +183,8 @@ def test_a_dry_run_prints_every_run_and_touches_nothing(toy, tmp_path, capsys):
 
 def test_a_run_on_other_processes_than_its_config_asks_for_is_refused(toy, tmp_path):
     for asked, message in (
-        ({"world_size": 8}, "world_size=8 is asked for, but there are 1"),
-        ({"wrapper": "deepspeed"}, "wrapper='deepspeed' is asked for"),
+        ({"world_size": 8}, "world_size=8 is requested, but there are 1"),
+        ({"wrapper": "deepspeed"}, "wrapper 'deepspeed' is requested"),
     ):
         with pytest.raises(ConfigError, match=message):
             main([*toy, *flags(output_dir=tmp_path / "out", **asked)])

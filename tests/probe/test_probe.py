@@ -16,9 +16,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.held_out import evaluation_batches
+from sift_trainer.measuring.theory import argmax_agreement
 from sift_trainer.probe import ProbeResult, probe, probing
 from sift_trainer.selection.choosing import add_random, select_percentile, select_top_k
-from sift_trainer.theory import argmax_agreement
 from tests.probe.probed import (
     FAST,
     NO_DROPOUT,

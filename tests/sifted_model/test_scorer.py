@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sift_trainer import register_exit
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.early_exit import _REGISTERED
 from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.early_exit.registry import _REGISTERED
 from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import CRITERIA, UNLABELLED, register_criterion
 from sift_trainer.sifted_model.facts import ModelFacts

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sift_trainer.theory import (
+from sift_trainer.measuring.theory import (
     argmax_agreement,
-    argmax_agreement_bound,
-    beta_from_agreement,
     beta_from_margins,
-    beta_from_weights,
     margins_from_losses,
     pairwise_agreement,
     wilson_interval,
+)
+from sift_trainer.reproduction.theory.constants import (
+    argmax_agreement_bound,
+    beta_from_agreement,
+    beta_from_weights,
 )
 
 BETAS = [0.0, 0.5, 0.99]

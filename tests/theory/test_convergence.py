@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sift_trainer.theory import (
+from sift_trainer.reproduction.theory.bounds import (
     approximate_greedy_sgd_bound,
     crossing_loss,
     crossing_step,

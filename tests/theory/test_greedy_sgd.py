@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from sift_trainer.measuring.theory import expected_max_loss, expected_selected_loss
+from sift_trainer.reproduction.theory.constants import p_sigma_symmetric
 from sift_trainer.reproduction.theory.exact import constants, infimum, max_loss, selected_loss
 from sift_trainer.reproduction.theory.problems import OneSided, Problem, Symmetric
 from sift_trainer.reproduction.theory.runs import Runs, last_crossing, powers, run
 from sift_trainer.reproduction.theory.study import PROBLEMS
 from sift_trainer.reproduction.theory.tables import BEGIN, END, tables, with_tables
-from sift_trainer.theory import expected_max_loss, expected_selected_loss, p_sigma_symmetric
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EACH = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sift_trainer.theory import (
+from sift_trainer.measuring.theory import fit_noise, sigma_max
+from sift_trainer.reproduction.theory.constants import (
     SIGMA_LIMIT,
-    fit_noise,
     p_sigma,
     p_sigma_symmetric,
-    sigma_max,
     sigma_max_symmetric,
 )
 

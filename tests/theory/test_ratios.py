@@ -6,14 +6,13 @@ from itertools import combinations
 import pytest
 import torch
 
-from sift_trainer.theory import (
+from sift_trainer.measuring.theory import (
     approximate_loss_ratio,
     expected_max_loss,
     expected_selected_loss,
-    gaussian_loss_ratio_bound,
     loss_ratio,
-    nu,
 )
+from sift_trainer.reproduction.theory.constants import gaussian_loss_ratio_bound, nu
 
 LOSSES = [0.5, 2.0, 0.1, 0.9, 0.9, 3.0, 0.0]
 SCORES = [0.2, 0.9, 0.3, 0.9, 0.1, 0.4, 0.0]

@@ -19,7 +19,7 @@ The proofs use Assumption 5.4 (the loss of each sample *alone* can reach 0) only
 
 import math
 
-from sift_trainer.theory.checks import require
+from sift_trainer.measuring.theory.checks import require
 
 
 def greedy_sgd_bound(

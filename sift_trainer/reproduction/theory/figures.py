@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sift_trainer.measuring.theory import argmax_agreement
 from sift_trainer.probe.plotting import COLOURS, require_matplotlib
-from sift_trainer.theory import (
+from sift_trainer.reproduction.theory.constants import (
     SIGMA_LIMIT,
-    argmax_agreement,
     argmax_agreement_bound,
     p_sigma,
     p_sigma_symmetric,

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sift_trainer.reproduction.theory.exact import constants, infimum, max_loss, selected_loss
-from sift_trainer.reproduction.theory.problems import SMOOTHNESS, OneSided, Problem, Symmetric
-from sift_trainer.reproduction.theory.runs import Runs, last_crossing, powers, run
-from sift_trainer.theory import (
-    argmax_agreement,
-    beta_from_weights,
+from sift_trainer.measuring.theory import argmax_agreement, pairwise_agreement
+from sift_trainer.reproduction.theory.bounds import (
     crossing_loss,
     crossing_step,
     greedy_sgd_bound,
     greedy_sgd_floor,
-    pairwise_agreement,
 )
+from sift_trainer.reproduction.theory.constants import beta_from_weights
+from sift_trainer.reproduction.theory.exact import constants, infimum, max_loss, selected_loss
+from sift_trainer.reproduction.theory.problems import SMOOTHNESS, OneSided, Problem, Symmetric
+from sift_trainer.reproduction.theory.runs import Runs, last_crossing, powers, run
 
 LEARNING_RATE, DISTANCE = 0.05, 5.0
 PROBLEMS: dict[str, Problem] = {"one-sided": OneSided(), "symmetric": Symmetric()}

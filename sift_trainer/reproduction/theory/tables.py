@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sift_trainer.theory import SIGMA_LIMIT, p_sigma, p_sigma_symmetric
+from sift_trainer.reproduction.theory.constants import SIGMA_LIMIT, p_sigma, p_sigma_symmetric
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 

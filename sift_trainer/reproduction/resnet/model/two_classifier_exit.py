@@ -13,7 +13,7 @@ from sift_trainer.scoring.positions import ScoredPositions
 class TwoClassifierExit(ExitAdapter):
     """Two exits: 1, the intermediate classifier alone, and 2 (or -1), the model's exact output.
 
-    The attribute ``exits_early`` of the model says which of them its forward computes.
+    The attribute ``exits_early`` of the model decides which of them its forward computes.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""How much larger is the selected loss than the mean loss? rho_R and Theorem 5.18.
+"""How much larger is the selected loss than the mean loss? rho_R of Definitions 5.6 and 5.13.
 
 Definitions 5.6 and 5.13 are about one weight vector w and R independent samples. The functions
 estimate them from the losses of n samples at one w, over all sets of R samples; numerator and
@@ -6,12 +6,10 @@ denominator are unbiased. rho_R* is an infimum over *all* w that do not minimise
 ratio of a run is only an upper bound on it.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
-from sift_trainer.theory.checks import (
+from sift_trainer.measuring.theory.checks import (
     Values,
     groups_of_equal,
     require,
@@ -81,37 +79,3 @@ def approximate_loss_ratio(losses: Values, scores: Values, num_candidates: int =
     mean = float(sample_losses("losses", losses, num_candidates).mean())
     require(mean > 0, "mean of losses", mean, "above 0: the ratio is undefined otherwise")
     return selected / mean
-
-
-def nu(num_candidates: int) -> float:
-    """nu(R) = sqrt(pi/2 log(R / (4 log R))) of Theorem 5.18.
-
-    The largest of R standard normal numbers exceeds it with probability at least 1 - 1/R.
-
-    Raises:
-        ValueError: for R below 9, where R < 4 log R and the logarithm is negative.
-    """
-    require(num_candidates >= 9, "num_candidates", num_candidates, "at least 9 in Theorem 5.18")
-    return math.sqrt(math.pi / 2 * math.log(num_candidates / (4 * math.log(num_candidates))))
-
-
-def gaussian_loss_ratio_bound(num_candidates: int, mean_error: float, error_std: float) -> float:
-    """Theorem 5.18: a lower bound on rho_R(w) for squared errors of Gaussian prediction errors.
-
-    (eps^2 + nu^2 delta^2 + 2 nu eps delta) (1 - 1/R) / (eps^2 + delta^2), with |eps| for eps: the
-    losses of errors with mean -eps and eps have the same distribution, and the proof squares
-    ``max Z_i >= eps + nu delta``, which needs a right side that is not negative. For eps = 0 the
-    bound is below the trivial bound of 1 up to R = 24.
-
-    Args:
-        num_candidates: R.
-        mean_error: eps(w), mean of prediction - target over samples.
-        error_std: delta(w), its standard deviation, above 0.
-
-    Raises:
-        ValueError: for R below 9, or a standard deviation that is not above 0.
-    """
-    require(error_std > 0, "error_std", error_std, "above 0, such as 1")
-    bias = abs(mean_error)
-    largest = (bias + nu(num_candidates) * error_std) ** 2 * (1 - 1 / num_candidates)
-    return largest / (bias**2 + error_std**2)

@@ -1,4 +1,4 @@
-"""The noise sigma of approximate losses, and what it costs: Section 5.1, for R = 2.
+"""The noise sigma of approximate losses, and how large it may be: Section 5.1, for R = 2.
 
 Assumption 5.12: approximate loss = exact loss * exp(mu(w) + sigma zeta), where zeta is independent
 and identically distributed over samples, with mean 0 and variance 1. sigma is a standard deviation
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sift_trainer.theory.checks import (
+from sift_trainer.measuring.theory.checks import (
     Values,
     groups_of_equal,
     require,
@@ -18,41 +18,8 @@ from sift_trainer.theory.checks import (
     sample_losses,
 )
 
-SIGMA_LIMIT = 1 / (2 * math.sqrt(2))
-"""The largest sigma of Theorem 5.15, about 0.354."""
 
-
-def p_sigma(sigma: float) -> float:
-    """p(sigma) = 1 - 0.72 (1 - exp(-sqrt(2) sigma)) of Theorem 5.15.
-
-    F_{2,approx}(w) >= p(sigma) F_2(w), and the same for rho_2(w) and rho_2*. The constant is not
-    tight: Lemma C.1 proves t* >= 0.79 sqrt(2) sigma, and continues with 0.62.
-
-    Raises:
-        ValueError: if ``sigma`` is not in [0, `SIGMA_LIMIT`], the range of the theorem.
-    """
-    wanted = f"in [0, 1 / (2 sqrt(2))] = [0, {SIGMA_LIMIT:.4f}] in Theorem 5.15, such as 0.3"
-    require(0 <= sigma <= SIGMA_LIMIT, "sigma", sigma, f"{wanted}; or use p_sigma_symmetric")
-    return 1 - 0.72 * (1 - math.exp(-math.sqrt(2) * sigma))
-
-
-def p_sigma_symmetric(sigma: float) -> float:
-    """(1 + exp(-sqrt(2) sigma)) / 2: a sharper p(sigma), for any sigma. Not in the paper.
-
-    The proof of Theorem 5.15 bounds P(Z > s), Z = zeta_2 - zeta_1, by Cantelli's inequality. But Z
-    is symmetric with variance 2, so Chebyshev's inequality gives P(Z > s) = P(|Z| > s) / 2 <=
-    min(1/2, 1 / s^2). What Equation 34 subtracts is then at most (1 - e^-t) min(1/2, sigma^2 /
-    t^2), t = log(f1 / f2). Its maximum, at t = sqrt(2) sigma, is (1 - exp(-sqrt(2) sigma)) / 2.
-    Theorem 5.15 and Corollary 5.16 therefore hold with 1/2 for 0.72, and for any sigma.
-
-    Raises:
-        ValueError: if ``sigma`` is negative.
-    """
-    require(sigma >= 0, "sigma", sigma, "at least 0, such as 0.2")
-    return (1 + math.exp(-math.sqrt(2) * sigma)) / 2
-
-
-def _check_ratio_of_two(ratio: float) -> None:
+def check_ratio_of_two(ratio: float) -> None:
     wanted = "in [1, 2], because the larger of two losses is at most their sum; such as 1.5"
     require(1 <= ratio <= 2, "loss_ratio", ratio, wanted)
 
@@ -60,8 +27,8 @@ def _check_ratio_of_two(ratio: float) -> None:
 def sigma_max(loss_ratio: float) -> float:
     """Corollary 5.16: log(18 rho / (25 - 7 rho)) / sqrt(2), below which p(sigma) rho_2* > 1.
 
-    For rho_2* above 1.395 it exceeds `SIGMA_LIMIT`, so the corollary does not follow from Theorem
-    5.15 there. It still holds, by `p_sigma_symmetric`.
+    For rho_2* above 1.395 it exceeds `theory.SIGMA_LIMIT`, so the corollary does not follow from
+    Theorem 5.15 there. It still holds, by `theory.p_sigma_symmetric`.
 
     Args:
         loss_ratio: rho_2*, in [1, 2].
@@ -69,23 +36,8 @@ def sigma_max(loss_ratio: float) -> float:
     Raises:
         ValueError: if ``loss_ratio`` is outside its range.
     """
-    _check_ratio_of_two(loss_ratio)
+    check_ratio_of_two(loss_ratio)
     return math.log(18 * loss_ratio / (25 - 7 * loss_ratio)) / math.sqrt(2)
-
-
-def sigma_max_symmetric(loss_ratio: float) -> float:
-    """log(rho / (2 - rho)) / sqrt(2): Corollary 5.16 with `p_sigma_symmetric`; infinite at rho = 2.
-
-    Above either sigma_max only the proof of a gain is lost: with Assumption 5.12 and any sigma, the
-    larger of two losses is selected at least half of the time, so rho_{2,approx} is at least 1.
-
-    Raises:
-        ValueError: if ``loss_ratio`` is outside [1, 2].
-    """
-    _check_ratio_of_two(loss_ratio)
-    if loss_ratio == 2:
-        return math.inf
-    return math.log(loss_ratio / (2 - loss_ratio)) / math.sqrt(2)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,19 @@ With the usual 1 / (1 + e^-z) both inequalities of Equation 62 reverse, and p_j 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
-from sift_trainer.theory.checks import Values, require, same_shape, sample_losses, sample_values
+from sift_trainer.measuring.theory.checks import (
+    Values,
+    require,
+    same_shape,
+    sample_losses,
+    sample_values,
+)
 
 
 def argmax_agreement(beta: float) -> float:
@@ -30,49 +35,12 @@ def argmax_agreement(beta: float) -> float:
     return 0.5 + math.asin(beta) / math.pi
 
 
-def argmax_agreement_bound(beta: float) -> float:
-    """Equation 14: p_j >= 1 - sqrt((2 - 2 beta^2) / (2 - beta^2)), for beta_j in [0, 1].
-
-    The bound is below 1/2 for beta below 0.926, because Fact A.4, erfc(t) <= 2 exp(-t^2 / 2), is
-    not sharp. With erfc(t) <= exp(-t^2) the same steps give 1 - sqrt(1 - beta^2) / 2.
-
-    Raises:
-        ValueError: if ``beta`` is outside [0, 1]; Fact A.4 fails for negative arguments.
-    """
-    require(0 <= beta <= 1, "beta", beta, "in [0, 1] in Equation 14, such as 0.9")
-    return 1 - math.sqrt((2 - 2 * beta**2) / (2 - beta**2))
-
-
-def beta_from_weights(weights: Sequence[Tensor], head: Tensor, exit_layer: int) -> float:
-    """beta_j of Theorem 6.2 for a linear network: the cosine of A_j^T theta and A_j^T B_j^T theta.
-
-    Args:
-        weights: W_1 .. W_k, each (d, d), in the order of the forward pass.
-        head: theta, (d,).
-        exit_layer: j in 1..k; beta_k is 1.
-
-    Raises:
-        ValueError: if the layer does not exist, or one of the two vectors is 0.
-    """
-    last = len(weights)
-    require(1 <= exit_layer <= last, "exit_layer", exit_layer, f"in 1..{last}")
-    both = []
-    for depth in (exit_layer, last):
-        direction = head.detach().double()
-        for weight in reversed(weights[:depth]):
-            direction = weight.detach().double().T @ direction
-        norm = float(direction.norm())
-        require(norm > 0, "norm of the head's input direction", norm, "above 0")
-        both.append(direction / norm)
-    return max(-1.0, min(1.0, float(both[0] @ both[1])))
-
-
 def margins_from_losses(losses: Values) -> Tensor:
     """(n,) label * logit, label in {-1, 1}, from binary cross-entropies (n,): -log(e^loss - 1).
 
     By Equation 62, the order of losses is the reverse order of these. For the loss of *one*
     prediction among several classes it is the log odds of the label. The mean loss of several
-    predictions has no margin of Theorem 6.2: use `beta_from_agreement`.
+    predictions has no margin of Theorem 6.2: use `theory.beta_from_agreement`.
 
     Raises:
         ValueError: if a loss is not above 0 and finite.
@@ -98,18 +66,6 @@ def beta_from_margins(early_margins: Values, margins: Values) -> float:
     beta = float(torch.corrcoef(torch.stack([early, full]))[0, 1])
     require(not math.isnan(beta), "beta", beta, "a number: the margins are all equal")
     return beta
-
-
-def beta_from_agreement(agreement: float) -> float:
-    """The beta_j at which Theorem 6.2 gives a measured p_j: sin(pi (p_j - 1/2)).
-
-    It assumes that the ranks of the losses are those of two jointly Gaussian numbers.
-
-    Raises:
-        ValueError: if ``agreement`` is outside [0, 1].
-    """
-    require(0 <= agreement <= 1, "agreement", agreement, "in [0, 1], such as 0.8")
-    return math.sin(math.pi * (agreement - 0.5))
 
 
 def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def same_shape(name: str, values: Tensor, other_name: str, other: Tensor) -> Non
     if values.shape != other.shape:
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, {other_name} has {tuple(other.shape)}: "
-            "both must be of the same samples, in the same order"
+            "pass both for the same samples, in the same order"
         )
 
 
