@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sift_trainer import SiftTrainer, early_exit, register_exit
-from sift_trainer.early_exit import _REGISTERED, ResNetStages, SwinStages
+from sift_trainer.early_exit import _REGISTERED, SwinStages
 from sift_trainer.sifted_model.no_trace import inference
 from tests import tiny_configs
 from tests.matrix import large_image, sound, text
@@ -53,25 +53,9 @@ def test_albert_leaves_after_k_calls_of_its_groups(depth: int, groups: int, inne
 # ---- stages: a classifier of one's own ----
 
 
-class SupervisedResNetForImageClassification(hf.ResNetForImageClassification):
+class SupervisedSwinForImageClassification(hf.SwinForImageClassification):
     """As docs/adding_an_exit.md shows it: a second classifier, trained by a loss of its own."""
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.early = nn.Sequential(nn.Flatten(), nn.Linear(config.hidden_sizes[0], CLASSES))
-        self.post_init()
-
-    def forward(
-        self, pixel_values: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
-    ) -> Any:
-        outputs = super().forward(pixel_values, labels=labels, output_hidden_states=True)
-        if labels is not None and self.training:
-            logits = self.early(self.resnet.pooler(outputs.hidden_states[1]))
-            outputs.loss = outputs.loss + 0.3 * functional.cross_entropy(logits, labels)
-        return outputs
-
-
-class SupervisedSwinForImageClassification(hf.SwinForImageClassification):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.early = nn.Linear(2 * config.embed_dim, CLASSES)
@@ -87,11 +71,6 @@ class SupervisedSwinForImageClassification(hf.SwinForImageClassification):
         return outputs
 
 
-class ResNetExit(ResNetStages):
-    def classifier(self, k: int) -> nn.Module:
-        return self.model.early if k == 1 else super().classifier(k)
-
-
 class SwinExit(SwinStages):
     def classifier(self, k: int) -> nn.Module:
         return self.model.early if k == 1 else super().classifier(k)
@@ -100,16 +79,10 @@ class SwinExit(SwinStages):
 @pytest.fixture
 def registered() -> Iterator[None]:
     before = dict(_REGISTERED)
-    register_exit(SupervisedResNetForImageClassification, ResNetExit)
     register_exit(SupervisedSwinForImageClassification, SwinExit)
     yield
     _REGISTERED.clear()
     _REGISTERED.update(before)
-
-
-def resnet() -> Any:
-    torch.manual_seed(0)
-    return roughen(SupervisedResNetForImageClassification(tiny_configs.resnet()))
 
 
 def swin() -> Any:
@@ -118,22 +91,18 @@ def swin() -> Any:
 
 
 def early_by_hand(model: Any, images: Tensor) -> Tensor:
-    if isinstance(model, SupervisedResNetForImageClassification):
-        stage = model.resnet.encoder.stages[0](model.resnet.embedder(images))
-        return model.early[1](stage.mean(dim=(2, 3)))
     tokens, grid = model.swin.embeddings(images)
     return model.early(model.swin.encoder.layers[0](tokens, grid)[0].mean(dim=1))
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("build", [resnet, swin])
 @torch.no_grad()
-def test_a_stage_exits_through_the_classifier_of_the_adapter(build: Any) -> None:
-    model, images = build(), large_image()["pixel_values"]
+def test_a_stage_exits_through_the_classifier_of_the_adapter() -> None:
+    model, images = swin(), large_image()["pixel_values"]
     whole = model(images).logits
     expected = early_by_hand(model, images)
     assert (expected - whole).abs().max() > 0.1
-    stages = model.get_submodule(ResNetStages.stages if build is resnet else SwinStages.stages)
+    stages = model.get_submodule(SwinStages.stages)
     ran: list[int] = []
     for number, stage in enumerate(stages):
         stage.register_forward_hook(lambda *_, number=number: ran.append(number))
@@ -152,9 +121,8 @@ def test_a_stage_exits_through_the_classifier_of_the_adapter(build: Any) -> None
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("build", [resnet, swin])
-def test_an_own_classifier_ranks_the_samples_and_is_trained(build: Any, tmp_path: Path) -> None:
-    model, batch = build(), large_image()
+def test_an_own_classifier_ranks_the_samples_and_is_trained(tmp_path: Path) -> None:
+    model, batch = swin(), large_image()
     before = {name: value.clone() for name, value in model.early.state_dict().items()}
     with torch.no_grad():
         logits = early_by_hand(model, batch["pixel_values"])

@@ -96,13 +96,6 @@ def weighted_classes() -> tuple[nn.Module, dict[str, Tensor]]:
     return roughen(Weighted(entry.configuration())), batch
 
 
-def token_discriminator() -> tuple[nn.Module, dict[str, Tensor]]:
-    """ELECTRA's says yes or no of each token: no class ids over (B, T, C)."""
-    labels = (causal()["labels"] % 2).clamp(min=0)
-    model = hf.ElectraForPreTraining(MATRIX["electra"].configuration())
-    return model, {**causal(), "labels": labels}
-
-
 def segmentation() -> tuple[nn.Module, dict[str, Tensor]]:
     """Its loss compares the labels with predictions that it has enlarged."""
     sizes: dict[str, Any] = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "decoder_hidden_size": 8}
@@ -115,7 +108,6 @@ def segmentation() -> tuple[nn.Module, dict[str, Tensor]]:
     ("build", "match"),
     [
         (weighted_classes, "Weighted: "),
-        (token_discriminator, r"labels of shape \(2, 12\) .*criterion='random'"),
         (segmentation, r"labels of shape \(2, 32, 32\) .* of shape \(2, 5, 8, 8\)"),
     ],
 )
