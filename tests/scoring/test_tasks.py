@@ -211,7 +211,7 @@ def test_smoothing_is_part_of_the_loss_and_of_nothing_else() -> None:
         ),
         (
             lambda: CTC.logits({}, {"attention_mask": torch.ones(2, 50)}, lambda _: FLOATS[None]),
-            "how many frames",
+            "use sift_criterion='random'",
         ),
     ],
 )
