@@ -237,5 +237,5 @@ def test_a_checkpoint_without_the_state_is_warned_of(
     args = arguments(tmp_path, sift_criterion="since_last_seen", **settings)
     trainer = RecordingTrainer(bert(), args, train_dataset=Numbered(48))
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert "SinceLastSeen" in caplog.text
+    assert "SinceLastSeen begins anew" in caplog.text
     assert row_numbers(trainer._window.batches[0]) == trainer.kept[-1]
