@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from sift_trainer import early_exit
-from sift_trainer.early_exit.blocks import TruncatableModuleList
 from tests.tiny import FAMILIES, LAYERS
 
 EXITS = range(1, LAYERS + 1)
@@ -106,14 +105,3 @@ def test_the_encoder_of_an_encoder_decoder_runs_whole(name: str, encoder: str) -
         logits(model, family.batch())
     assert len(hidden) == 2
     assert all(states is not None for states in hidden)
-
-
-def test_a_truncated_list_reads_like_a_shorter_one() -> None:
-    blocks = TruncatableModuleList(nn.Linear(1, 1) for _ in range(4))
-    everything = list(blocks)
-    blocks.exit_at = 2
-    assert len(blocks) == 2
-    assert list(blocks) == list(blocks[:4]) == [blocks[0], blocks[-1]] == everything[:2]
-    with pytest.raises(IndexError):
-        blocks[2]
-    assert list(blocks.children()) == everything

@@ -127,19 +127,6 @@ def test_no_labelled_head_where_labels_are_inputs_or_there_is_no_vocabulary(buil
     assert LabelledHead.of(build()) is None
 
 
-def test_labels_as_the_model_reads_them() -> None:
-    """Predictions 1 and 5 with labels 7 and 8. A shifting loss pairs prediction i with label i + 1
-    and drops the last prediction: an ignored label goes in front, and prediction 5 twice."""
-    labels = torch.full((2, 4), -100)
-    labels[0, 1], labels[1, 1] = 7, 8
-    for batch, shifted, found in (
-        (labels, False, [7, 8]),
-        (labels, True, [-100, 7, 8]),
-        (torch.full((2, 4), -100), True, []),
-    ):
-        assert gathered_labels(scored_positions(batch), shifted).tolist() == [found]
-
-
 # ---- the last block ----
 
 

@@ -72,18 +72,6 @@ def test_a_mask_over_queries_and_heads(heads: int, batch: int, attention: str) -
 
 
 @torch.no_grad()
-def test_pruned_logits_under_autocast() -> None:
-    model = FAMILIES["bert-mlm"].build()
-    adapter, positions = exit_adapter(model), scored_positions(token_labels(COUNTS[0]))
-    with adapter.at(2):
-        exact = model(**text()).logits.flatten(0, 1)[positions.flat]
-    with torch.autocast("cpu", torch.bfloat16), adapter.at(2, positions):
-        found = model(**text()).logits[0]
-    assert found.dtype is torch.bfloat16
-    assert (found.float() - exact).abs().mean() < 0.02 * exact.std()
-
-
-@torch.no_grad()
 def test_only_the_scored_positions_pass_queries_feed_forward_and_head() -> None:
     family = FAMILIES["bert-mlm"]
     model = family.build()
@@ -136,13 +124,6 @@ def _decoder() -> Any:
     return hf.BertLMHeadModel(FAMILIES["bert-mlm"].build(is_decoder=True).config)
 
 
-def _encoder_decoder() -> Any:
-    config = FAMILIES["bert-mlm"].config()
-    return hf.EncoderDecoderModel(
-        hf.EncoderDecoderConfig.from_encoder_decoder_configs(config, config)
-    )
-
-
 def _own_forward() -> Any:
     class Mixing(hf.BertForMaskedLM):
         def forward(self, **inputs: Any) -> Any:
@@ -170,7 +151,6 @@ def _flash_attention() -> Any:
     "build",
     [
         _decoder,
-        _encoder_decoder,
         _own_forward,
         _own_block,
         _flash_attention,

@@ -47,17 +47,6 @@ def test_phases_add_up_over_an_interval_and_since_the_start(clock: Clock) -> Non
     assert timer.totals == {**NONE, "data": 7.0, "sampling": 2.0, "backward": 5.0}
 
 
-def test_starts_and_stops_that_do_not_match(clock: Clock) -> None:
-    timer = StepTimer()
-    timer.stop("backward")
-    for _ in range(2):  # the second start counts
-        timer.start("optimizer")
-        clock.now += 1
-    timer.stop("optimizer")
-    timer.stop("optimizer")
-    assert timer.totals == {**NONE, "optimizer": 1.0}
-
-
 def test_a_phase_ends_with_its_exception(clock: Clock) -> None:
     timer = StepTimer()
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator, ParallelismConfig
+from accelerate import ParallelismConfig
 
 from sift_trainer import SiftArguments
 from sift_trainer.checks.setup import check_parallelism
 from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.early_exit.blocks import find_blocks
 from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.processes.sharding import tied_in_one_group, unanimous
+from sift_trainer.processes.sharding import tied_in_one_group
 from sift_trainer.scoring.positions import scored_positions
-from tests.tiny import FAMILIES, PlainNet, token_labels
+from tests.tiny import FAMILIES, token_labels
 
 # Read off the classes: a bias that is the head's own parameter too; in T5 and BART the embeddings
 # of encoder and decoder.
@@ -36,17 +36,6 @@ def test_embeddings_are_hidden_where_they_are_tied_to_more(name: str) -> None:
         raise KeyboardInterrupt
     assert model.get_input_embeddings() is embeddings[0]
     assert model.get_output_embeddings() is embeddings[1]
-
-
-def test_nothing_is_hidden_of_a_model_without_output_embeddings() -> None:
-    with tied_in_one_group(model := PlainNet()):
-        assert not hasattr(model, "get_output_embeddings")
-
-
-def test_one_process_agrees_with_itself() -> None:
-    all_agree = unanimous(Accelerator(cpu=True))
-    assert all_agree(True) is True
-    assert all_agree(False) is False
 
 
 def test_blocks_whose_parameters_zero_3_has_emptied_are_alike() -> None:

@@ -12,7 +12,6 @@ from sift_trainer.selection.choosing import is_nonfinite, without_top
 from sift_trainer.selection.schedule import (
     num_candidates,
     num_kept,
-    num_skipped,
     should_sift,
     steps_of,
 )
@@ -75,21 +74,6 @@ def test_the_candidates_of_a_batch_are_narrowed_to_that_batch() -> None:
 
 def test_a_short_last_batch_keeps_its_share_and_never_nothing() -> None:
     assert [num_kept(rows, 0.25) for rows in (1, 2, 3, 5, 8, 11)] == [1, 1, 1, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("candidates", "kept", "share", "skipped"),
-    [
-        (64, 32, 0.0, 0),
-        (64, 32, 0.2, 13),  # 12.8 are rounded
-        (64, 32, 0.5, 32),
-        (3, 2, 0.5, 1),  # 1.5 would be 2, and leave one of the two that are kept
-    ],
-)
-def test_a_share_is_skipped_as_far_as_enough_remain(
-    candidates: int, kept: int, share: float, skipped: int
-) -> None:
-    assert num_skipped(candidates, kept, share) == skipped
 
 
 # ---- which ----

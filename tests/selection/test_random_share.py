@@ -33,13 +33,6 @@ def test_every_set_of_the_others_is_equally_likely() -> None:
     assert distance < 5 + 4 * 10**0.5
 
 
-def test_a_draw_takes_the_same_from_its_generator_whatever_the_scores() -> None:
-    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
-    add_random(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2]), 2, first)
-    add_random(torch.tensor([NAN, UNLABELLED, 3.0]), torch.tensor([2]), 2, second)
-    assert torch.equal(first.get_state(), second.get_state())
-
-
 def test_samples_without_a_score_are_drawn_last_and_the_skipped_top_not_at_all() -> None:
     for seed in range(50):
         assert draw([NAN, 5.0, UNLABELLED, 1.0, 2.0], [1], 3, seed) == (1, 3, 4)

@@ -13,11 +13,10 @@ from sift_trainer import SiftArguments, SiftTrainer, register_criterion
 from sift_trainer.sifted_model.facts import ModelPasses
 from sift_trainer.sifted_model.probe_model import probe_model
 from tests.loss_runs import refused_untouched, registries, run_of
-from tests.matrix import MATRIX, ROWS, causal, large_image, next_tokens, text
+from tests.matrix import MATRIX, ROWS, causal, large_image, next_tokens
 from tests.test_matrix import hardest, scored
 from tests.tiny import roughen
 from tests.tiny_configs import nllb_moe
-from tests.tiny_inputs import LENGTH
 
 __all__ = ["registries"]  # a fixture for all tests here
 
@@ -97,13 +96,6 @@ def weighted_classes() -> tuple[nn.Module, dict[str, Tensor]]:
     return roughen(Weighted(entry.configuration())), batch
 
 
-def token_discriminator() -> tuple[nn.Module, dict[str, Tensor]]:
-    """ELECTRA's says yes or no of each token: no class ids over (B, T, C)."""
-    labels = (causal()["labels"] % 2).clamp(min=0)
-    model = hf.ElectraForPreTraining(MATRIX["electra"].configuration())
-    return model, {**causal(), "labels": labels}
-
-
 def segmentation() -> tuple[nn.Module, dict[str, Tensor]]:
     """Its loss compares the labels with predictions that it has enlarged."""
     sizes: dict[str, Any] = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "decoder_hidden_size": 8}
@@ -116,26 +108,12 @@ def segmentation() -> tuple[nn.Module, dict[str, Tensor]]:
     ("build", "match"),
     [
         (weighted_classes, "Weighted: "),
-        (token_discriminator, r"labels of shape \(2, 12\) .*criterion='random'"),
         (segmentation, r"labels of shape \(2, 32, 32\) .* of shape \(2, 5, 8, 8\)"),
     ],
 )
 def test_losses_that_no_task_has_are_refused(build: Any, match: str, tmp_path: Path) -> None:
     refused_untouched(run_of(*build(), tmp_path, sift_exit_layer=-1), match)
     run_of(*build(), tmp_path, sift_criterion="random").train()
-
-
-def test_answers_with_one_end_cut_off_do_not_mislead(tmp_path: Path) -> None:
-    """Models average starts and ends apart: whole answers are compared, where there are any."""
-    entry = MATRIX["bert, answers"]
-    batch = entry.batch()
-    batch["end_positions"][:3] = LENGTH + 1
-    trainer = run_of(entry.build(), batch, tmp_path, sift_exit_layer=-1)
-    trainer.train()
-    with torch.no_grad():
-        logits = entry.build()(**text()).start_logits[:3]
-    starts = functional.cross_entropy(logits, batch["start_positions"][:3], reduction="none")
-    torch.testing.assert_close(scored(trainer)[0][:3], starts, rtol=1e-4, atol=1e-5)
 
 
 # ---- losses of the Trainer's and the user's ----

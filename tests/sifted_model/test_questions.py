@@ -13,7 +13,6 @@ from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.positions import aligned_labels, label_counts
 from sift_trainer.sifted_model.questions import (
     divides_by_count,
-    loss_of,
     rows_with_finite_loss,
     shifts_labels,
     why_not_gathered,
@@ -60,34 +59,7 @@ def test_a_model_without_a_loss_of_its_own() -> None:
         assert not shifts_labels(lambda **_: outputs, batch)  # noqa: B023
 
 
-@pytest.mark.parametrize("divides", [True, False])
-def test_a_count_is_told_from_noise(divides: bool) -> None:
-    """In bf16 a halved loss differs, an equal one may differ in its last digit."""
-
-    def forward(labels: Tensor, num_items_in_batch: Tensor) -> dict[str, Tensor]:
-        count = num_items_in_batch if divides else 9 + 1e-4 * num_items_in_batch
-        return {"loss": torch.tensor(18.0) / count}
-
-    assert divides_by_count(forward, {"labels": token_labels()}) == divides
-
-
-def test_where_the_loss_is() -> None:
-    loss, logits = torch.tensor(2.0), torch.zeros(2, 3)
-    for outputs in (MaskedLMOutput(loss=loss, logits=logits), (loss, logits)):
-        assert loss_of(outputs) is loss
-    for nothing in ({"logits": logits}, (logits,), logits):
-        assert loss_of(nothing) is None
-
-
 # ---- shifted labels ----
-
-
-def test_a_head_of_zeros_does_not_hide_whether_labels_are_shifted() -> None:
-    model = FAMILIES["bert-mlm"].build()
-    torch.nn.init.zeros_(model.get_output_embeddings().weight)
-    torch.nn.init.zeros_(model.get_output_embeddings().bias)
-    with torch.no_grad():
-        assert not shifts_labels(model, {**text(), "labels": token_labels(ALL_LABELLED)})
 
 
 class MyGPT2(hf.GPT2LMHeadModel):
@@ -171,15 +143,6 @@ def reason_for(model: Any, batch: dict[str, Tensor], shifted: bool = False) -> s
     return reason
 
 
-@pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
-def test_these_models_take_the_labelled_head(name: str) -> None:
-    model = FAMILIES[name].build()
-    for counts in ((3, 0, 1, 5), (1, 0, 0, 0), (11, 11, 11, 11)):
-        first = name in CAUSAL and sum(counts) > 1  # position 0 alone would be no target
-        batch = {**batch_of(name), "labels": token_labels(counts, first)}
-        assert reason_for(model, batch, name in CAUSAL) is None
-
-
 def _loss(logits: Tensor, labels: Tensor | None) -> Tensor:
     labels = torch.full(logits.shape[:-1], -100) if labels is None else labels
     return functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
@@ -204,13 +167,6 @@ class Flipped(Own):
 
     def changed(self, logits: Tensor) -> Tensor:
         return logits.flip(1)
-
-
-class Reshaped(Own):
-    """Insists on (batch, length, vocabulary)."""
-
-    def changed(self, logits: Tensor) -> Tensor:
-        return logits.reshape(BATCH, LENGTH, -1)
 
 
 class Regularised(Own):
@@ -240,7 +196,6 @@ class Lossless(hf.BertForMaskedLM):
     [
         (Flipped, "its logits at the labelled positions differ"),
         (Unhooked, "Error: "),
-        (Reshaped, "Error: "),
         (Regularised, "its loss differs"),
         (Lossless, "no loss of its own"),
     ],
@@ -261,13 +216,6 @@ def test_modernbert_that_drops_positions_itself_is_found_out(counts: tuple[int, 
     model = FAMILIES["modernbert"].build()
     model.sparse_prediction = True
     assert reason_for(model, {**batch_of("modernbert"), "labels": token_labels(counts)})
-
-
-def test_without_a_label_there_is_nothing_to_compare() -> None:
-    batch = {**batch_of("bert-mlm"), "labels": token_labels((0, 0, 0, 0))}
-    reason = reason_for(FAMILIES["bert-mlm"].build(), batch)
-    assert reason is not None
-    assert "no labelled position" in reason
 
 
 def test_a_model_that_fails_on_its_own_batch_fails_loudly() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import HfArgumentParser, Seq2SeqTrainingArguments, TrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from sift_trainer import SiftArguments, SiftTrainingArguments
 from sift_trainer.arguments import sift_arguments, sift_settings, wants_masked_only_head
@@ -120,15 +120,6 @@ def test_mixed_into_other_arguments_both_validate(tmp_path: Path) -> None:
         Mine(**quick(tmp_path), sift_keep_ratio=2)
     with pytest.raises(ValueError, match=r"save_strategy|SaveStrategy"):
         Mine(**quick(tmp_path, save_strategy="never"))
-
-
-def test_command_line(tmp_path: Path) -> None:
-    line = ["--output_dir", str(tmp_path), "--use_cpu", "True", "--sift_keep_ratio", "0.25"]
-    line += ["--sift_warmup_steps", "100", "--sift_masked_only_head", "False"]
-    (parsed,) = HfArgumentParser(SiftTrainingArguments).parse_args_into_dataclasses(line)
-    assert parsed.sift_keep_ratio == 0.25
-    assert parsed.sift_warmup_steps == 100
-    assert parsed.sift_masked_only_head is False
 
 
 def test_settings_are_the_sift_fields_with_defaults_for_plain_arguments(tmp_path: Path) -> None:

@@ -24,26 +24,6 @@ SCORES = {"sift/kept_score", "sift/dropped_score"}
 EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead"}
 
 
-class Noting(RecordingTrainer):
-    """Notes every selection of every step."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.selected: list[list[Selection]] = []
-        super().__init__(*args, **kwargs)
-
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        if len(self.selected) < self.state.global_step:
-            self.selected.append(list(self.selections))
-        super()._maybe_log_save_evaluate(*args, **kwargs)
-
-
-def ran(folder: Path, **changes: Any) -> Noting:
-    args = arguments(folder, **changes)
-    trainer = Noting(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(8))
-    trainer.train()
-    return trainer
-
-
 def lines(trainer: RecordingTrainer) -> list[dict[str, float]]:
     """The log entries of training steps, without the one of the end."""
     return [log for log in trainer.state.log_history if "loss" in log]
@@ -60,7 +40,9 @@ def test_every_line_carries_every_entry_and_the_table_is_printed_at_the_end(
     trained on, also before sifting begins."""
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "report_to": "tensorboard"}
-    trainer = ran(tmp_path, sift_warmup_steps=1, gradient_accumulation_steps=2, **evaluated)
+    args = arguments(tmp_path, sift_warmup_steps=1, gradient_accumulation_steps=2, **evaluated)
+    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(8))
+    trainer.train()
     logs = lines(trainer)
     assert [measured(log) for log in logs] == [EVERY_LINE] + [EVERY_LINE | SCORES] * 3
     assert measured(trainer.state.log_history[-1]) == HOURS | COUNTS
@@ -87,23 +69,6 @@ def test_every_line_carries_every_entry_and_the_table_is_printed_at_the_end(
 # ---- scores ----
 
 
-@pytest.mark.parametrize("logging_steps", [1, 2])
-def test_scores_are_means_over_the_interval(logging_steps: int, tmp_path: Path) -> None:
-    trainer = ran(tmp_path, logging_steps=logging_steps, gradient_accumulation_steps=2)
-    for line, log in enumerate(lines(trainer)):
-        kept: list[float] = []
-        dropped: list[float] = []
-        steps = trainer.selected[line * logging_steps : (line + 1) * logging_steps]
-        for selection in (selection for step in steps for selection in step):
-            assert selection.scores is not None
-            rows = selection.rows.tolist()
-            for row, score in enumerate(selection.scores.tolist()):
-                (kept if row in rows else dropped).append(score)
-        assert len(kept) == len(dropped) == logging_steps * 2 * 4
-        assert log["sift/kept_score"] == pytest.approx(sum(kept) / len(kept), rel=1e-6)
-        assert log["sift/dropped_score"] == pytest.approx(sum(dropped) / len(dropped), rel=1e-6)
-
-
 def test_means_are_of_finite_scores_and_the_others_are_warned_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -123,35 +88,6 @@ def test_means_are_of_finite_scores_and_the_others_are_warned_of_once(
 
 
 # ---- times ----
-
-
-class Idle(TrainerCallback):
-    """Waits in every step, in no phase, and notes when steps end."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        time.sleep(0.05)
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.ends.append(time.perf_counter())
-
-
-def test_seconds_of_all_phases_are_the_wall_time_of_the_work(tmp_path: Path) -> None:
-    """For a model whose passes take longer than what surrounds them."""
-    args = arguments(tmp_path, per_device_train_batch_size=16)
-    idle = Idle()
-    model = bert(hidden_size=256, intermediate_size=1024)
-    trainer = RecordingTrainer(model, args, train_dataset=Rows(200), callbacks=[idle])
-    trainer.train()
-    logs = lines(trainer)[1:]  # the first step begins before any mark
-    working = idle.ends[-1] - idle.ends[0] - 0.05 * len(logs)
-    seconds = {phase: sum(log[f"sift/{phase}_seconds"] for log in logs) for phase in PHASES}
-    assert all(value > 0 for value in seconds.values())
-    assert 0.7 * working < sum(seconds.values()) <= working
-    total = sum(log["sift/forward_seconds"] for log in lines(trainer))
-    assert logs[-1]["sift/forward_hours"] * 3600 == pytest.approx(total)
 
 
 def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

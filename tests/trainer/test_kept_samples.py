@@ -51,21 +51,6 @@ def test_by_default_half_of_the_kept_samples_are_random(tmp_path: Path) -> None:
     assert len(drawn) > 4  # of six ranks
 
 
-def test_of_two_candidates_the_larger_score_or_either_is_kept(tmp_path: Path) -> None:
-    trainer = ran(tmp_path, sift_random_share=0.5, per_device_train_batch_size=1, max_steps=24)
-    best = sum(places == {scores.index(max(scores))} for scores, places in places_kept(trainer))
-    assert 12 < best < 24
-
-
-def test_the_percentile_draw_leaves_room_for_the_random_samples(tmp_path: Path) -> None:
-    """At a huge exponent it is the top of the scores, two of four then."""
-    settings = {"sift_selector": "percentile", "sift_beta": 1e6, "sift_random_share": 0.5}
-    for scores, places in places_kept(ran(tmp_path, **settings)):
-        top = select_percentile(torch.tensor(scores), 2, 1e6, torch.Generator()).tolist()
-        assert set(top) < places
-        assert len(places) == 4
-
-
 # ---- by a draw ----
 
 

@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
-    BatchEncoding,
     LlamaConfig,
     LlamaForCausalLM,
     Trainer,
     TrainingArguments,
     Wav2Vec2ForCTC,
 )
-from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import rotate_checkpoints
@@ -132,24 +130,6 @@ def test_a_run_prepares_its_model_and_passes_on_the_batches_of_the_window(tmp_pa
     assert trainer.happened == ["window", 0, "counted 0", 1, "counted 1"] * 2
 
 
-def test_prepare_inputs_moves_and_leaves_the_batch_alone(tmp_path: Path) -> None:
-    trainer = watching(tmp_path)
-    batch = BatchEncoding({"input_ids": torch.ones(2, 3, dtype=torch.long), "name": "x"})
-    prepared = trainer._prepare_inputs(batch)
-    assert prepared is not batch
-    assert dict(prepared) == dict(batch)
-    assert prepared["input_ids"].device == trainer.args.device
-
-
-def test_causal_loss_drops_first_label_and_last_prediction() -> None:
-    logits = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([[3, 1, 2, -100], [5, -100, 4, 8]])
-    expected = torch.nn.functional.cross_entropy(
-        logits[:, :-1].reshape(-1, 9), labels[:, 1:].reshape(-1)
-    )
-    torch.testing.assert_close(ForCausalLMLoss(logits, labels, 9), expected)
-
-
 @torch.no_grad()
 def test_a_ctc_model_says_how_many_frames_a_sound_has() -> None:
     """`Transcription` leaves the frames of padding out by it, as the models' own losses do."""
@@ -157,13 +137,6 @@ def test_a_ctc_model_says_how_many_frames_a_sound_has() -> None:
     for samples in (400, 399, 57):
         frames = model._get_feat_extract_output_lengths(torch.tensor([samples]))
         assert model(torch.randn(1, samples)).logits.shape[1] == int(frames)
-
-
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_attention_implementation_is_on_the_configuration(implementation: str) -> None:
-    """`MaskedLMExit.fits` reads it, as only these two hand a mask tensor to the block."""
-    model = bert(attn_implementation=implementation)
-    assert model.config._attn_implementation == implementation
 
 
 def test_checkpoint_is_saved_model_first_and_rotation_last(tmp_path: Path) -> None:

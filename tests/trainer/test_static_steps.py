@@ -181,37 +181,6 @@ def test_no_synchronisation_on_a_gpu(settings: dict[str, Any], tmp_path: Path) -
     stepped(trainer, device="cuda", around=Forbidden)
 
 
-@pytest.mark.parametrize("promised", [LABELS, None])
-def test_shapes_are_the_same_in_every_step(promised: int | None, tmp_path: Path) -> None:
-    trainer = sifting(tmp_path, promised)
-    shapes: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
-
-    class Shapes:
-        def __enter__(self) -> None:
-            self.hooks = [
-                module.register_forward_hook(
-                    lambda module, _, output: shapes[module.training].add(tuple(output.shape))
-                )
-                for module in (
-                    trainer.model.get_output_embeddings(),
-                    trainer.model.bert.encoder.layer[0].intermediate,
-                    trainer.model.bert.encoder.layer[2].intermediate,
-                )
-            ]
-
-        def __exit__(self, *_: object) -> None:
-            for hook in self.hooks:
-                hook.remove()
-
-    stepped(trainer, around=Shapes)
-    scored, trained = 8 * LABELS, 4 * LABELS
-    static = {
-        False: {(scored, 64), (1, scored, VOCABULARY)},
-        True: {(4, LENGTH, 64), (4 + trained, 64), (1, trained, VOCABULARY)},
-    }
-    assert (shapes == static) == (promised is not None)
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_two_compiled_graphs_serve_all_steps(model: str, tmp_path: Path) -> None:
     """One scores and one trains, from the first step that sifts on."""
