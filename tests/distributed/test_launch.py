@@ -1,4 +1,4 @@
-"""Launch lines that silently drop what they were asked for, as they really are; and good ones."""
+"""Launch lines that silently lose processes or the wrapper, as they really are; and good ones."""
 
 import json
 from pathlib import Path
