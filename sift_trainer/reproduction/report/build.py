@@ -162,9 +162,6 @@ def _sections(comparison: Comparison, target: tables.Target, picture: str) -> li
     # A quotation, which the HTML makes stand out.
     parts.append("".join(f"> {line}\n" for line in items(caveats(comparison)).splitlines()))
     sections = {}
-    setting = paper_tables.setting_table(comparison)
-    if setting:
-        sections["The setting"] = table(setting)
     if comparison.measure == MASKED_LM:
         rows = table(paper_tables.table_1_and_6(comparison))
         sections["Tables 1 and 6: accuracy and sampling"] = f"{rows}\n{paper_tables.NOTE}\n"

@@ -4,20 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from sift_trainer.reproduction.report.groups import Comparison
 from sift_trainer.reproduction.report.history import Run
-from sift_trainer.reproduction.report.paper_tables import setting_table
+from sift_trainer.reproduction.report.paper_tables import differences_in_size
 
 
 def caveats(comparison: Comparison) -> list[str]:
     """First what puts the results in question, then the times."""
-    found = []
-    if any(row["paper"] != row["here"] for row in setting_table(comparison)):
-        found.append(
-            "These runs are smaller or larger than the paper's. Its numbers are shown for "
-            "orientation: they neither confirm nor contradict these runs."
-        )
     machines = machines_of(comparison.runs)
     where = [f"{machine} ({', '.join(names)})" for machine, names in machines.items()]
     named = {
+        "These runs are smaller or larger than the paper's, whose numbers neither confirm nor"
+        " contradict them": differences_in_size(comparison),
         "A single seed, and seeds may differ as much as these runs": [
             group.label for group in comparison.groups if len({run.seed for run in group.runs}) < 2
         ],
@@ -32,7 +28,7 @@ def caveats(comparison: Comparison) -> list[str]:
             where if len(where) > 1 else []
         ),
     }
-    return found + [f"{text}: {', '.join(names)}." for text, names in named.items() if names]
+    return [f"{text}: {', '.join(names)}." for text, names in named.items() if names]
 
 
 def machines_of(runs: Sequence[Run]) -> Mapping[str, list[str]]:

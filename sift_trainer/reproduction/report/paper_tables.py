@@ -116,16 +116,16 @@ def _methods(comparison: Comparison, same_time: bool) -> dict[str, Group]:
     return methods
 
 
-def setting_table(comparison: Comparison) -> Table:
-    """The size of the runs beside the paper's; empty for an experiment that it does not have."""
+def differences_in_size(comparison: Comparison) -> list[str]:
+    """Where the runs have not the size of the paper's; none for an experiment that it lacks."""
     masked = comparison.measure == MASKED_LM
     theirs = paper.BERT_SETTING if masked else paper.IMAGE_SETTINGS.get(comparison.dataset, {})
-    rows = []
+    found = []
     for name, value in theirs.items():
         here = dict.fromkeys(_size(group, name) for group in comparison.groups)
-        row = {"": name, "paper": _text(value), "here": " or ".join(each for each in here if each)}
-        rows.append(row)
-    return rows
+        text = " or ".join(each for each in here if each)
+        found += [f"{name} {text}, not {_text(value)}"] if text not in ("", _text(value)) else []
+    return found
 
 
 def _size(group: Group, name: str) -> str:

@@ -67,13 +67,6 @@ def test_totals_between_two_log_lines_are_linear_from_zero():
     assert at.candidates == 240
 
 
-def test_the_closing_line_of_training_counts_for_an_evaluation_without_a_log_line():
-    closing = training_line(45, 1.8, 4.5, 360, 720) | {"train_runtime": 1.0}
-    del closing["loss"]
-    run = summarize("loss", [*LOSS, evaluation_line(45, 0.5), closing])
-    assert run.final.spent.backprop_samples == 360
-
-
 def test_an_evaluation_after_the_last_totals_is_refused():
     with pytest.raises(ValueError, match=r"run 'loss': step 45 .* at step 40; log at every"):
         summarize("loss", [*LOSS, evaluation_line(45, 0.5)])

@@ -48,13 +48,6 @@ def test_runs_that_differ_in_more_than_sifting_are_not_compared(tmp_path: Path) 
     assert text.endswith("differs in: training.learning_rate.")
 
 
-def test_one_name_for_two_configurations_is_made_two(tmp_path: Path) -> None:
-    write_run(tmp_path / "late" / "loss", [0.1], sift={"sift_warmup_steps": 0.5})
-    write_run(tmp_path / "early" / "loss", [0.2])
-    labels = [group.label for group in only(tmp_path).groups]
-    assert labels == ["early/loss", "late/loss"]
-
-
 def test_table_1_has_the_papers_rows_with_the_measured_ones_beside_them(tmp_path: Path) -> None:
     seeds_of_table_1(tmp_path)
     write_run(tmp_path / "entropy_last", [0.7] * 4, sift={"sift_criterion": "entropy", **LAST})
@@ -211,12 +204,6 @@ def test_a_rate_that_was_not_logged_at_the_end_is_not_guessed(tmp_path: Path) ->
     text = (run / FILE).read_text().replace('"learning_rate": 0.0, ', "")
     (run / FILE).write_text(text)
     assert "baseline (100% of its peak at update 30 of 40)" in said(tmp_path)
-
-
-def test_the_last_step_of_a_short_linear_schedule_is_decayed(tmp_path: Path) -> None:
-    """Forty steps: the last of them uses a fortieth of the peak."""
-    write_run(tmp_path / "baseline", [0.2] * 4, sift=PLAIN, rates=[4e-4, 3e-4, 2e-4, 1e-5])
-    assert "not fully decayed" not in said(tmp_path)
 
 
 def test_machines_that_differ(tmp_path: Path) -> None:
