@@ -36,16 +36,16 @@ BERT_SETTING = {
     "updates": 800_000,
     "rows of an update": 256,
     "learning rate": 1e-4,
-    "sifting from update": 20_000,
+    "sift_warmup_steps": 20_000,
 }
 
 # Section 7.2 and Appendix G: 100 epochs of batches of 125.
 IMAGE_SETTINGS = {
     dataset: {
-        "block groups": "3, 4, 6, 3",
+        "block groups": [3, 4, 6, 3],
         "training images": images,
         "updates": 100 * images // 125,
-        "images of an update": 125,
+        "rows of an update": 125,
     }
     for dataset, images in (("cifar100", 50_000), ("food101", 75_750))
 }

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ FILE = "log.jsonl"
 class RunLog(TrainerCallback):
     """Appends lines to ``log.jsonl`` in `output_dir`, on the main process.
 
-    A ``start`` line has the settings, the machine and the step at which training starts or goes
-    on. Every ``log`` line is a log line of the Trainer: accuracies, seconds of each phase,
-    candidates and backpropagated samples since the start. The closing line also has
-    ``max_steps``, because a stopped run writes one too. A resumed run appends to the same file.
+    A ``start`` line has the training arguments, the settings, the machine and the step at which
+    training starts or goes on. Every ``log`` line is a log line of the Trainer. The closing line
+    also has ``max_steps``, because a stopped run writes one too. A resumed run appends.
 
     Args:
-        settings: what describes the run, as plain data.
+        settings: what else describes the run, as plain data.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -32,11 +32,8 @@ class RunLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._append(
-            args,
-            state,
-            {"event": "start", "step": state.global_step, **self.settings, "machine": machine()},
-        )
+        settings = {"training": args.to_sanitized_dict(), **self.settings, "machine": machine()}
+        self._append(args, state, {"event": "start", "step": state.global_step, **settings})
 
     def on_log(
         self,
@@ -77,22 +74,21 @@ def read_lines(folder: str | Path) -> list[dict[str, Any]]:
     file = Path(folder) / FILE
     if not file.is_file():
         raise ValueError(f"{file} is not there; give the output_dir of a run")
-    lines: list[dict[str, Any]] = []
-    unreadable = None
-    for number, text in enumerate(file.read_bytes().splitlines(), start=1):
-        try:
-            line = json.loads(text)
-            is_start = line["event"] == "start"
-        except (ValueError, TypeError, KeyError, RecursionError):
-            line, is_start = None, False
-        if unreadable is not None and not is_start:
+    lines = [_parsed(text) for text in file.read_bytes().splitlines()]
+    for number, (line, after) in enumerate(pairwise([*lines, {"event": "start"}]), start=1):
+        if line is None and (after is None or after["event"] != "start"):
             raise ValueError(
-                f"{file}, line {unreadable} cannot be read; remove that line if it can be spared"
+                f"{file}, line {number} cannot be read; remove that line if it can be spared"
             )
-        unreadable = number if line is None else None
-        if line is not None:
-            lines.append(line)
-    return lines
+    return [line for line in lines if line is not None]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        line: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "event" in line else None
 
 
 def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
@@ -109,6 +105,6 @@ def read_run_log(folder: str | Path) -> list[dict[str, Any]]:
     return logged
 
 
-def read_machines(folder: str | Path) -> list[dict[str, Any]]:
-    """The machine of each start line of a run. Raises `ValueError`, see `read_lines`."""
-    return [line["machine"] for line in read_lines(folder) if line["event"] == "start"]
+def read_starts(folder: str | Path) -> list[dict[str, Any]]:
+    """The start lines of a run. Raises `ValueError`, see `read_lines`."""
+    return [line for line in read_lines(folder) if line["event"] == "start"]

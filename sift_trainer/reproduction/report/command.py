@@ -1,7 +1,6 @@
 """``sift-trainer report RUN_DIR...``: runs beside the paper's tables and figures."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ def add_to(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where to write; default: report/ in the first RUN_DIR, or here if it is read-only",
+        help="where to write; default: report/ in the first RUN_DIR",
     )
     parser.add_argument(
         "--target_accuracy",
-        type=_share,
+        type=float,
         metavar="SHARE",
         help="accuracy in (0, 1] whose time and samples are compared; default: the paper's 0.64 "
         "if the baseline reaches it, else the highest that all runs reach",
@@ -57,21 +56,10 @@ def run(flags: argparse.Namespace) -> None:
     from sift_trainer.reproduction.report import build_report
 
     report = build_report(flags.folders, flags.target_accuracy)
-    folder = flags.folders[0] if os.access(flags.folders[0], os.W_OK) else Path.cwd()
-    output = flags.output or folder / "report"
+    output = flags.output or flags.folders[0] / "report"
     report.write(output)
     if flags.summary:
         report.write_summary(flags.summary)
     for line in report.summary:
         print(line)
     print(f"written: {output / 'report.html'}, {output / 'report.md'}")
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an accuracy in (0, 1], such as 0.64")
-    return value

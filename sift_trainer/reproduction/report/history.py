@@ -1,20 +1,19 @@
 """From the log of a training run to its accuracies and what they cost.
 
-Everything is computed from a run's log lines (`log.jsonl`, or the Trainer's `log_history`).
 Evaluation lines have the accuracies, training lines the totals that `SiftCallback` measures.
 Seconds are the sum of the measured phases: evaluation and checkpoints do not count.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sift_trainer.measuring.machine import SPEED
 from sift_trainer.measuring.timing import PHASES
-from sift_trainer.reproduction.run_log import read_run_log
+from sift_trainer.reproduction.run_log import read_run_log, read_starts
 
 History = Sequence[Mapping[str, Any]]
 
@@ -46,10 +45,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: what the run had spent by then, and accuracies in [0, 1].
-
-    `nsp_accuracy` is that of next-sentence prediction, None if that is not trained.
-    """
+    """One evaluation: what the run had spent by then, and accuracies in [0, 1]."""
 
     spent: Totals
     accuracy: float
@@ -58,23 +54,51 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its evaluations in order, and the (begin, end) of each stretch that was sifted.
+    """One run.
 
-    `measure` is the name of its accuracy, one of the values of `MEASURES`.
+    Attributes:
+        points: its evaluations in order.
+        measure: the name of its accuracy, one of the values of `MEASURES`.
+        rates: (step, learning rate) of the training lines.
+        starts: the start line of each start and resume, with the settings; empty without a log.
     """
 
     name: str
     points: list[Point]
-    sifted: list[tuple[Totals, Totals]]
     measure: str
+    rates: list[tuple[float, float]]
+    starts: Sequence[Mapping[str, Any]]
+
+    def results(self) -> dict[str, Any]:
+        return {name: asdict(self)[name] for name in ("name", "points", "measure")}
+
+    def setting(self, *path: str) -> Any:
+        """A value of the settings of the last start; None if it is not there."""
+        value: Any = self.starts[-1]
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def seed(self) -> Any:
+        return self.setting("training", "seed")
+
+    @property
+    def machines(self) -> set[str]:
+        """The different machines that it was on, in words."""
+        found = set()
+        for start in self.starts:
+            parts = {name: start["machine"].get(name) for name in SPEED}
+            parts |= {
+                "processes": start.get("processes"),
+                "torch": start["machine"]["versions"]["torch"],
+            }
+            found.add(", ".join(f"{name} {value}" for name, value in parts.items() if value))
+        return found
 
     @property
     def final(self) -> Point:
         return self.points[-1]
-
-    @property
-    def best_accuracy(self) -> float:
-        return max(point.accuracy for point in self.points)
 
     def spent_at(self, accuracy: float) -> Totals | None:
         """What was spent when the accuracy was first reached; None if it never was.
@@ -82,36 +106,28 @@ class Run:
         Linear between evaluations, as the hours to 64% that Section 7.1 reads off Figure 2. If the
         first evaluation is above the accuracy, its totals are an upper bound.
         """
-        if self.points[0].accuracy >= accuracy:
-            return self.points[0].spent
-        for before, after in pairwise(self.points):
-            if after.accuracy >= accuracy:
-                share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
-                step = before.spent.step + share * (after.spent.step - before.spent.step)
-                return totals_at([before.spent, after.spent], step)
-        return None
+        reached = (i for i, point in enumerate(self.points) if point.accuracy >= accuracy)
+        index = next(reached, None)
+        if not index:
+            return None if index is None else self.points[0].spent
+        before, after = self.points[index - 1 : index + 1]
+        share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
+        step = before.spent.step + share * (after.spent.step - before.spent.step)
+        return totals_at([before.spent, after.spent], step)
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Training seconds until the accuracy was first reached; None if it never was."""
         spent = self.spent_at(accuracy)
         return None if spent is None else spent.total_seconds
 
-    @property
-    def while_sifting(self) -> dict[str, float]:
-        """Seconds of each phase in the sifted stretches."""
-        return {
-            phase: sum(end.seconds[phase] - begin.seconds[phase] for begin, end in self.sifted)
-            for phase in PHASES
-        }
-
 
 def read_run(name: str, folder: str | Path) -> Run:
     """The run whose `log.jsonl` is in `folder`, finished or not."""
-    return summarize(name, read_run_log(folder))
+    return summarize(name, read_run_log(folder), read_starts(folder))
 
 
-def summarize(name: str, history: History) -> Run:
-    """The run that `history` describes.
+def summarize(name: str, history: History, starts: History = ()) -> Run:
+    """The run that the Trainer's `log_history`, or the lines of a log, describe.
 
     Raises:
         ValueError: no evaluation has one of the `MEASURES`, or one is later than the last line
@@ -135,7 +151,8 @@ def summarize(name: str, history: History) -> Run:
         Point(totals_at(spent, step), line[f"eval_{measure}"], line.get("eval_nsp_accuracy"))
         for step, line in sorted(evaluations.items())
     ]
-    return Run(name, points, _sifted(spent), MEASURES[measure])
+    rates = [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line]
+    return Run(name, points, MEASURES[measure], rates, starts)
 
 
 def totals(history: History) -> list[Totals]:
@@ -167,13 +184,3 @@ def totals_at(spent: Sequence[Totals], step: float) -> Totals:
         at_step([each.backprop_samples for each in spent]),
         at_step([each.candidates for each in spent]),
     )
-
-
-def _sifted(spent: Sequence[Totals]) -> list[tuple[Totals, Totals]]:
-    """Stretches between log lines in which scoring took time; adjacent stretches are joined."""
-    stretches: list[tuple[Totals, Totals]] = []
-    for before, after in pairwise(spent):
-        if after.seconds["sampling"] > before.seconds["sampling"]:
-            joined = bool(stretches) and stretches[-1][1] is before
-            stretches.append((stretches.pop()[0] if joined else before, after))
-    return stretches

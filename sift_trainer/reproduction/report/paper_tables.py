@@ -1,140 +1,82 @@
-"""Tables 1 and 6 of the paper with measured columns beside its own."""
+"""The tables of the paper with measured columns beside its own."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sift_trainer.reproduction import paper
-from sift_trainer.reproduction.report.groups import Comparison, Group
+from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, Group
 from sift_trainer.reproduction.report.page import Table
-from sift_trainer.reproduction.report.runs import LoggedRun
-from sift_trainer.reproduction.report.statistics import NONE, accuracy_gain, against, ratio, spread
+from sift_trainer.reproduction.report.statistics import NONE, ratio, spread
+from sift_trainer.reproduction.report.tables import accuracy_gain
 
-_NAMES = {"loss": "Loss-based", "entropy": "Entropy-based"}
-TABLE_6_NOTE = (
-    f"The paper has {paper.FORWARD_HOURS} h of forward and {paper.BACKWARD_HOURS} h of backward in "
-    "all cases. Compare the shares, not the hours."
+NOTE = (
+    "Accuracies are those at the last step; several seeds have their mean, the lowest and the "
+    f"highest. Sampling is a share of forward and backward: the paper's of {paper.FORWARD_HOURS} + "
+    f"{paper.BACKWARD_HOURS} h."
 )
+_METHODS = ("baseline", "early exit", "last exit")
+_SIZES = {
+    "layers": ("model", "num_hidden_layers"),
+    "hidden size": ("model", "hidden_size"),
+    "tokens of a row": ("corpus", "max_length"),
+    "block groups": ("model", "depths"),
+    "training images": ("images", "train_rows"),
+    "learning rate": ("training", "learning_rate"),
+    "sift_warmup_steps": ("training", "sift_warmup_steps"),
+}
 
 
-class Row(NamedTuple):
-    """A row of the paper, a measured one, or one that is both.
-
-    Attributes:
-        criterion: None for the baseline.
-        layer: the exit of the paper's row; None if the paper has no such row, and for the baseline.
-        group: None if there is no such run.
-    """
-
-    criterion: str | None
-    layer: int | None
-    group: Group | None
-
-    @property
-    def runs(self) -> list[LoggedRun]:
-        return [] if self.group is None else self.group.runs
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.criterion is None if self.group is None else self.group.is_baseline
-
-    def papers(self, table: Mapping[str, Mapping[int, float]]) -> float | None:
-        """The paper's value in a table by criterion and exit."""
-        return table.get(self.criterion or "", {}).get(self.layer or 0)
-
-    def start(self) -> dict[str, str]:
-        """The first cells."""
-        group, layer = self.group, str(self.layer or NONE)
-        if self.is_baseline:
-            return {"algorithm": "Baseline", "layer": "N/A"}
-        if group is not None and group.exit_layer is not None:
-            layer = f"{group.exit_layer} of {group.depth}" if group.depth else f"{group.exit_layer}"
-        name = _NAMES.get(self.criterion or "", self.criterion or "not known")
-        return {"algorithm": name, "layer": layer}
-
-    def end(self) -> dict[str, str]:
-        return {"run": NONE if self.group is None else self.group.label}
+Place = tuple[str | None, int | None]
+"""Criterion and exit of a row of Table 1; no criterion for the baseline, no exit for a run that the
+paper does not have."""
 
 
-def rows_of_table_1(comparison: Comparison) -> Iterator[Row]:
+def rows_of_table_1(comparison: Comparison) -> list[tuple[Place, Group | None]]:
     """The rows of the paper in its order with the measured runs, then the other runs.
 
     The last exit of a model of any depth belongs to the paper's last exit, the others to the exits
     of the same number.
     """
-    left = list(comparison.groups)
-    wanted: list[tuple[str | None, int | None]] = [(None, None)]
+    wanted: list[Place] = [(None, None)]
     wanted += [(name, layer) for name, row in paper.ACCURACY.items() for layer in row]
-    for criterion, layer in wanted:
-        found = [group for group in left if _is_row(group, criterion, layer)]
-        yield from (Row(criterion, layer, group) for group in found or (None,))
-        left = [group for group in left if group not in found]
-    for group in left:
-        yield Row(group.sift("criterion"), None, group)
+    measured = [(_place(group), group) for group in comparison.groups]
+    rows: list[tuple[Place, Group | None]] = []
+    for place in wanted:
+        rows += [row for row in measured if row[0] == place] or [(place, None)]
+    return rows + [row for row in measured if row[0] not in wanted]
 
 
-def _is_row(group: Group, criterion: str | None, layer: int | None) -> bool:
-    if group.is_baseline or criterion is None:
-        return group.is_baseline and criterion is None
-    own = paper.BERT_LAYERS if group.is_last_exit else group.exit_layer
-    return group.is_the_papers and (group.sift("criterion"), own) == (criterion, layer)
+def _place(group: Group) -> Place:
+    if group.is_baseline:
+        return None, None
+    layer = paper.BERT_LAYERS if group.exit_layer == group.depth else group.exit_layer
+    return group.sift("criterion"), layer if group.is_the_papers else None
 
 
-def table_1(comparison: Comparison) -> Table:
-    """Validation accuracy at the last step."""
+def table_1_and_6(comparison: Comparison) -> Table:
+    """Validation accuracy at the last step, and the cost of sampling."""
+    computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
     rows = []
-    for row in rows_of_table_1(comparison):
-        theirs = paper.BASELINE_ACCURACY if row.is_baseline else row.papers(paper.ACCURACY)
-        gain = None if theirs is None or row.is_baseline else theirs - paper.BASELINE_ACCURACY
+    for (criterion, layer), group in rows_of_table_1(comparison):
+        hours = paper.SAMPLING_HOURS.get(criterion or "", {}).get(layer or 0)
+        theirs = paper.ACCURACY.get(criterion or "", {}).get(layer or 0)
+        gain = None if theirs is None else theirs - paper.BASELINE_ACCURACY
+        runs = group.runs if group else []
+        shares = [_share(run.final.spent.seconds) for run in runs]
+        baseline = criterion is None
+        exit_layer = f"{group.exit_layer} of {group.depth}" if group else str(layer)
         rows.append(
             {
-                **row.start(),
-                "paper": spread([theirs], ".4f"),
-                "measured": spread([run.final.accuracy for run in row.runs], ".4f"),
+                "algorithm": "Baseline" if baseline else f"{criterion}-based".capitalize(),
+                "layer": NONE if baseline else exit_layer,
+                "paper": spread([paper.BASELINE_ACCURACY if baseline else theirs], ".4f"),
+                "measured": spread([run.final.accuracy for run in runs], ".4f"),
                 "paper: to baseline": spread([gain], "+.4f"),
-                "measured: to baseline": NONE
-                if row.group is comparison.baseline
-                else against(row.group, comparison.baseline, accuracy_gain, "+.4f"),
-                "seeds": str(len(row.runs) or NONE),
-                **row.end(),
-            }
-        )
-    return rows
-
-
-def table_1_note(comparison: Comparison) -> str:
-    missing = [
-        f"{row.criterion} {row.layer}" if row.criterion else "baseline"
-        for row in rows_of_table_1(comparison)
-        if row.group is None
-    ]
-    note = "The accuracies of several seeds are their mean, the lowest and the highest."
-    return f"{note} No whole run here of: {', '.join(missing)}." if missing else note
-
-
-def table_6(comparison: Comparison) -> Table:
-    """Time of sampling, and its share of forward and backward."""
-    unit = comparison.unit
-    rows = []
-    for row in rows_of_table_1(comparison):
-        theirs = row.papers(paper.SAMPLING_HOURS)
-        computed = paper.FORWARD_HOURS + paper.BACKWARD_HOURS
-        times = {
-            f"{phase} ({unit.name})": spread(
-                [run.final.spent.seconds[phase] / unit.seconds for run in row.runs], unit.form
-            )
-            for phase in ("sampling", "forward", "backward")
-        }
-        shares = [_share(run.final.spent.seconds) for run in row.runs]
-        while_sifting = [_share(run.while_sifting) for run in row.runs]
-        rows.append(
-            {
-                **row.start(),
-                "paper: of forward + backward": spread([ratio(theirs, computed)], ".1%"),
-                "measured: of forward + backward": spread(shares, ".1%"),
-                "the same, while sifting": spread(while_sifting, ".1%"),
-                "paper: sampling (h)": spread([theirs], ".4f"),
-                **times,
-                **row.end(),
+                "measured: to baseline": comparison.against(group, accuracy_gain, "+.4f"),
+                "paper: sampling": spread([ratio(hours, computed)], ".1%"),
+                "measured: sampling": spread(shares, ".1%"),
+                "seeds": str(len(runs)),
+                "run": group.label if group else NONE,
             }
         )
     return rows
@@ -143,3 +85,58 @@ def table_6(comparison: Comparison) -> Table:
 def _share(seconds: Mapping[str, float]) -> float | None:
     """Sampling as a share of forward and backward; None without sampling."""
     return ratio(seconds["sampling"], seconds["forward"] + seconds["backward"]) or None
+
+
+def image_table(comparisons: Sequence[Comparison], same_time: bool) -> Table:
+    """One of Tables 2 to 5: test accuracy in percent by learning rate."""
+    theirs = paper.IMAGE_TABLES[comparisons[0].dataset, same_time]
+    found = [(each.rate, _methods(each, same_time)) for each in comparisons]
+    found += [(rate, {}) for rate in theirs.keys() - {rate for rate, _ in found}]
+    rows = []
+    for rate, groups in sorted(found, key=lambda each: -each[0]):
+        row = {"max_lr": f"{rate:g}"}
+        for method, value in zip(_METHODS, theirs.get(rate, [None] * 3), strict=True):
+            runs = groups[method].runs if method in groups else []
+            row[f"paper: {method}"] = spread([value], ".2f")
+            row[f"measured: {method}"] = spread([100 * run.final.accuracy for run in runs], ".2f")
+        rows.append(row)
+    return rows
+
+
+def _methods(comparison: Comparison, same_time: bool) -> dict[str, Group]:
+    """The configurations that have a column in the paper's tables; the first of each."""
+    methods: dict[str, Group] = {}
+    for group in comparison.groups:
+        by_the_paper = group.is_the_papers and group.sift("criterion") == "loss"
+        timed = group.setting("duration", "train_seconds")
+        if group.is_baseline:
+            methods.setdefault(_METHODS[0], group)
+        elif by_the_paper and group.same_time == same_time and not timed:
+            methods.setdefault(_METHODS[1 + (group.exit_layer == group.depth)], group)
+    return methods
+
+
+def differences_in_size(comparison: Comparison) -> list[str]:
+    """Where the runs have not the size of the paper's; none for an experiment that it lacks."""
+    masked = comparison.measure == MASKED_LM
+    theirs = paper.BERT_SETTING if masked else paper.IMAGE_SETTINGS.get(comparison.dataset, {})
+    found = []
+    for name, value in theirs.items():
+        here = dict.fromkeys(_size(group, name) for group in comparison.groups)
+        text = " or ".join(each for each in here if each)
+        found += [f"{name} {text}, not {_text(value)}"] if text not in ("", _text(value)) else []
+    return found
+
+
+def _size(group: Group, name: str) -> str:
+    """Empty if it is unknown, or not fixed because the time is."""
+    spent = group.runs[0].final.spent
+    if name == "updates":
+        return "" if group.same_time else _text(spent.step)
+    if name == "rows of an update":
+        return _text(round(spent.backprop_samples / spent.step))
+    return _text(group.setting(*_SIZES[name]))
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)

@@ -12,7 +12,7 @@ from sift_trainer.arguments import sift_arguments
 from sift_trainer.measuring.timing import PHASES
 from sift_trainer.processes.host_group import HostGroup
 from sift_trainer.measuring.machine import SPEED, machine
-from sift_trainer.reproduction.run_log import read_machines, read_run_log
+from sift_trainer.reproduction.run_log import read_run_log, read_starts
 
 if TYPE_CHECKING:
     from sift_trainer.trainer import SiftMixin
@@ -180,7 +180,7 @@ def training_seconds(folder: str | Path) -> float:
             "without the totals of a whole run; finish it, or give a number of seconds"
         )
     here = machine()
-    for there in read_machines(folder):
+    for there in (start["machine"] for start in read_starts(folder)):
         for name in SPEED:
             if there.get(name, here[name]) != here[name]:
                 raise ValueError(

@@ -5,7 +5,7 @@ An `Experiment` holds what differs between BERT and ResNet: settings, data and t
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -170,7 +170,6 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
         "run": name,
         "processes": args.world_size,
         **experiment.describe(settings, data),
-        "training": args.to_sanitized_dict(),
     }
     set_seed(args.seed)
     stop = StopOnSignal()
@@ -193,7 +192,7 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
     trainer.save_state()
     run = summarize(name, history)
     if trainer.is_world_process_zero():
-        result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": asdict(run)}
+        result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": run.results()}
         write_json(Path(args.output_dir) / _RESULTS, result)
     return run
 

@@ -8,7 +8,7 @@ import pytest
 
 from sift_trainer.reproduction import paper
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_table_1_is_what_the_configurations_of_its_rows_say() -> None:

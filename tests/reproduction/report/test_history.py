@@ -2,14 +2,12 @@
 
 import json
 import struct
-import sys
 
 import pytest
 
-from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.reproduction.report import write_closing_tables
 from sift_trainer.reproduction.report.history import summarize, totals, totals_at
-from tests.reporting.made_up import PLAIN, write_run
+from tests.reproduction.report.made_up import PLAIN, write_run
 
 
 def training_line(step, sampling, forward, samples, candidates):
@@ -35,17 +33,7 @@ def evaluation_line(step, mlm, nsp=0.5):
     return {"eval_mlm_accuracy": mlm, "eval_nsp_accuracy": nsp, "eval_runtime": 1e6, "step": step}
 
 
-# Ten steps: 1 + 2 + 1 + 0.5 = 4.5 s of everything but sampling. Vanilla draws 8 rows per step.
-VANILLA = [
-    training_line(10, 0, 1, 80, 80),
-    evaluation_line(10, 0.1),
-    training_line(20, 0, 2, 160, 160),
-    evaluation_line(20, 0.2),
-    training_line(30, 0, 3, 240, 240),
-    evaluation_line(30, 0.25),
-    training_line(40, 0, 4, 320, 320),
-    evaluation_line(40, 0.3, nsp=0.6),
-]
+# Ten steps: 1 + 2 + 1 + 0.5 = 4.5 s of everything but sampling.
 # Draws 16 rows per step, sifts between steps 10 and 30 for 0.9 s per ten steps.
 LOSS = [
     training_line(10, 0.0, 1, 80, 160),
@@ -79,26 +67,9 @@ def test_totals_between_two_log_lines_are_linear_from_zero():
     assert at.candidates == 240
 
 
-def test_the_closing_line_of_training_counts_for_an_evaluation_without_a_log_line():
-    closing = training_line(45, 1.8, 4.5, 360, 720) | {"train_runtime": 1.0}
-    del closing["loss"]
-    run = summarize("loss", [*LOSS, evaluation_line(45, 0.5), closing])
-    assert run.final.spent.backprop_samples == 360
-
-
 def test_an_evaluation_after_the_last_totals_is_refused():
     with pytest.raises(ValueError, match=r"run 'loss': step 45 .* at step 40; log at every"):
         summarize("loss", [*LOSS, evaluation_line(45, 0.5)])
-
-
-def test_the_last_of_two_evaluations_of_a_step_counts():
-    assert summarize("loss", [*LOSS, evaluation_line(40, 0.9)]).final.accuracy == 0.9
-
-
-def test_where_sifting_was_on():
-    ((begin, end),) = summarize("loss", LOSS).sifted
-    assert (begin.step, end.step) == (10, 30)
-    assert summarize("vanilla", VANILLA).sifted == []
 
 
 def test_seconds_to_an_accuracy_are_read_off_the_curve():
@@ -140,9 +111,3 @@ def test_the_closing_tables_of_a_training(tmp_path):
         width, height = struct.unpack(">II", content[16:24])
         assert width > 1400 > height > 500
         assert len(content) > 20_000
-
-
-def test_the_error_names_the_extra_where_matplotlib_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r'pip install "sift-trainer\[report\]"'):
-        require_matplotlib()
