@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from transformers import TrainerCallback
 
-from sift_trainer import SiftCallback
-from sift_trainer.measuring.timing import PHASES
+from sift_trainer import SiftCallback, callback
+from sift_trainer.measuring.timing import PHASES, StepTimer
 from sift_trainer.scoring.criteria import UNLABELLED
 from sift_trainer.selection.window import Selection
 from tests.training import RecordingTrainer, Rows, arguments, bert
@@ -73,17 +73,17 @@ def test_means_are_of_finite_scores_and_the_others_are_warned_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Of 2, 8, nothing labelled, NaN and infinity, the first two count."""
-    callback = SiftCallback()
+    measuring = SiftCallback()
     scores = torch.tensor([2.0, UNLABELLED, torch.nan, 8.0, torch.inf, 1.0])
-    callback.record(Selection(torch.tensor([0, 1, 2, 3]), 6, scores), world_size=3)
-    metrics = callback.metrics()
+    measuring.record(Selection(torch.tensor([0, 1, 2, 3]), 6, scores), world_size=3)
+    metrics = measuring.metrics()
     assert (metrics["sift/kept_score"], metrics["sift/dropped_score"]) == (5.0, 1.0)
     assert metrics["sift/nonfinite_scores"] == 2
     assert metrics["sift/candidates"] == 6 * 3
     assert metrics["sift/backprop_samples"] == 4 * 3
-    assert not SCORES & set(callback.metrics())  # the next interval has none of its own
-    callback.record(Selection(torch.tensor([0]), 6, scores), world_size=1)
-    assert callback.totals()["sift/nonfinite_scores"] == 4
+    assert not SCORES & set(measuring.metrics())  # the next interval has none of its own
+    measuring.record(Selection(torch.tensor([0]), 6, scores), world_size=1)
+    assert measuring.totals()["sift/nonfinite_scores"] == 4
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
@@ -120,7 +120,14 @@ def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.Monke
     model.bert.encoder.layer[0].attention.self.key.register_forward_hook(
         lambda *_: None if torch.is_grad_enabled() else work(8)
     )
+
+    def timer() -> Any:
+        timer: Any = StepTimer()
+        timer.clock = lambda: now
+        return timer
+
     monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(callback, "StepTimer", timer)
     args = arguments(tmp_path, max_steps=3, sift_warmup_steps=1)
     trainer = Working(
         model, args, train_dataset=Rows(24), data_collator=collate, callbacks=[Elsewhere()]
@@ -139,11 +146,11 @@ def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_table_by_hand() -> None:
-    callback = SiftCallback()
-    assert "0 of 0 candidates" in callback.table()
-    callback.timer.totals.update(data=1, sampling=2, forward=6, backward=10, optimizer=1)
-    callback.candidates, callback.backprop_samples = 800, 400
-    table = callback.table().splitlines()
+    measuring = SiftCallback()
+    assert "0 of 0 candidates" in measuring.table()
+    measuring.timer.totals.update(data=1, sampling=2, forward=6, backward=10, optimizer=1)
+    measuring.candidates, measuring.backprop_samples = 800, 400
+    table = measuring.table().splitlines()
     assert table[0].split() == ["phase", "seconds", "share"]
     assert table[2].split() == ["sampling", "2.0", "10.0%"]
     assert table[-1].startswith("sampling / (forward + backward) = 0.125; 400 of 800")
