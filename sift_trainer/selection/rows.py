@@ -1,6 +1,6 @@
 """Samples of a batch: how many there are, and taking some."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sized
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,11 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
     return True
 
 
-def first_length(batch: Mapping[str, Any]) -> int:
-    """The length of the first tensor in a batch of any kind; 0 if there is none."""
+def first_length(batch: Any) -> int:
+    """Number of samples of a batch of any kind: of a mapping the first length of a tensor, of a list
+    its own; 0 where there is none."""
+    if not isinstance(batch, Mapping):
+        return len(batch) if isinstance(batch, Sized) else 0
     return next(
         (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
     )

@@ -80,7 +80,7 @@ WRONG = [
     'srun bash -c "exec accelerate launch --config_file configs/accelerate/none.yaml x.py"',
     "sift-trainer probe --config configs/quickstart.yaml --x 1",
     "python run_mlm.py ... --sift_exit 2",
-    "pytest tests/test_selection.py -k selektion",
+    "pytest tests/selection/test_choosing.py -k selektion",
 ]
 
 
