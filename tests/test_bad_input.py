@@ -174,7 +174,7 @@ def test_packed_into_one_row(collator: Any, match: str, tmp_path: Path) -> None:
 
 def test_a_single_row_of_data(tmp_path: Path) -> None:
     """It is not the collator that made it one."""
-    refused_untouched("data has 1 row for a process", tmp_path, train_dataset=Rows(1))
+    refused_untouched("the data of this process has 1 row", tmp_path, train_dataset=Rows(1))
 
 
 @pytest.mark.parametrize("nested", [{"inner": torch.ones(8)}, [torch.ones(8, 2), torch.ones(8, 2)]])

@@ -4,9 +4,10 @@ from typing import Any
 
 from accelerate import ParallelismConfig
 from torch import nn
-from transformers import PreTrainedConfig, TrainingArguments
+from transformers import PreTrainedConfig, TrainerCallback, TrainingArguments
 
 from sift_trainer.arguments import SiftArguments, scores_with_model
+from sift_trainer.callback import SiftCallback
 from sift_trainer.checks.batches import check_collated_samples, check_packing
 from sift_trainer.early_exit import exit_at
 from sift_trainer.measuring.held_out import can_be_drawn_from
@@ -30,6 +31,7 @@ def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
     sift, args = trainer.sift, trainer.args
     check_launch(LaunchArguments(), args, trainer.accelerator.state)
     check_parallelism(sift, trainer.accelerator.parallelism_config)
+    _check_callbacks(trainer.callback_handler.callbacks)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     check_packing(args, trainer.data_collator)
     check_collated_samples(
@@ -47,6 +49,15 @@ def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
     if sift.sift_gate is not None:
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
         _check_gate(sift, trainer.held_out, batch_size, sharded)
+
+
+def _check_callbacks(callbacks: list[TrainerCallback]) -> None:
+    measuring = sum(isinstance(callback, SiftCallback) for callback in callbacks)
+    if measuring > 1:
+        raise ValueError(
+            f"callbacks has {measuring} SiftCallbacks, of which only the first would measure; give "
+            "one, or none: SiftTrainer adds its own"
+        )
 
 
 def _check_arguments(args: TrainingArguments) -> None:

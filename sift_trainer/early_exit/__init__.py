@@ -5,7 +5,6 @@ from sift_trainer.early_exit.registry import (
     early_exit,
     exit_adapter,
     exit_at,
-    labelled_last_block,
     register_exit,
 )
 from sift_trainer.early_exit.stages import ResNetStages, StageExit, SwinStages
@@ -18,6 +17,5 @@ __all__ = [
     "early_exit",
     "exit_adapter",
     "exit_at",
-    "labelled_last_block",
     "register_exit",
 ]

@@ -15,8 +15,9 @@ from sift_trainer.arguments import (
     uses_sample_losses,
     wants_masked_only_head,
 )
-from sift_trainer.early_exit import exit_at, labelled_last_block
+from sift_trainer.early_exit import exit_at
 from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.early_exit.registry import labelled_last_block
 from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts

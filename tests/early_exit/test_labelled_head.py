@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sift_trainer.arguments import SiftArguments
-from sift_trainer.early_exit import labelled_last_block
 from sift_trainer.early_exit.labelled_head import LabelledHead, gathered_labels
+from sift_trainer.early_exit.registry import labelled_last_block
 from sift_trainer.scoring.positions import ScoredPositions, scored_positions
 from sift_trainer.sifted_model.facts import ModelPasses
 from sift_trainer.sifted_model.model import SiftedModel

@@ -9,9 +9,9 @@ from accelerate import ParallelismConfig
 
 from sift_trainer import SiftArguments
 from sift_trainer.checks.setup import check_parallelism
-from sift_trainer.early_exit import exit_adapter, labelled_last_block
 from sift_trainer.early_exit.blocks import find_blocks
 from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer.early_exit.registry import exit_adapter, labelled_last_block
 from sift_trainer.processes.sharding import tied_in_one_group
 from sift_trainer.scoring.positions import scored_positions
 from tests.tiny import FAMILIES, token_labels

@@ -183,7 +183,7 @@ class Copying(SiftTrainer):
         (OwnBatches, 1, None),  # the labels of one batch can be counted, those of a window cannot
         (OwnBatches, 2, "get_batch_samples"),
         (Changing, 2, None),
-        (Copying, 2, "change the batch in place"),
+        (Copying, 2, "not a copy"),
     ],
 )
 def test_batches_that_the_mixin_does_not_know(
