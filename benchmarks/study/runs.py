@@ -194,7 +194,6 @@ def probe_at(
             fractions=(1.0, 0.25),
             batches=GRADIENT_BATCHES,
             gradient_batches=GRADIENT_BATCHES,
-            norm_batches=0,
             rounds=5,
             max_seconds=seconds,
         )
@@ -213,7 +212,7 @@ def probe_at(
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
-    descent = figures.adam_descent or figures.descent
+    descent = figures.deciding_descent
     return {
         "criterion": figures.choice.criterion,
         "exit_layer": figures.choice.exit_layer,

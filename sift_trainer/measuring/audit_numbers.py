@@ -29,7 +29,7 @@ def choice_numbers(
     """
     both = comparable(losses, scores)
     is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
-    found = compare_with_losses(losses[both], scores[both], approximates_loss, notes={})
+    found = compare_with_losses(losses[both], scores[both], approximates_loss)
     numbers = {
         "overlap": overlap(kept, exact),
         "spearman": spearman(losses[both], scores[both]),

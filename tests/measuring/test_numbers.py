@@ -14,7 +14,7 @@ from sift_trainer.measuring.audit_numbers import (
     update_numbers,
 )
 from sift_trainer.measuring.gradients import inner, length
-from sift_trainer.probe.measurements import mean_over_batches, ratio_of_means
+from sift_trainer.probe.numbers import mean_over_batches, ratio_of_means
 from sift_trainer.scoring.criteria import UNLABELLED
 
 
