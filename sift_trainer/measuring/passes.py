@@ -43,17 +43,9 @@ class Passes:
             parameter.grad = None
         self._buffers.restore()
 
-    def gradient(
-        self, batch: Mapping[str, Any], rows: Tensor | None = None, training: bool = True
-    ) -> Gradient:
-        """Gradient of the loss of some rows of a batch.
-
-        Args:
-            rows: row numbers (k,); None for all.
-            training: training mode, as in a step; False for evaluation mode, where the gradient of
-                a row does not depend on the others and there is no dropout.
-        """
-        self.model.train(training)
+    def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
+        """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""
+        self.model.train()
         loss = self._loss(batch if rows is None else take_rows(batch, rows))
         # `backward` would call hooks of the parameters, such as optimizers that step in them.
         found: Gradient = [*torch.autograd.grad(loss, self.trained, allow_unused=True)]
@@ -68,10 +60,10 @@ class Passes:
             trainer.accelerator.autocast(),
         ):
             rows = dict(labelled)  # the Trainer removes the labels from it
-            loss: Tensor = trainer.compute_loss(
+            found: Tensor = trainer.compute_loss(
                 self.model, rows, num_items_in_batch=self._items(batch)
             )
-            return loss
+            return found
 
     def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Number of labels by which the loss is divided; None for a loss that is a plain mean.
