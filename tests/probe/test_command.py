@@ -62,13 +62,10 @@ def test_quickstart(quickstart: list[str], capsys: pytest.CaptureFixture[str]) -
 def test_a_run_that_does_not_sift_is_probed_as_if_it_kept_half(
     quickstart: list[str], tmp_path: Path
 ) -> None:
-    options = ["--run", "vanilla", "--exits", "-1", "--criteria", "loss", "--output", str(tmp_path)]
-    assert main([*quickstart, *FEW, *options, "--fractions", "1"]) == 0
+    options = flags(run="vanilla", exits=-1, criteria="loss", output=tmp_path, fractions=1)
+    assert main([*quickstart, *FEW, *options]) == 0
     found = found_in(tmp_path)
     assert (found["candidates"], found["kept"]) == (8, 4)
-    (figures,) = found["figures"]
-    assert figures["choice"]["exit_layer"] == 2
-    assert figures["overlap"]["value"] == 1
 
 
 def test_resnet(tmp_path: Path) -> None:
@@ -155,44 +152,36 @@ def test_losses_are_those_of_a_plain_loop(inputs: Path, tmp_path: Path) -> None:
     assert found_in(tmp_path)["loss_ratio"] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("model", "data", "more", "message"),
-    [
-        ("causal_lm", "train.jsonl", {"run": "loss"}, "--run loss is of a configuration"),
-        ("causal_lm", "train.jsonl", {"txt_column": 1}, "--txt_column"),
-        ("causal_lm", "train.jsonl", {"sift_keep_ratio": 1}, "use one below 1, such as 0.5"),
-        ("causal_lm", "train.jsonl", {"criteria": "luck"}, "sift_criterion='luck'"),
-        ("causal_lm", "train.jsonl", {"task": "poetry"}, "task='poetry' is unknown; choose one of"),
-        ("question_answering", "train.jsonl", {}, "add --task with one of masked-lm, causal-lm"),
-        ("causal_lm", "train.jsonl", {"text_column": "words"}, "the columns are text"),
-        ("causal_lm", "nowhere.txt", {}, "nowhere.txt"),
-        ("nowhere", "train.jsonl", {}, "nowhere"),
-        ("sentence_classification", "unlabelled.csv", {}, "label_column='label' holds -1, 1"),
-    ],
-)
+MISTAKES_BESIDE_NAMES: list[tuple[str, str, dict[str, Any], str]] = [
+    ("causal_lm", "train.jsonl", {"run": "loss"}, "--run loss is of a configuration"),
+    ("causal_lm", "train.jsonl", {"txt_column": 1}, "--txt_column"),
+    ("causal_lm", "train.jsonl", {"sift_keep_ratio": 1}, "use one below 1, such as 0.5"),
+    ("causal_lm", "train.jsonl", {"task": "poetry"}, "task='poetry' is unknown; choose one of"),
+    ("question_answering", "train.jsonl", {}, "add --task with one of masked-lm, causal-lm"),
+    ("causal_lm", "train.jsonl", {"text_column": "words"}, "the columns are text"),
+    ("causal_lm", "nowhere.txt", {}, "nowhere.txt"),
+    ("sentence_classification", "unlabelled.csv", {}, "label_column='label' holds -1, 1"),
+]
+
+
 def test_mistakes_beside_names_end_in_one_line(
-    model: str,
-    data: str,
-    more: dict[str, Any],
-    message: str,
     inputs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(named(inputs, model, data, **more)) == 2
-    captured = capsys.readouterr()
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert message in line
-    assert not [*tmp_path.iterdir()]
-
-
-def test_nothing_to_probe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["probe", "--dataset", "a.txt"]) == 2
-    assert "model=None, dataset=['a.txt']: both are needed" in capsys.readouterr().err
-    assert main(["probe", "--config", "none.yaml"]) == 2
-    assert "is not a file" in capsys.readouterr().err
+    mistakes = [
+        (named(inputs, *names, **more), told) for *names, more, told in MISTAKES_BESIDE_NAMES
+    ]
+    mistakes.append((["probe", "--dataset", "a.txt"], "model=None, dataset=['a.txt']: both are"))
+    mistakes.append((["probe", "--config", "none.yaml"], "is not a file"))
+    for argv, message in mistakes:
+        assert main(argv) == 2
+        captured = capsys.readouterr()
+        (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert not [*tmp_path.iterdir()]
 
 
 def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
