@@ -31,17 +31,15 @@ class Comparison:
 
 
 def compare_with_losses(losses: Tensor, scores: Tensor, approximates_loss: bool) -> Comparison:
-    """Compare scores (n,) with exact losses (n,) of the same `comparable` samples.
-
-    Args:
-        approximates_loss: whether a score is an approximate loss.
-    """
-    positive = (losses > 0) & (scores > 0)  # others have no logarithm
+    """Compare scores (n,), which may approximate the loss, with exact losses (n,) of the same
+    `comparable` samples."""
+    noise = None
+    if approximates_loss:
+        positive = (losses > 0) & (scores > 0)  # others have no logarithm
+        noise = if_defined(theory.fit_noise, losses[positive], scores[positive])
     return Comparison(
         if_defined(theory.pairwise_agreement, losses, scores),
-        if_defined(theory.fit_noise, losses[positive], scores[positive])
-        if approximates_loss
-        else None,
+        noise,
         if_defined(theory.loss_ratio, losses),
         if_defined(theory.approximate_loss_ratio, losses, scores),
     )

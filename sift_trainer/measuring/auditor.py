@@ -38,10 +38,7 @@ logger = logging.get_logger(__name__)
 class Auditor:
     """Audits steps of one training run. The training is bit for bit the same without audits.
 
-    Args:
-        trainer: with `SiftMixin`, of the run.
-        sifted: its model.
-        exact: scores rows by exact losses; None if the model has none.
+    ``exact`` scores rows by exact losses; None if the model has none.
     """
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel, exact: Scorer | None) -> None:
@@ -63,12 +60,7 @@ class Auditor:
     def of_run(
         cls, trainer: Trainer, sifted: SiftedModel, model: nn.Module, batch: Batch
     ) -> "Auditor | None":
-        """The auditor of a run; None for a run without audits or without sifting.
-
-        Args:
-            model: the wrapped model that is trained.
-            batch: the first batch of candidates.
-        """
+        """The auditor of a run with a wrapped model; None for one without audits or sifting."""
         sift = trainer.sift
         if sift.sift_audit_steps == 0 or sift.sift_keep_ratio == 1:
             return None

@@ -18,11 +18,7 @@ from sift_trainer.sifted_model.scorer import Scorer
 class Passes:
     """Scores rows and takes gradients of their loss as training would. Never compiled.
 
-    Gradients need the context `untouched`.
-
-    Args:
-        trainer: with `SiftMixin`; gives the loss and the mixed precision.
-        sifted: of its model.
+    Gradients need the context `untouched`. The trainer gives the loss and the mixed precision.
     """
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
@@ -60,10 +56,10 @@ class Passes:
             trainer.accelerator.autocast(),
         ):
             rows = dict(labelled)  # the Trainer removes the labels from it
-            found: Tensor = trainer.compute_loss(
+            loss: Tensor = trainer.compute_loss(
                 self.model, rows, num_items_in_batch=self._items(batch)
             )
-            return found
+            return loss
 
     def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Number of labels by which the loss is divided; None for a loss that is a plain mean.

@@ -18,7 +18,6 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
     Raises:
         ValueError: if there is no ``model.safetensors``.
-        RuntimeError: if it is of another model.
     """
     if folder is None:
         yield
@@ -38,11 +37,7 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
 
 def adam_scales(trainer: Trainer, folder: str | Path) -> AdamScales:
-    """AdamW's preconditioner by the second moments of a checkpoint.
-
-    Args:
-        trainer: makes the same optimizer as the one that was saved. Its own
-            optimizer stays as it is.
+    """AdamW's preconditioner by the second moments of a checkpoint of this trainer's optimizer.
 
     Raises:
         ValueError: if the folder has no second moments of this model's parameters.

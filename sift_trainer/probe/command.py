@@ -54,13 +54,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Probe, then print and write the result.
-
-    Raises:
-        ValueError: for a configuration, a model, data or a checkpoint that cannot be probed.
-        ImportError: naming the extra to install.
-        OSError: for what cannot be read or written.
-    """
+    """Probe, then print and write the result."""
     if flags.config is None:
         result, output = _model_and_dataset(flags)
     else:

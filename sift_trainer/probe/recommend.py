@@ -28,11 +28,6 @@ def recommend(
     A criterion is not recommended if the dropped rows of one of its choices ascend: to first order
     this looks like the largest gain, but it ends when the level that kept and dropped rows disagree
     about has moved. If descent is of the loss of evaluation rows, this does not matter.
-
-    Args:
-        figures: of all choices.
-        gradient_batches: number of batches with gradients.
-        towards_evaluation: whether descent is of the loss of evaluation rows.
     """
     found = {each: ends for each in figures if (ends := _ratios(each)) is not None}
     if not found:

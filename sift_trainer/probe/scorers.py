@@ -29,16 +29,9 @@ class Scorers:
         exact: the choice whose scores are exact per-sample losses; None if there are none.
 
     Args:
-        trainer: the trainer of the model.
         batch: the first batch of candidates, as the dataloader yields it.
-        exits: block numbers, -1 for the last; None for all.
-        criteria: None for loss and entropy, as far as they work for the model.
-        fractions: token fractions.
+        exits, criteria, fractions: as for `probe`.
         notes: receives what is left out, and why.
-
-    Raises:
-        ValueError: for an exit that the model does not have, a criterion that does not work for it,
-            and everything else that cannot be sifted.
     """
 
     def __init__(

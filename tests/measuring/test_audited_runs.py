@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sift_trainer import SiftCallback, SiftTrainer, early_exit, per_sample_loss
+from sift_trainer.measuring.held_out import evaluation_batches
 from tests.probe.probed import NO_DROPOUT, Images, batch_of, gradient, resnet, rough, same_weights
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
@@ -32,12 +33,16 @@ def train(folder: Path, model: Any, data: Any = None, **changes: Any) -> SiftTra
     return trainer
 
 
-def test_numbers_are_those_of_a_loop(tmp_path: Path) -> None:
-    """Of the first candidates, before the first update, by the model, autograd and its loss."""
+@pytest.mark.parametrize("evaluated", [None, Rows(90)])
+def test_numbers_are_those_of_a_loop(evaluated: Rows | None, tmp_path: Path) -> None:
+    """Of the first candidates, before the first update, by the model, autograd and its loss. Half
+    of the candidates is held out, or rows of the evaluation set."""
     model = rough(bert(**NO_DROPOUT))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     changes = {"per_device_train_batch_size": 8, "sift_audit_steps": 4, "max_steps": 1}
-    trainer = train(tmp_path, model, sift_random_share=0, **changes)
+    args = arguments(tmp_path, sift_random_share=0, **changes)
+    trainer = RecordingTrainer(model, args, train_dataset=Rows(400), eval_dataset=evaluated)
+    trainer.train()
     (line,) = audited(trainer)
     model.load_state_dict(before)
     batch = batch_of(trainer.candidates[0])
@@ -53,12 +58,17 @@ def test_numbers_are_those_of_a_loop(tmp_path: Path) -> None:
 
     trainer.state.global_step = 0
     draw = trainer._generator(-1)
-    held_out, pool = torch.randperm(16, generator=draw).split(8)
-    pool = pool.sort().values
-    drawn = pool[torch.randperm(8, generator=draw)[:4]]
     model.train()
-    towards, descents, equal = gradient(model, batch, held_out), [], []
-    for rows in (pool[early[pool].topk(4).indices], drawn):
+    pool = torch.randperm(16, generator=draw)
+    if evaluated is None:
+        held_out, pool = pool.split(8)
+        towards = gradient(model, batch, held_out)
+    else:
+        towards = gradient(model, evaluation_batches(trainer, 8)[0])
+    pool = pool.sort().values
+    drawn = pool[torch.randperm(len(pool), generator=draw)[: len(pool) // 2]]
+    descents, equal = [], []
+    for rows in (pool[early[pool].topk(len(drawn)).indices], drawn):
         update = gradient(model, batch, rows)
         descents.append(float(update @ towards))
         equal.append(float(update @ towards / update.norm()))

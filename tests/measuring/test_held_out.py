@@ -6,21 +6,19 @@ from typing import Any
 import pytest
 import torch
 
-from sift_trainer import SiftTrainer
-from sift_trainer.measuring.held_out import BATCHES, evaluation_batches
+from sift_trainer import SiftArguments, SiftTrainer
+from sift_trainer.measuring.held_out import BATCHES, evaluation_batches, held_out_of
 from tests.measuring.test_audited_runs import audited
-from tests.probe.probed import NO_DROPOUT, batch_of, gradient, rough, same_weights
+from tests.probe.probed import same_weights
 from tests.training import RecordingTrainer, Rows, Stream, arguments, bert, row_numbers
 
 TOWARDS: dict[str, Any] = {"sift_held_out": "evaluation", "sift_audit_steps": 2}
 
 
-def made(folder: Path, model: Any = None, evaluated: Any = None, **changes: Any) -> SiftTrainer:
+def made(folder: Path, evaluated: Any = None, **changes: Any) -> SiftTrainer:
     data = Rows(90) if evaluated is None else evaluated
-    settings = {"per_device_eval_batch_size": 5, **TOWARDS, **changes}
-    model = bert() if model is None else model
-    args = arguments(folder, **settings)
-    return RecordingTrainer(model, args, train_dataset=Rows(400), eval_dataset=data)
+    args = arguments(folder, **{"per_device_eval_batch_size": 5, **TOWARDS, **changes})
+    return RecordingTrainer(bert(), args, train_dataset=Rows(400), eval_dataset=data)
 
 
 def test_batches_are_random_rows_of_the_evaluation_set(tmp_path: Path) -> None:
@@ -44,41 +42,16 @@ def test_batches_are_random_rows_of_the_evaluation_set(tmp_path: Path) -> None:
         (None, {"one": Rows(9)}, "candidates"),
         (None, Stream(9), "candidates"),
         ("candidates", Rows(9), "candidates"),
-        ("evaluation", Stream(9), "which is Stream"),
     ],
 )
-def test_which_rows_are_held_out(
-    tmp_path: Path, told: str | None, evaluated: Any, expected: str
-) -> None:
+def test_which_rows_are_held_out(told: str | None, evaluated: Any, expected: str) -> None:
     """By default those of the evaluation set, if rows can be drawn from it."""
-    args = arguments(tmp_path, sift_held_out=told)
-    if expected.startswith("which"):
-        with pytest.raises(ValueError, match=expected):
-            SiftTrainer(bert(), args, train_dataset=Rows(40), eval_dataset=evaluated)
-        return
-    trainer = SiftTrainer(bert(), args, train_dataset=Rows(40), eval_dataset=evaluated)
-    assert trainer.held_out == expected
+    assert held_out_of(SiftArguments(sift_held_out=told), evaluated) == expected
 
 
-def test_descents_are_those_of_a_loop(tmp_path: Path) -> None:
-    """Half of all candidates is kept, and as many random ones are drawn."""
-    model = rough(bert(**NO_DROPOUT))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer = made(tmp_path, model, max_steps=1, sift_random_share=0)
-    held_out = evaluation_batches(trainer, trainer.args.per_device_train_batch_size)[0]
-    trainer.train()
-    (line,) = audited(trainer)
-    model.load_state_dict(before)
-    model.train()
-    towards = gradient(model, held_out)
-    kept = float(gradient(model, batch_of(trainer.kept[0])) @ towards)
-    assert line["descent_kept"] == pytest.approx(kept, rel=1e-4)
-    trainer.state.global_step = 0
-    draw = trainer._generator(-1)
-    torch.randperm(8, generator=draw)
-    drawn = torch.randperm(8, generator=draw)[:4].tolist()
-    at_random = gradient(model, batch_of(trainer.candidates[0][place] for place in drawn))
-    assert line["descent_random"] == pytest.approx(float(at_random @ towards), rel=1e-4)
+def test_a_set_from_which_no_rows_can_be_drawn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="which is Stream"):
+        made(tmp_path, evaluated=Stream(9))
 
 
 def test_training_and_evaluation_are_those_without(tmp_path: Path) -> None:

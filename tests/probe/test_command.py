@@ -1,8 +1,6 @@
 """``sift-trainer probe``: configurations, models and datasets by name, and mistakes."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +154,7 @@ MISTAKES_BESIDE_NAMES: list[tuple[str, str, dict[str, Any], str]] = [
     ("causal_lm", "train.jsonl", {"run": "loss"}, "--run loss is of a configuration"),
     ("causal_lm", "train.jsonl", {"txt_column": 1}, "--txt_column"),
     ("causal_lm", "train.jsonl", {"sift_keep_ratio": 1}, "use one below 1, such as 0.5"),
-    ("causal_lm", "train.jsonl", {"task": "poetry"}, "task='poetry' is unknown; choose one of"),
+    ("causal_lm", "train.jsonl", {"criteria": "luck"}, "sift_criterion='luck'"),
     ("question_answering", "train.jsonl", {}, "add --task with one of masked-lm, causal-lm"),
     ("causal_lm", "train.jsonl", {"text_column": "words"}, "the columns are text"),
     ("causal_lm", "nowhere.txt", {}, "nowhere.txt"),
@@ -182,13 +180,3 @@ def test_mistakes_beside_names_end_in_one_line(
         (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
         assert message in line
         assert not [*tmp_path.iterdir()]
-
-
-def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """By ``python -m sift_trainer``."""
-    monkeypatch.setattr(sys, "argv", ["sift-trainer", "probe", "--help"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("sift_trainer", run_name="__main__")
-    assert end.value.code == 0
-    printed = capsys.readouterr().out
-    assert all(each in printed for each in ("--max_seconds", "--text_column"))

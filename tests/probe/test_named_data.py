@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
-from transformers import AutoTokenizer, BertConfig, ResNetConfig, ResNetForImageClassification
+from transformers import AutoTokenizer, BertConfig
 
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
@@ -120,20 +120,6 @@ def built(folder: Path, **names: Any) -> tuple[Any, dict[str, Any], str]:
     )
     trainer, notes = build_trainer(ModelAndDataset(**names), args, batches=3)
     return trainer, next(iter(trainer.get_train_dataloader())), "\n".join(notes)
-
-
-def test_a_model_that_only_has_the_last_exit(inputs: Path, tmp_path: Path) -> None:
-    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
-    ResNetForImageClassification(ResNetConfig(**sizes)).save_pretrained(tmp_path / "resnet")
-    trainer, batch, _ = built(
-        tmp_path,
-        model=str(tmp_path / "resnet"),
-        dataset=[str(inputs / "data" / "pictures")],
-        image_processor=str(inputs / "models" / "image_classification"),
-    )
-    assert batch["pixel_values"].shape == (4, 3, 16, 16)
-    assert set(batch) == {"pixel_values", "labels"}
-    assert trainer.model.config.id2label == {0: "apple", 1: "baby", 2: "bear"}
 
 
 def test_a_language_model_gets_a_new_head_for_classes(inputs: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.held_out import evaluation_batches
@@ -187,28 +186,8 @@ def test_it_ends_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_it_ends_with_the_data(tmp_path: Path) -> None:
-    """A short last batch is left out. Streams and loaders of a subclass are read too."""
-
-    class OwnLoader(SiftTrainer):
-        def get_train_dataloader(self) -> Any:
-            return DataLoader(self.train_dataset, 8, collate_fn=self.data_collator)
-
+    """A short last batch is left out. Streams are read too."""
     few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST, "batches": 50}
     for data in (Rows(44), Stream(44)):
-        result = probe(OwnLoader(bert(), arguments(tmp_path), train_dataset=data), **few)
+        result = probe(trainer_of(tmp_path, data=data), **few)
         assert (result.batches, result.ended_by) == (3, "the end of the data")  # 2 of 5 held out
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"exits": [4]}, "exit layer 4 is not in BertForMaskedLM.*1..3"),
-        ({"criteria": ["perplexity"]}, "sift_criterion='perplexity'"),
-        ({"batches": 1}, "batches=1 ended the probe after 1"),
-    ],
-)
-def test_what_cannot_be_probed_is_refused(
-    settings: dict[str, Any], named: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=named):
-        probe(trainer_of(tmp_path), **{**FAST, **settings})

@@ -50,11 +50,7 @@ def _flag(default: Any, text: str) -> Any:
 
 @dataclass
 class ModelAndDataset:
-    """What `build_trainer` makes a trainer from, as fields of a command line.
-
-    Raises:
-        ValueError: at construction, without a model and a dataset or for an unknown task.
-    """
+    """What `build_trainer` makes a trainer from, as fields of a command line."""
 
     model: str | None = _flag(None, "folder or hub id that from_pretrained reads")
     dataset: list[str] = field(
@@ -97,11 +93,6 @@ def build_trainer(
 
     Language modelling reads its texts from the front and no further than it needs. Classification
     draws rows from the whole dataset.
-
-    Args:
-        source: names of model and dataset.
-        args: of the training. Its ``output_dir`` is created.
-        batches: number of batches of candidates.
 
     Raises:
         ValueError: for a model, a dataset or columns that cannot be used.

@@ -29,10 +29,7 @@ def tasks_of(config: Any) -> list[str]:
 def load_model(name: str, task: str, config: Any) -> tuple[nn.Module, list[str]]:
     """The model, and notes for the report on weights that are not trained.
 
-    Args:
-        name: folder or hub id.
-        config: of the model, with the number of classes that it should have. A head with another
-            number is replaced.
+    A head with another number of classes than the configuration's is replaced.
     """
     model, loaded = getattr(transformers, TASKS[task][0]).from_pretrained(
         name,

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_READERS = {
-    ".txt": "text",
-    ".json": "json",
-    ".jsonl": "json",
-    ".csv": "csv",
-    ".parquet": "parquet",
-}
+_READERS = dict.fromkeys((".json", ".jsonl"), "json")
+_READERS |= {".txt": "text", ".csv": "csv", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 _SAVED = ("state.json", "dataset_dict.json")  # files that save_to_disk writes
 
@@ -26,14 +21,8 @@ def open_dataset(
 
     Args:
         names: files or patterns of one kind, or one folder or hub id.
-        split: its name.
         config: configuration of a dataset on the hub.
         streaming: read rows one after the other if that is possible, without a cache.
-
-    Raises:
-        ValueError: for files that cannot be read, and for an unknown split.
-        OSError: if there is no such dataset or file, or the hub cannot be reached.
-        ImportError: naming the extra to install, if `datasets` is missing.
     """
     try:
         import datasets
@@ -62,11 +51,7 @@ def open_dataset(
 def column_of(data: Any, field: str, given: str | None, usual: Sequence[str]) -> str:
     """The column that is given, or else the first of the usual names that the dataset has.
 
-    Args:
-        field: name of the flag, for the error.
-
-    Raises:
-        ValueError: if there is no such column; lists those that there are.
+    ``field`` is the name of the flag.
     """
     columns = data.column_names or list(next(iter(data)))
     for name in usual if given is None else [given]:

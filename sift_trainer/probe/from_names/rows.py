@@ -14,9 +14,6 @@ def blocks_of(
     Args:
         wanted: largest number of rows.
         labelled: whether a row's labels are its tokens; otherwise a collator masks some.
-
-    Raises:
-        ValueError: for fewer than two rows.
     """
     from datasets import Dataset
 
@@ -53,12 +50,7 @@ def class_ids(data: Any, column: str, config: Any, trained: bool) -> dict[Any, i
 
     A head that was trained for classification is kept if it has these labels, by name or by
     number. Otherwise classes are numbered as in the dataset, or in the order of the sorted labels.
-
-    Args:
-        trained: whether the saved model has a head for classification.
-
-    Raises:
-        ValueError: for labels that are neither class ids nor names, and for fewer than two classes.
+    ``trained`` says whether the saved model has such a head.
     """
     labels = data.unique(column)
     whole = all(isinstance(label, int) and label >= 0 for label in labels)
