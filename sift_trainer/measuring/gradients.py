@@ -77,7 +77,7 @@ class AdamScales(Sequence[Tensor]):
         """Whether the optimizer has second moments of these parameters, in their shapes."""
         states = [(each, self._state[each]) for each in self._parameters if each in self._state]
         return bool(states) and all(
-            "exp_avg_sq" in state
+            {"step", "exp_avg_sq"} <= set(state)
             and state["exp_avg_sq"].shape == each.shape
             and {"betas", "eps"} <= set(self._groups[id(each)])
             for each, state in states
