@@ -11,8 +11,6 @@ from sift_trainer.measuring import theory
 from sift_trainer.scoring.criteria import UNLABELLED
 
 T = TypeVar("T")
-Notes = dict[str, str]
-"""Name of a number that is missing -> why."""
 
 
 @dataclass(frozen=True)
@@ -32,39 +30,26 @@ class Comparison:
     approximate_loss_ratio: float | None
 
 
-def compare_with_losses(
-    losses: Tensor, scores: Tensor, approximates_loss: bool, notes: Notes
-) -> Comparison:
-    """Compare scores (n,) with exact losses (n,) of the same `comparable` samples.
-
-    Args:
-        approximates_loss: whether a score is an approximate loss.
-        notes: receives the reason for each None.
-    """
+def compare_with_losses(losses: Tensor, scores: Tensor, approximates_loss: bool) -> Comparison:
+    """Compare scores (n,), which may approximate the loss, with exact losses (n,) of the same
+    `comparable` samples."""
     noise = None
     if approximates_loss:
-        positive = both_positive(losses, scores)
-        if not bool(positive.all()):
-            notes["losses of 0"] = "left out where a logarithm is taken (sigma, beta)"
-        noise = number_or_note(
-            notes, "sigma", lambda: theory.fit_noise(losses[positive], scores[positive])
-        )
+        positive = (losses > 0) & (scores > 0)  # others have no logarithm
+        noise = if_defined(theory.fit_noise, losses[positive], scores[positive])
     return Comparison(
-        number_or_note(notes, "agreement", lambda: theory.pairwise_agreement(losses, scores)),
+        if_defined(theory.pairwise_agreement, losses, scores),
         noise,
-        number_or_note(notes, "rho_2", lambda: theory.loss_ratio(losses)),
-        number_or_note(
-            notes, "rho_2,approx", lambda: theory.approximate_loss_ratio(losses, scores)
-        ),
+        if_defined(theory.loss_ratio, losses),
+        if_defined(theory.approximate_loss_ratio, losses, scores),
     )
 
 
-def number_or_note(notes: Notes, name: str, compute: Callable[[], T]) -> T | None:
-    """What ``compute`` returns; None, with the reason in the notes, if it raises `ValueError`."""
+def if_defined(compute: Callable[..., T], *values: Tensor) -> T | None:
+    """What ``compute`` returns; None if it is undefined for the values (`ValueError`)."""
     try:
-        return compute()
-    except ValueError as error:
-        notes.setdefault(name, str(error))
+        return compute(*values)
+    except ValueError:
         return None
 
 
@@ -73,11 +58,6 @@ def comparable(losses: Tensor, scores: Tensor) -> Tensor:
     both = torch.stack([losses, scores])
     found: Tensor = (both.isfinite() & (both > UNLABELLED)).all(dim=0)
     return found
-
-
-def both_positive(losses: Tensor, scores: Tensor) -> Tensor:
-    """Which samples (n,) have a loss and a score whose logarithm exists."""
-    return (losses > 0) & (scores > 0)
 
 
 def overlap(kept: Tensor, exact: Tensor) -> float:

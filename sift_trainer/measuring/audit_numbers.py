@@ -29,7 +29,7 @@ def choice_numbers(
     """
     both = comparable(losses, scores)
     is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
-    found = compare_with_losses(losses[both], scores[both], approximates_loss, notes={})
+    found = compare_with_losses(losses[both], scores[both], approximates_loss)
     numbers = {
         "overlap": overlap(kept, exact),
         "spearman": spearman(losses[both], scores[both]),
@@ -55,10 +55,7 @@ def update_numbers(
 
     Args:
         kind: `PLAIN` or `ADAM`, the first part of the names.
-        held_out: gradient of the held-out rows.
-        kept: gradient of the rows that are kept.
-        random: gradient of as many random rows.
-        keep_ratio: share of the rows that is kept.
+        random: gradient of as many random rows as are kept.
         scales: AdamW's, for updates along its preconditioned gradient.
     """
     by_kept, by_random = (descent_of(held_out, each, scales) for each in (kept, random))
@@ -88,11 +85,8 @@ def audit_metrics(audits: Sequence[Audit]) -> dict[str, float]:
     ratio is missing if random rows brought nothing, or less.
     """
     mean = mean_audit(audits)
-    logged = {
-        name: value
-        for name, value in mean.items()
-        if not name.endswith(("_equal_length", "_dropped"))
-    }
+    hidden = "_equal_length", "_dropped"
+    logged = {name: value for name, value in mean.items() if not name.endswith(hidden)}
     if 1 <= mean.get("rho_2", 0.0) <= 2:
         logged["sigma_max"] = theory.sigma_max(mean["rho_2"])
     share = mean.get("scoring_share", 0.0)

@@ -38,10 +38,7 @@ logger = logging.get_logger(__name__)
 class Auditor:
     """Audits steps of one training run. The training is bit for bit the same without audits.
 
-    Args:
-        trainer: with `SiftMixin`, of the run.
-        sifted: its model.
-        exact: scores rows by exact losses; None if the model has none.
+    ``exact`` scores rows by exact losses; None if the model has none.
     """
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel, exact: Scorer | None) -> None:
@@ -57,23 +54,13 @@ class Auditor:
             )
         elif trainer.held_out == "evaluation":
             # Batches of the size of training, so that an audit takes the time of a few steps.
-            rows = trainer.args.per_device_train_batch_size
-            self._evaluation = evaluation_batches(trainer, rows)
+            self._evaluation = evaluation_batches(trainer, trainer.args.per_device_train_batch_size)
 
     @classmethod
     def of_run(
-        cls,
-        trainer: Trainer,
-        sifted: SiftedModel,
-        model: nn.Module,
-        batch: Batch,
+        cls, trainer: Trainer, sifted: SiftedModel, model: nn.Module, batch: Batch
     ) -> "Auditor | None":
-        """The auditor of a run; None for a run without audits or without sifting.
-
-        Args:
-            model: the wrapped model that is trained.
-            batch: the first batch of candidates.
-        """
+        """The auditor of a run with a wrapped model; None for one without audits or sifting."""
         sift = trainer.sift
         if sift.sift_audit_steps == 0 or sift.sift_keep_ratio == 1:
             return None
@@ -113,27 +100,18 @@ class Auditor:
         found: Audit = {}
         if self.exact is not None and self.exact.task.labelled(rows):
             losses = passes.score(self.exact, rows, torch.Generator())
-            found |= self._choices(losses, scores, self._chosen(scores, generator))
+            kept = choose_rows(scores, self.sift, generator).rows
+            skip = num_skipped(len(losses), len(kept), self.sift.sift_skip_top)
+            exact = select_top_k(without_top(losses, len(kept), skip), len(kept))
+            found |= choice_numbers(
+                *(losses.float().cpu(), scores.float().cpu(), kept.cpu(), exact.cpu()),
+                approximates_loss=CRITERIA[self.sift.sift_criterion].is_loss,
+            )
         if self._whole_gradients:
             with untouched(self.sifted.module):
                 found |= self._updates(passes, rows, scores, scoring_seconds, draw)
         found["seconds"] = time.perf_counter() - begin
         return found
-
-    def _chosen(self, scores: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of the rows that the run's settings keep."""
-        return choose_rows(scores, self.sift, generator).rows
-
-    def _choices(self, losses: Tensor, scores: Tensor, kept: Tensor) -> Audit:
-        skip = num_skipped(len(losses), len(kept), self.sift.sift_skip_top)
-        exact = select_top_k(without_top(losses, len(kept), skip), len(kept))
-        return choice_numbers(
-            losses.float().cpu(),
-            scores.float().cpu(),
-            kept.cpu(),
-            exact.cpu(),
-            approximates_loss=CRITERIA[self.sift.sift_criterion].is_loss,
-        )
 
     def _updates(
         self,
@@ -148,17 +126,21 @@ class Auditor:
         Held out are rows of the evaluation set, or half of the candidates. In the second case kept
         and random rows come from the other half.
         """
-        order = torch.randperm(num_rows(rows), generator=draw)
-        held_out, pool = order.tensor_split(2)
-        if self._evaluation:
-            held_out, pool = order[:1], order
+        pool = torch.randperm(num_rows(rows), generator=draw)
+        if not self._evaluation:
+            held_out, pool = pool.tensor_split(2)
         pool = pool.sort().values
         ratio = self.sift.sift_keep_ratio
-        if len(held_out) == 0 or num_kept(len(pool), ratio) == len(pool):
+        if num_kept(len(pool), ratio) == len(pool):
             return {}
-        kept = pool[self._chosen(scores[pool.to(scores.device)], draw).cpu()]
+        kept = pool[choose_rows(scores[pool.to(scores.device)], self.sift, draw).rows.cpu()]
         at_random = pool[torch.randperm(len(pool), generator=draw)[: len(kept)]]
-        towards = passes.gradient(*self._held_out_rows(rows, held_out))
+        if self._evaluation:
+            turn = self.trainer.state.global_step // self.sift.sift_audit_steps
+            held_out_batch = self._evaluation[turn % len(self._evaluation)]
+            towards = passes.gradient(self.trainer._prepare_inputs(held_out_batch))
+        else:
+            towards = passes.gradient(rows, held_out)
         by_kept, step_seconds = timed(lambda: passes.gradient(rows, kept), scores.device)
         by_random = passes.gradient(rows, at_random)
         # A step trains on more rows than these and takes proportionally longer.
@@ -169,12 +151,3 @@ class Auditor:
         if scales.known:
             found |= update_numbers(ADAM, towards, by_kept, by_random, ratio, scales)
         return found
-
-    def _held_out_rows(
-        self, rows: Mapping[str, Any], held_out: Tensor
-    ) -> tuple[Mapping[str, Any], Tensor | None]:
-        if not self._evaluation:
-            return rows, held_out
-        turn = self.trainer.state.global_step // self.sift.sift_audit_steps
-        batch = self._evaluation[turn % len(self._evaluation)]
-        return self.trainer._prepare_inputs(batch), None

@@ -27,8 +27,7 @@ class DescentGate:
     holds in the mean over the last `WINDOW` audits:
 
     - Kept rows descend, and faster than random rows, although their step also takes scoring. Both
-      means exceed 0 by more than `BEYOND` standard errors. Where nothing tells kept rows from
-      random ones, the gate is closed most of the time.
+      means exceed 0 by more than `BEYOND` standard errors.
     - The same holds for updates divided by their norms.
     - The dropped rows do not ascend. This is not required if the evaluation set is held out: rows
       that harm it are rows to drop.
@@ -54,11 +53,7 @@ class DescentGate:
             self.scoring_shares.append(audit["scoring_share"])
 
     def is_open(self, towards_evaluation: bool) -> bool:
-        """Whether the next steps sift.
-
-        Args:
-            towards_evaluation: whether audits hold out rows of the evaluation set.
-        """
+        """Whether the next steps sift. Audits may hold out rows of the evaluation set."""
         if len(self.audits) < LEAST:
             return False
         price = 1 + statistics.median(self.scoring_shares)

@@ -26,11 +26,8 @@ class UpdateDescent(NamedTuple):
 def descent_of(
     held_out: Gradient, gradient: Gradient, scales: Sequence[Tensor] | None = None
 ) -> UpdateDescent:
-    """Descent of the loss with gradient ``held_out`` by an update along ``gradient``.
-
-    Args:
-        scales: AdamW's, for an update along ``scales * gradient``.
-    """
+    """Descent of the loss with gradient ``held_out`` by an update along ``gradient``, or along
+    ``scales * gradient`` for AdamW's scales."""
     plain, norm = inner(held_out, gradient, scales), length(gradient, scales)
     return UpdateDescent(plain, plain / norm if norm else 0.0)
 
@@ -41,11 +38,7 @@ def dropped_descent(kept: float, random: float, keep_ratio: float) -> float:
 
 
 def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = None) -> float:
-    """Inner product of ``first`` and ``second``, or of ``first`` and ``scales * second``.
-
-    Args:
-        scales: one tensor for each parameter.
-    """
+    """Inner product of ``first`` and ``second``, or of ``first`` and ``scales * second``."""
     products = [
         (one.float() * other.float() * (1.0 if scales is None else scales[number])).sum().double()
         for number, (one, other) in enumerate(zip(first, second, strict=True))
@@ -69,10 +62,6 @@ class AdamScales(Sequence[Tensor]):
 
     A tensor in fp32 is computed at each access, so that no copy of the model is kept. It is zeros
     for a parameter that the optimizer never moved.
-
-    Args:
-        optimizer: a torch optimizer.
-        parameters: the trained ones, in the model's order.
     """
 
     def __init__(self, optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
@@ -88,10 +77,9 @@ class AdamScales(Sequence[Tensor]):
         """Whether the optimizer has second moments of these parameters, in their shapes."""
         states = [(each, self._state[each]) for each in self._parameters if each in self._state]
         return bool(states) and all(
-            isinstance(state.get("exp_avg_sq"), Tensor)
+            {"step", "exp_avg_sq"} <= set(state)
             and state["exp_avg_sq"].shape == each.shape
-            and "step" in state
-            and {"betas", "eps"} <= set(self._groups.get(id(each), ()))
+            and {"betas", "eps"} <= set(self._groups[id(each)])
             for each, state in states
         )
 

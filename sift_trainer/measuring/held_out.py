@@ -1,7 +1,7 @@
 """Held-out batches from the evaluation set."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -35,36 +35,22 @@ def evaluation_batches(trainer: Trainer, rows: int, batches: int = BATCHES) -> l
     the run. The global random states are restored.
 
     Args:
-        trainer: its evaluation set has a length.
-        rows: rows of a batch.
+        rows: of a batch.
         batches: number of batches, of each process.
     """
     args, data = trainer.args, trainer.eval_dataset
     draw = torch.Generator().manual_seed(args.seed)
     most = min(len(data), batches * rows * args.world_size)
     chosen = Subset(data, torch.randperm(len(data), generator=draw)[:most].tolist())
-    with random_state_kept([args.device]), _one_off_loader(args, rows):
-        return list(trainer.get_eval_dataloader(chosen))
-
-
-@contextmanager
-def _one_off_loader(args: Any, rows: int) -> Iterator[None]:
-    """A loader made in this context has batches of ``rows`` and keeps the last, short one.
-
-    It has no workers: the Trainer would keep persistent workers for its own evaluations.
-    """
-    changes = {
-        "per_device_eval_batch_size": rows // max(1, args.n_gpu),
-        "dataloader_num_workers": 0,
-        "dataloader_persistent_workers": False,
-        "dataloader_prefetch_factor": None,
-        "dataloader_drop_last": False,
-    }
-    before = {name: getattr(args, name) for name in changes}
+    # Without workers: the Trainer would keep persistent ones for its own evaluations.
+    trainer.args = copy(args)
+    trainer.args.per_device_eval_batch_size = rows // max(1, args.n_gpu)
+    trainer.args.dataloader_num_workers = 0
+    trainer.args.dataloader_persistent_workers = False
+    trainer.args.dataloader_prefetch_factor = None
+    trainer.args.dataloader_drop_last = False
     try:
-        for name, value in changes.items():
-            setattr(args, name, value)
-        yield
+        with random_state_kept([args.device]):
+            return list(trainer.get_eval_dataloader(chosen))
     finally:
-        for name, value in before.items():
-            setattr(args, name, value)
+        trainer.args = args

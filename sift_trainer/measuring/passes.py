@@ -18,11 +18,7 @@ from sift_trainer.sifted_model.scorer import Scorer
 class Passes:
     """Scores rows and takes gradients of their loss as training would. Never compiled.
 
-    Gradients need the context `untouched`.
-
-    Args:
-        trainer: with `SiftMixin`; gives the loss and the mixed precision.
-        sifted: of its model.
+    Gradients need the context `untouched`. The trainer gives the loss and the mixed precision.
     """
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
@@ -43,17 +39,9 @@ class Passes:
             parameter.grad = None
         self._buffers.restore()
 
-    def gradient(
-        self, batch: Mapping[str, Any], rows: Tensor | None = None, training: bool = True
-    ) -> Gradient:
-        """Gradient of the loss of some rows of a batch.
-
-        Args:
-            rows: row numbers (k,); None for all.
-            training: training mode, as in a step; False for evaluation mode, where the gradient of
-                a row does not depend on the others and there is no dropout.
-        """
-        self.model.train(training)
+    def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
+        """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""
+        self.model.train()
         loss = self._loss(batch if rows is None else take_rows(batch, rows))
         # `backward` would call hooks of the parameters, such as optimizers that step in them.
         found: Gradient = [*torch.autograd.grad(loss, self.trained, allow_unused=True)]

@@ -8,7 +8,6 @@ import torch
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-Work = Callable[[], Any]
 
 _TURN_SECONDS = 0.05
 _MOST_CALLS = 10
@@ -24,7 +23,7 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
 
 
 def take_turns(
-    works: Mapping[K, Work], device: torch.device, rounds: int, deadline: float
+    works: Mapping[K, Callable[[], Any]], device: torch.device, rounds: int, deadline: float
 ) -> list[dict[K, float]]:
     """Seconds of each piece of work in each round. Every second round is in reversed order.
 
@@ -45,7 +44,7 @@ def take_turns(
     return measured
 
 
-def _mean_seconds(work: Work, device: torch.device, calls: int) -> float:
+def _mean_seconds(work: Callable[[], Any], device: torch.device, calls: int) -> float:
     return timed(lambda: [work() for _ in range(calls)], device)[1] / calls
 
 

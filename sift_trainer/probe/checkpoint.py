@@ -11,20 +11,6 @@ from transformers import Trainer
 
 from sift_trainer.measuring.gradients import AdamScales
 
-_WEIGHTS = "model.safetensors"
-_OPTIMIZER = "optimizer.pt"
-
-
-def weights_file(folder: str | Path) -> Path:
-    """The weights of a checkpoint; raises `ValueError` if there are none."""
-    file = Path(folder) / _WEIGHTS
-    if not file.is_file():
-        raise ValueError(
-            f"checkpoint={str(folder)!r} has no {_WEIGHTS}; give the folder of a checkpoint, such "
-            "as runs/mine/checkpoint-500"
-        )
-    return file
-
 
 @contextmanager
 def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
@@ -32,12 +18,16 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
     Raises:
         ValueError: if there is no ``model.safetensors``.
-        RuntimeError: if it is of another model.
     """
     if folder is None:
         yield
         return
-    file = weights_file(folder)
+    file = Path(folder) / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(
+            f"checkpoint={str(folder)!r} has no {file.name}; give the folder of a checkpoint, such "
+            "as runs/mine/checkpoint-500"
+        )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         load_model(model, str(file))
@@ -47,27 +37,23 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
 
 def adam_scales(trainer: Trainer, folder: str | Path) -> AdamScales:
-    """AdamW's preconditioner by the second moments of a checkpoint.
-
-    Args:
-        trainer: makes the same optimizer as the one that was saved. Its own
-            optimizer stays as it is.
-        folder: of the checkpoint.
+    """AdamW's preconditioner by the second moments of a checkpoint of this trainer's optimizer.
 
     Raises:
         ValueError: if the folder has no second moments of this model's parameters.
     """
-    file = Path(folder) / _OPTIMIZER
+    file = Path(folder) / "optimizer.pt"
     if not file.is_file():
-        raise ValueError(f"the checkpoint has no {_OPTIMIZER}")
+        raise ValueError(f"the checkpoint has no {file.name}")
     before = trainer.optimizer
     trainer.create_optimizer()
     groups, trainer.optimizer = trainer.optimizer.param_groups, before
     # SGD only holds the state: it accepts that of any optimizer.
     optimizer = torch.optim.SGD([{"params": group["params"]} for group in groups])
     optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    trained = [each for each in trainer.model.parameters() if each.requires_grad]
-    scales = AdamScales(optimizer, trained)
+    scales = AdamScales(
+        optimizer, [each for each in trainer.model.parameters() if each.requires_grad]
+    )
     if not scales.known:
-        raise ValueError(f"{_OPTIMIZER} has no second moments (Adam's) of these parameters")
+        raise ValueError(f"{file.name} has no second moments (Adam's) of these parameters")
     return scales

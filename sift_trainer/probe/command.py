@@ -10,7 +10,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from sift_trainer.arguments import SiftTrainingArguments
-from sift_trainer.probe import ProbeResult, check_settings, probe, write_report
+from sift_trainer.probe import ProbeResult, probe, write_report
 from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
 from sift_trainer.probe.report import as_markdown
 from sift_trainer.trainer import SiftTrainer
@@ -21,81 +21,40 @@ OF_A_CONFIGURATION = "sift_trainer.reproduction.probe_configuration"
 
 def add_to(commands: Any) -> None:
     """Add the subcommand to what ``add_subparsers`` of a parser returned."""
-    named = [f"  --{each.name}: {each.metadata['help']}" for each in fields(ModelAndDataset)]
+    named = "\n".join(
+        f"  --{each.name}: {each.metadata['help']}" for each in fields(ModelAndDataset)
+    )
     parser = commands.add_parser(
         "probe",
         help="whether sifting would pay, and by which choice, before a run",
         usage="%(prog)s (--config FILE | --model MODEL --dataset DATA) [options] [--FIELD VALUE]",
         description="Measure on a few hundred batches of candidates what scoring costs and what "
         "the chosen rows bring, for every exit, criterion and token fraction. Nothing is trained.",
-        epilog="\n".join(
-            [
-                "instead of a configuration, a model and a dataset:",
-                *named,
-                "\nand any field of the configuration or of SiftTrainingArguments:",
-                "  --max_length 64 --per_device_train_batch_size 16 --sift_keep_ratio 0.25",
-            ]
-        ),
+        epilog=f"instead of a configuration, a model and a dataset:\n{named}\n\n"
+        "and any field of the configuration or of SiftTrainingArguments:\n"
+        "  --max_length 64 --per_device_train_batch_size 16 --sift_keep_ratio 0.25",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="of the runs, as YAML")
-    parser.add_argument(
-        "--run",
-        dest="run_name",
-        metavar="NAME",
-        help="which of them; default: the first that sifts, or the first, as if it kept half",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        help="weights to probe at, and AdamW's second moments; default: as a training would begin",
-    )
-    parser.add_argument(
-        "--exits", metavar="K", type=int, nargs="+", help="exit layers, -1: last; default: all"
-    )
-    parser.add_argument("--criteria", metavar="NAME", nargs="+", help="default: loss entropy")
-    parser.add_argument(
-        "--fractions",
-        metavar="SHARE",
-        type=float,
-        nargs="+",
-        default=[1.0, 0.25],
-        help="token fractions; default: 1.0 0.25",
-    )
-    parser.add_argument("--batches", metavar="N", type=int, default=200, help="default: 200")
-    parser.add_argument(
-        "--gradient_batches",
-        metavar="N",
-        type=int,
-        default=50,
-        help="of them, for gradients; default: 50",
-    )
-    parser.add_argument(
-        "--max_seconds",
-        metavar="S",
-        type=float,
-        default=600.0,
-        help="no batch begins later; default: 600",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        help="default: probe/ in the run's output_dir, or for a model and a dataset in the working "
-        "directory",
-    )
+    options: dict[str, dict[str, Any]] = {
+        "config": {"help": "of the runs, as YAML"},
+        "run": {"dest": "run_name", "help": "which of them; default: the first that sifts"},
+        "checkpoint": {"help": "folder with weights to probe at, and AdamW's second moments"},
+        "exits": {"type": int, "nargs": "+", "help": "exit layers, -1: last; default: all"},
+        "criteria": {"nargs": "+", "help": "default: loss entropy"},
+        "fractions": {"type": float, "nargs": "+", "default": [1.0, 0.25], "help": "of the tokens"},
+        "batches": {"type": int, "default": 200, "help": "default: 200"},
+        "gradient_batches": {"type": int, "default": 50, "help": "of them; default: 50"},
+        "max_seconds": {"type": float, "default": 600.0, "help": "no batch begins later"},
+        "output": {"type": Path, "help": "folder of the report; default: probe/"},
+    }
+    for name, how in options.items():
+        parser.add_argument(f"--{name}", metavar=name.upper(), **how)
     parser.set_defaults(run=run, takes_fields=True)
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Probe, then print and write the result.
-
-    Raises:
-        ValueError: for a configuration, a model, data or a checkpoint that cannot be probed.
-        ImportError: naming the extra to install.
-        OSError: for what cannot be read or written.
-    """
+    """Probe, then print and write the result."""
     if flags.config is None:
         result, output = _model_and_dataset(flags)
     else:
@@ -116,19 +75,11 @@ def _model_and_dataset(flags: argparse.Namespace) -> tuple[ProbeResult, Path]:
         allow_abbrev=False,
     )
     source, args = parser.parse_args_into_dataclasses(flags.fields)
-    check_settings(
-        args,
-        flags.checkpoint,
-        flags.criteria,
-        flags.fractions,
-        flags.batches,
-        max_seconds=flags.max_seconds,
-    )
     batches = flags.batches + max(0, min(flags.gradient_batches, flags.batches))
     with TemporaryDirectory() as folder:  # a Trainer creates its output_dir
-        built = build_trainer(source, replace(args, output_dir=folder), batches)
-        result = probe_with(built.trainer, flags)
-    return replace(result, notes=(*built.notes, *result.notes)), Path("probe")
+        trainer, notes = build_trainer(source, replace(args, output_dir=folder), batches)
+        result = probe_with(trainer, flags)
+    return replace(result, notes=(*notes, *result.notes)), Path("probe")
 
 
 def probe_with(trainer: SiftTrainer, flags: argparse.Namespace) -> ProbeResult:

@@ -1,24 +1,23 @@
 """From what was measured, batch by batch, to the figures of one choice. Pure functions."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import (
-    Notes,
-    both_positive,
     comparable,
     compare_with_losses,
-    number_or_note,
     overlap,
     spearman,
 )
 from sift_trainer.measuring.gradients import UpdateDescent, dropped_descent
-from sift_trainer.probe.measurements import Estimate, mean_over_batches, ratio_of_means
-from sift_trainer.probe.results import Descent, Figures, GradientNorms
+from sift_trainer.probe.results import Descent, Estimate, Figures
+
+_RESAMPLES = 2000
+_TAILS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 
 @dataclass
@@ -38,15 +37,38 @@ class Measured:
     adam: list[UpdateDescent] = field(default_factory=list)
 
 
-def with_comparison(
-    figures: Figures, found: Measured, exact: Measured, margins: bool, notes: Notes
-) -> Figures:
-    """The figures with all that compares scores with exact losses of the same batches.
+def median_of_rounds(values: Sequence[float]) -> Estimate:
+    """The median, the lowest and the highest."""
+    return Estimate(statistics.median(values), min(values), max(values))
 
-    Args:
-        margins: whether a sample's loss is that of a single prediction by a linear head.
-        notes: receives the reason for each None.
+
+def mean_over_batches(values: Sequence[float]) -> Estimate | None:
+    """Mean of one number for each batch; None for fewer than two."""
+    return ratio_of_means(values, [1.0] * len(values))
+
+
+def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> Estimate | None:
+    """Mean of ``above`` over mean of ``below``, one number for each of the same batches.
+
+    None for fewer than two batches, and if the interval of the mean below reaches 0: such a ratio
+    says nothing.
     """
+    if len(above) < 2:
+        return None
+    numbers = torch.tensor([list(above), list(below)], dtype=torch.float64)
+    draw = torch.Generator().manual_seed(0)  # equal numbers get equal intervals
+    chosen = torch.randint(len(above), (_RESAMPLES, len(above)), generator=draw)
+    means = numbers[:, chosen].mean(dim=2)
+    if not means[1].quantile(_TAILS[0]) > 0:
+        return None
+    # Resamples whose mean below is not above 0 are few and fall into the tails.
+    low, high = (means[0] / means[1]).quantile(_TAILS).tolist()
+    whole = numbers.mean(dim=1)
+    return Estimate(float(whole[0] / whole[1]), low, high)
+
+
+def with_comparison(figures: Figures, found: Measured, exact: Measured) -> Figures:
+    """The figures with all that compares scores with exact losses of the same batches."""
     overlaps = [overlap(*rows) for rows in zip(found.kept, exact.kept, strict=True)]
     pairs = [
         (losses[both], scores[both])
@@ -55,26 +77,13 @@ def with_comparison(
     ]
     correlations = [spearman(*each) for each in pairs]
     losses, scores = (torch.cat(each) for each in zip(*pairs, strict=True))
-    approximates_loss = figures.choice.criterion == "loss"
-    if not approximates_loss:
-        notes.setdefault("sigma", "an assumption on approximate losses (only criterion 'loss')")
-    compared = compare_with_losses(losses, scores, approximates_loss, notes)
-    below_limit = beta = None
-    if compared.noise is not None and compared.loss_ratio is not None:
-        below_limit = compared.noise.sigma < theory.sigma_max(compared.loss_ratio)
-    if margins and approximates_loss:
-        positive = both_positive(losses, scores)
-        early, full = (theory.margins_from_losses(each[positive]) for each in (scores, losses))
-        beta = number_or_note(notes, "beta", lambda: theory.beta_from_margins(early, full))
+    compared = compare_with_losses(losses, scores, figures.choice.criterion == "loss")
     return replace(
         figures,
         overlap=mean_over_batches(overlaps),
         spearman=mean_over_batches([each for each in correlations if each is not None]),
         agreement=compared.order,
-        beta=beta,
-        agreement_by_theorem=None if beta is None else theory.argmax_agreement(beta),
         noise=compared.noise,
-        noise_is_small=below_limit,
         approximate_loss_ratio=compared.approximate_loss_ratio,
     )
 
@@ -101,35 +110,12 @@ def descent_figures(
         random=random_mean / step_seconds,
         ratio=ratio and ratio / price,
         ratio_at_equal_length=equal and equal / price,
-        dropped_ratio=ratio and dropped_ratio(ratio, keep_ratio),
+        dropped_ratio=ratio and _dropped_ratio(ratio, keep_ratio),
     )
 
 
-def dropped_ratio(kept: Estimate, keep_ratio: float) -> Estimate:
-    """Descent by the dropped rows over that by random rows, from that of the kept rows."""
+def _dropped_ratio(kept: Estimate, keep_ratio: float) -> Estimate:
     value, high, low = (
         dropped_descent(each, 1.0, keep_ratio) for each in (kept.value, kept.low, kept.high)
     )
     return Estimate(value, low, high)
-
-
-def gradient_norms(kept: Sequence[Tensor], norms: Sequence[Tensor]) -> GradientNorms | None:
-    """Mean gradient norms of kept and dropped rows.
-
-    Args:
-        kept: row numbers (k,) of each batch.
-        norms: (B,) of the first batches; not finite for a row without a label.
-    """
-    means: list[tuple[float, float]] = []
-    for rows, lengths in zip(kept, norms, strict=False):
-        is_kept = torch.zeros(len(lengths), dtype=torch.bool).index_fill(0, rows, True)
-        finite = lengths.isfinite()
-        both = lengths[is_kept & finite], lengths[~is_kept & finite]
-        if len(both[0]) and len(both[1]):
-            means.append((float(both[0].mean()), float(both[1].mean())))
-    if not means:
-        return None
-    above, below = ([each[side] for each in means] for side in (0, 1))
-    return GradientNorms(
-        sum(above) / len(means), sum(below) / len(means), ratio_of_means(above, below)
-    )

@@ -1,10 +1,27 @@
-"""The result of a probe, as plain data."""
+"""The result of a probe, as plain data; ``probe.json`` has the same fields."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from sift_trainer.measuring.theory import Agreement, NoiseFit
-from sift_trainer.probe.measurements import Estimate
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with an interval.
+
+    Attributes:
+        value: mean or ratio of means over all batches; for seconds, the median over rounds.
+        low: lower end of the 95% bootstrap interval over batches; for seconds, the lowest round.
+        high: upper end; for seconds, the highest round.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __truediv__(self, divisor: float) -> "Estimate":
+        return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,11 @@ class Descent:
         kept: per second, by updates on the rows that the choice keeps.
         random: per second, by updates on as many random rows, without scoring.
         ratio: kept over random; None if random rows bring nothing measurable.
-        ratio_at_equal_length: the ratio for updates divided by their Euclidean norms. Rows with
-            large losses have large gradients. The long updates that follow are no gain: a smaller
-            learning rate or AdamW's normalisation undoes them.
+        ratio_at_equal_length: the ratio for updates divided by their Euclidean norms: rows with
+            large losses have large gradients, and a longer update is not a better one.
         dropped_ratio: what updates on the rows that are *not* kept would bring, over random ones;
             per step, not per second. With a keep ratio r, random rows mix both, so this is
-            (1 - r * kept) / (1 - r). It is 0 if the kept rows have all there is to gain. Below 0
-            the two pull against each other: the gain is a level that the dropped rows undo.
+            (1 - r * kept) / (1 - r). Below 0 the two pull against each other.
     """
 
     kept: Estimate
@@ -52,21 +67,6 @@ class Descent:
     ratio: Estimate | None
     ratio_at_equal_length: Estimate | None
     dropped_ratio: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class GradientNorms:
-    """Mean Euclidean norm of the gradients of single rows, in evaluation mode.
-
-    Attributes:
-        kept: of the rows that the choice keeps.
-        dropped: of the others.
-        ratio: kept over dropped.
-    """
-
-    kept: float
-    dropped: float
-    ratio: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,8 @@ class Figures:
         overlap: share of the kept rows that exact losses keep too.
         spearman: rank correlation with exact losses within a batch.
         agreement: p_j (Equation 12) by counting pairs.
-        beta: beta_j as the correlation of margins, see `theory.beta_from_margins`.
-        agreement_by_theorem: p_j of Theorem 6.2 for that beta_j.
         noise: sigma of Assumption 5.12.
-        noise_is_small: whether sigma is below sigma_max (Corollary 5.16).
         approximate_loss_ratio: rho_{2,approx} (Definition 5.13) at these weights.
-        gradient_norms: of kept and dropped rows.
         descent: by updates along the gradient.
         adam_descent: by updates along AdamW's preconditioned gradient.
     """
@@ -96,14 +92,15 @@ class Figures:
     overlap: Estimate | None = None
     spearman: Estimate | None = None
     agreement: Agreement | None = None
-    beta: float | None = None
-    agreement_by_theorem: float | None = None
     noise: NoiseFit | None = None
-    noise_is_small: bool | None = None
     approximate_loss_ratio: float | None = None
-    gradient_norms: GradientNorms | None = None
     descent: Descent | None = None
     adam_descent: Descent | None = None
+
+    @property
+    def deciding_descent(self) -> Descent | None:
+        """AdamW's descent, or else the plain one."""
+        return self.adam_descent or self.descent
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,6 @@ class ProbeResult:
         kept: how many of them a step trains on.
         batches: how many were scored.
         gradient_batches: on how many gradients were taken, of kept, random and held-out rows.
-        norm_batches: on how many gradients of single rows were taken.
         rounds: of timing.
         held_out: whose loss the updates should lower, a ``sift_held_out``.
         seconds: duration of the probe.
@@ -137,7 +133,6 @@ class ProbeResult:
     kept: int
     batches: int
     gradient_batches: int
-    norm_batches: int
     rounds: int
     held_out: str
     seconds: float

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sift_trainer.measuring.agreement import comparable, overlap, ranks, spearman
+from sift_trainer.measuring.agreement import ranks, spearman
 from sift_trainer.measuring.audit_numbers import (
     ADAM,
     PLAIN,
@@ -13,30 +13,19 @@ from sift_trainer.measuring.audit_numbers import (
     choice_numbers,
     update_numbers,
 )
-from sift_trainer.measuring.gradients import inner, length
-from sift_trainer.probe.measurements import mean_over_batches, ratio_of_means
+from sift_trainer.probe.numbers import mean_over_batches, ratio_of_means
 from sift_trainer.scoring.criteria import UNLABELLED
 
 
-def test_overlap_and_ranks() -> None:
-    assert overlap(torch.tensor([0, 2, 5, 7]), torch.tensor([2, 3, 4, 7])) == 0.5
-    assert ranks(torch.tensor([3.0, 1.0, 3.0, 0.0])).tolist() == [2.5, 1.0, 2.5, 0.0]
-
-
-def test_spearman_without_ties_is_the_textbook_formula() -> None:
-    """1 - 6 sum d^2 / (n (n^2 - 1)); None for numbers without an order."""
+def test_rank_correlation_is_that_of_the_textbook() -> None:
+    """1 - 6 sum d^2 / (n (n^2 - 1)) without ties; None for numbers without an order."""
     draw = torch.Generator().manual_seed(0)
     first, second = torch.randperm(9, generator=draw), torch.randperm(9, generator=draw)
     squares = int((first - second).square().sum())
     expected = 1 - 6 * squares / (9 * 80)
     assert spearman(first.exp(), second.double().pow(3)) == pytest.approx(expected)
     assert spearman(torch.arange(4.0), torch.ones(4)) is None
-
-
-def test_rows_without_a_loss_or_a_score_are_not_compared() -> None:
-    losses = torch.tensor([1.0, UNLABELLED, 2.0, torch.nan, 3.0])
-    scores = torch.tensor([1.0, 1.0, torch.inf, 1.0, 2.0])
-    assert comparable(losses, scores).tolist() == [True, False, False, False, True]
+    assert ranks(torch.tensor([3.0, 1.0, 3.0, 0.0])).tolist() == [2.5, 1.0, 2.5, 0.0]
 
 
 def test_choices_of_four_rows() -> None:
@@ -63,15 +52,6 @@ def test_undefined_numbers_are_missing() -> None:
     rows = torch.tensor([0, 1])
     found = choice_numbers(losses, scores, rows, rows, approximates_loss=False)
     assert found == {"overlap": 1, "kept_loss": 0, "dropped_loss": 0}
-
-
-def test_inner_products() -> None:
-    first = [torch.tensor([1.0, 2.0]), None, torch.tensor([[3.0]])]
-    second = [torch.tensor([4.0, 5.0]), torch.ones(1), torch.tensor([[6.0]])]
-    scales = [torch.tensor([1.0, 10.0]), torch.ones(1), torch.tensor([[0.5]])]
-    assert (inner(first, second), inner(first, second, scales)) == (4 + 10 + 18, 4 + 100 + 9)
-    assert length(first, scales) == pytest.approx((1 + 400 + 2.25) ** 0.5)
-    assert inner([None], [None]) == 0
 
 
 def test_updates() -> None:

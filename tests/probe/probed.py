@@ -15,7 +15,7 @@ from sift_trainer.reproduction.resnet.model import (
 )
 from tests.training import Rows, arguments, bert
 
-FAST: dict[str, Any] = {"rounds": 1, "norm_batches": 1, "gradient_batches": 2, "batches": 6}
+FAST: dict[str, Any] = {"rounds": 1, "gradient_batches": 2, "batches": 6}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 

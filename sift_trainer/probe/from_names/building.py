@@ -1,12 +1,12 @@
 """Makes a trainer for a model and a dataset that are given by name. It trains nothing."""
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoTokenizer,
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
     default_data_collator,
@@ -14,23 +14,18 @@ from transformers import (
 )
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.probe.from_names.arguments import ModelAndDataset
 from sift_trainer.probe.from_names.loading import (
     IMAGE_CLASSIFICATION,
     MASKED_LM,
     TASKS,
     TEXT_CLASSIFICATION,
-    fit_vocabulary,
     load_model,
-    load_tokenizer,
-    row_length,
     tasks_of,
 )
 from sift_trainer.probe.from_names.opening import column_of, open_dataset
 from sift_trainer.probe.from_names.rows import (
-    Classes,
     blocks_of,
-    find_classes,
+    class_ids,
     image_rows,
     random_rows,
     text_rows,
@@ -49,36 +44,55 @@ _NOT_TRAINED: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Built:
-    """What `build_trainer` returns.
-
-    Attributes:
-        trainer: with a model and training rows, not trained.
-        notes: for a reader of the results: which weights, and how much of the data.
-    """
-
-    trainer: SiftTrainer
-    notes: tuple[str, ...]
+def _flag(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
 
 
-class _Parts(NamedTuple):
-    model: nn.Module
-    rows: Any
-    collator: Any
-    notes: list[str]
+@dataclass
+class ModelAndDataset:
+    """What `build_trainer` makes a trainer from, as fields of a command line."""
+
+    model: str | None = _flag(None, "folder or hub id that from_pretrained reads")
+    dataset: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "hub id; files or patterns (text, JSON lines, JSON, CSV, Parquet, also .gz and "
+            ".xz); a folder of such files or of images, or one that save_to_disk wrote"
+        },
+    )
+    task: str | None = _flag(None, f"{', '.join(TASKS)}; default: by the model's configuration")
+    tokenizer: str | None = _flag(None, "folder or hub id; default: the model's own")
+    image_processor: str | None = _flag(None, "folder or hub id; default: the model's own")
+    dataset_config: str | None = _flag(None, "configuration of a dataset on the hub")
+    split: str = _flag("train", "of the dataset; default: train")
+    text_column: str | None = _flag(None, "texts; default: text or sentence")
+    text_pair_column: str | None = _flag(None, "second texts of pairs")
+    label_column: str | None = _flag(None, "class ids or names; default: label or labels")
+    image_column: str | None = _flag(None, "images; default: image or img")
+    max_length: int | None = _flag(
+        None,
+        "tokens of a row; default: the limit of model and tokenizer, at most 1024 for language "
+        "modelling and 512 for classification",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.model or not self.dataset:
+            raise ValueError(
+                f"model={self.model!r}, dataset={self.dataset}: both are needed, such as --model "
+                "google-bert/bert-base-uncased --dataset 'texts/*.jsonl'; or give --config FILE"
+            )
+        if self.task is not None and self.task not in TASKS:
+            raise ValueError(f"task={self.task!r} is unknown; choose one of {', '.join(TASKS)}")
 
 
-def build_trainer(source: ModelAndDataset, args: SiftTrainingArguments, batches: int) -> Built:
-    """A trainer with enough rows for some batches of candidates, if the dataset has so many.
+def build_trainer(
+    source: ModelAndDataset, args: SiftTrainingArguments, batches: int
+) -> tuple[SiftTrainer, list[str]]:
+    """A trainer with enough rows for some batches of candidates, if the dataset has so many; and
+    notes for a reader of the results: which weights, and how much of the data.
 
     Language modelling reads its texts from the front and no further than it needs. Classification
     draws rows from the whole dataset.
-
-    Args:
-        source: names of model and dataset.
-        args: of the training. Its ``output_dir`` is created.
-        batches: number of batches of candidates.
 
     Raises:
         ValueError: for a model, a dataset or columns that cannot be used.
@@ -89,18 +103,14 @@ def build_trainer(source: ModelAndDataset, args: SiftTrainingArguments, batches:
     task = source.task or _only_task_of(config)
     wanted = batches * num_candidates(args.train_batch_size, args.sift_keep_ratio)
     set_seed(args.seed)
-    changes = dict(_NOT_TRAINED)
-    if task == IMAGE_CLASSIFICATION:
-        parts = _images(source, config, wanted, args.seed)
-        changes["remove_unused_columns"] = False  # columns are named after the transform
-    elif task == TEXT_CLASSIFICATION:
-        parts = _texts(source, config, wanted, args.seed)
+    if task in (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION):
+        model, rows, collator, notes = _classified(source, task, config, wanted, args.seed)
     else:
-        parts = _blocks(source, task, config, wanted)
-    trainer = SiftTrainer(
-        parts.model, replace(args, **changes), parts.collator, train_dataset=parts.rows
-    )
-    return Built(trainer, (f"task: {task}", *parts.notes))
+        model, rows, collator, notes = _blocks(source, task, config, wanted)
+    args = replace(args, **_NOT_TRAINED)
+    args.remove_unused_columns = task != IMAGE_CLASSIFICATION  # its transform names the columns
+    trainer = SiftTrainer(model, args, collator, train_dataset=rows)
+    return trainer, [f"task: {task}", *notes]
 
 
 def _only_task_of(config: Any) -> str:
@@ -113,66 +123,60 @@ def _only_task_of(config: Any) -> str:
     )
 
 
-def _blocks(source: ModelAndDataset, task: str, config: Any, wanted: int) -> _Parts:
-    tokenizer = load_tokenizer(source.tokenizer or str(source.model), config)
-    data = _open(source, streaming=True)
-    column = _text_column(source, data)
-    model, notes = load_model(str(source.model), task, config, source.from_config)
-    notes += fit_vocabulary(model, tokenizer)
-    length = row_length(source.max_length, model, tokenizer, _LONGEST_BLOCK)
+def _blocks(source: ModelAndDataset, task: str, config: Any, wanted: int) -> tuple[Any, ...]:
+    """Model, rows, collator and notes for language modelling."""
+    tokenizer = _tokenizer(source)
+    data = open_dataset(source.dataset, source.split, source.dataset_config, streaming=True)
+    column = column_of(data, "text_column", source.text_column, ["text", "sentence"])
+    model, notes = load_model(str(source.model), task, config)
+    length = _row_length(source, config, tokenizer, _LONGEST_BLOCK)
     masked = task == MASKED_LM
     collator = DataCollatorForLanguageModeling(tokenizer) if masked else default_data_collator
-    rows, cut = blocks_of(data, column, tokenizer, length, wanted, labelled=not masked)
-    return _Parts(model, rows, collator, notes + cut)
+    rows, note = blocks_of(data, column, tokenizer, length, wanted, labelled=not masked)
+    return model, rows, collator, [*notes, note]
 
 
-def _texts(source: ModelAndDataset, config: Any, wanted: int, seed: int) -> _Parts:
-    tokenizer = load_tokenizer(source.tokenizer or str(source.model), config)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    data = _open(source, streaming=False)
-    columns = [_text_column(source, data)]
-    pair = source.text_pair_column
-    if columns == ["sentence1"] and "sentence2" in data.column_names:
-        pair = pair or "sentence2"
-    if pair is not None:
-        columns.append(column_of(data, "text_pair_column", pair, []))
-    label, classes, model, notes = _classes_and_model(source, TEXT_CLASSIFICATION, config, data)
-    notes += fit_vocabulary(model, tokenizer)
-    length = row_length(source.max_length, model, tokenizer, _LONGEST_TEXT)
-    chosen, cut = random_rows(data, wanted, seed)
-    rows = text_rows(chosen, columns, label, tokenizer, length, classes)
-    return _Parts(model, rows, DataCollatorWithPadding(tokenizer), notes + cut)
-
-
-def _images(source: ModelAndDataset, config: Any, wanted: int, seed: int) -> _Parts:
-    place = source.image_processor or source.model
-    processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
-    data = _open(source, streaming=False)
-    column = column_of(data, "image_column", source.image_column, ["image", "img"])
-    label, classes, model, notes = _classes_and_model(source, IMAGE_CLASSIFICATION, config, data)
-    chosen, cut = random_rows(data, wanted, seed)
-    rows = image_rows(chosen, column, label, processor, classes)
-    return _Parts(model, rows, default_data_collator, notes + cut)
-
-
-def _open(source: ModelAndDataset, streaming: bool) -> Any:
-    return open_dataset(source.dataset, source.split, source.dataset_config, streaming)
-
-
-def _text_column(source: ModelAndDataset, data: Any) -> str:
-    usual = ["text", "sentence", "sentence1"]
-    return column_of(data, "text_column", source.text_column, usual)
-
-
-def _classes_and_model(
-    source: ModelAndDataset, task: str, config: Any, data: Any
-) -> tuple[str, Classes, nn.Module, list[str]]:
-    """The label column, its classes, the model with a head for them, and notes."""
+def _classified(
+    source: ModelAndDataset, task: str, config: Any, wanted: int, seed: int
+) -> tuple[Any, ...]:
+    """Model, rows, collator and notes for the classification of texts or images."""
+    data = open_dataset(source.dataset, source.split, source.dataset_config)
     label = column_of(data, "label_column", source.label_column, ["label", "labels"])
-    trained = not source.from_config and task in tasks_of(config)
-    classes = find_classes(data, label, config, trained)
-    model, notes = load_model(str(source.model), task, config, source.from_config, classes.new_head)
-    return label, classes, model, notes + classes.notes
+    of_the_head = config.id2label if task in tasks_of(config) else None
+    ids = class_ids(data, label, config, trained=of_the_head is not None)
+    chosen, note = random_rows(data, wanted, seed)
+    if task == IMAGE_CLASSIFICATION:
+        place = source.image_processor or source.model
+        processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
+        column = column_of(data, "image_column", source.image_column, ["image", "img"])
+        rows = image_rows(chosen, column, label, processor, ids)
+        collator = default_data_collator
+    else:
+        tokenizer = _tokenizer(source)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
+        columns = [column_of(data, "text_column", source.text_column, ["text", "sentence"])]
+        if source.text_pair_column is not None:
+            columns.append(column_of(data, "text_pair_column", source.text_pair_column, []))
+        length = _row_length(source, config, tokenizer, _LONGEST_TEXT)
+        rows = text_rows(chosen, columns, label, tokenizer, length, ids)
+        collator = DataCollatorWithPadding(tokenizer)
+    model, notes = load_model(str(source.model), task, config)
+    notes.append(f"classes: {', '.join(config.id2label.values()):.200}")
+    if of_the_head not in (None, config.id2label):
+        notes[-1] += f"; the model's head was for {', '.join(of_the_head.values()):.200}"
+    return model, rows, collator, [*notes, note]
+
+
+def _tokenizer(source: ModelAndDataset) -> Any:
+    place = source.tokenizer or source.model
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+def _row_length(source: ModelAndDataset, config: Any, tokenizer: Any, default: int) -> int:
+    """Tokens of a row: ``max_length``, or ``default`` within the limits of model and tokenizer."""
+    limit = int(tokenizer.model_max_length)  # 1e30 if it is not set
+    limit = min(limit, getattr(config, "max_position_embeddings", None) or limit)
+    return source.max_length or min(default, limit)

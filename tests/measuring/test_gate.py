@@ -8,9 +8,9 @@ from transformers import Trainer, TrainingArguments
 
 from sift_trainer.measuring.auditor import Auditor
 from sift_trainer.measuring.gate import LEAST, WINDOW, DescentGate
-from tests.audit.test_audited_runs import train
+from tests.measuring.test_audited_runs import train
 from tests.probe.probed import same_weights
-from tests.training import RecordingTrainer, Rows, arguments, bert, quick
+from tests.training import RecordingTrainer, Rows, bert, quick
 
 GAIN = {"kept": 3.0, "random": 2.0, "dropped": 1.0}
 
@@ -28,20 +28,11 @@ def audit(
     return {**found, "scoring_share": share}
 
 
-def gate_of(*audits: dict[str, float]) -> DescentGate:
+def is_open(*audits: dict[str, float], towards_evaluation: bool = False) -> bool:
     gate = DescentGate()
     for each in audits:
         gate.add(each)
-    return gate
-
-
-def is_open(*audits: dict[str, float], towards_evaluation: bool = False) -> bool:
-    return gate_of(*audits).is_open(towards_evaluation)
-
-
-def test_it_is_closed_until_enough_is_known() -> None:
-    assert not is_open(*[audit()] * (LEAST - 1))
-    assert is_open(*[audit()] * LEAST)
+    return gate.is_open(towards_evaluation)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +51,16 @@ def test_it_is_closed_until_enough_is_known() -> None:
 )
 def test_the_rule(changes: dict[str, float], expected: bool) -> None:
     assert is_open(*[audit(**changes)] * LEAST) is expected
+    assert not is_open(*[audit(**changes)] * (LEAST - 1))
 
 
-@pytest.mark.parametrize(("spread", "expected"), [(0.5, True), (0.6, False)])
-def test_the_advantage_has_to_exceed_what_chance_makes(spread: float, expected: bool) -> None:
+def test_the_advantage_has_to_exceed_what_chance_makes() -> None:
     """Kept rows' descents of 3.0 +- spread, in turns, over a price of 1.25 are 0.4 ahead in the
     mean of six audits, with the standard error 0.8 * spread * sqrt(6 / 5) / sqrt(6); twice that is
     0.358 and 0.429."""
-    audits = [audit(kept=3.0 + spread * sign) for sign in (1, -1) * 3]
-    assert is_open(*audits) is expected
+    for spread, expected in ((0.5, True), (0.6, False)):
+        audits = [audit(kept=3.0 + spread * sign) for sign in (1, -1) * 3]
+        assert is_open(*audits) is expected
 
 
 def test_it_looks_back_on_the_last_audits_alone() -> None:
@@ -121,14 +113,6 @@ def test_a_run_sifts_while_it_is_open(tmp_path: Path, told: list[dict[str, float
             assert kept == trainer.candidates[step][:4]
 
 
-def test_the_schedule_holds_for_an_open_gate(tmp_path: Path, told: list[dict[str, float]]) -> None:
-    told.append(audit())
-    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": 10}
-    changes |= {"sift_warmup_steps": 6, "sift_cooldown_steps": 2}
-    trainer = train(tmp_path, bert(), **changes)
-    assert [scores is not None for scores in trainer.scores] == [6 <= n < 8 for n in range(10)]
-
-
 def test_a_resumed_run_decides_as_the_whole_one(
     tmp_path: Path, told: list[dict[str, float]]
 ) -> None:
@@ -160,9 +144,3 @@ def test_a_shut_gate_is_a_run_without_sifting(tmp_path: Path) -> None:
     plain.train()
     assert same_weights(gated, plain)
     assert not same_weights(gated, Trainer(bert(), TrainingArguments(**settings)))
-
-
-def test_a_batch_that_leaves_nothing_to_compare_is_refused(tmp_path: Path) -> None:
-    changes = {"sift_gate": "descent", "sift_audit_steps": 1, "per_device_train_batch_size": 1}
-    with pytest.raises(ValueError, match=r"per_device_train_batch_size=1 .*use a batch of 8"):
-        RecordingTrainer(bert(), arguments(tmp_path, **changes), train_dataset=Rows(40))
