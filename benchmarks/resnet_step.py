@@ -30,11 +30,11 @@ from measured_steps import (
 )
 from torch.utils.data import Dataset
 
+from sift_trainer.reproduction.resnet.flops import count
 from sift_trainer.reproduction.resnet.model import (
     EarlyExitResNetConfig,
     EarlyExitResNetForImageClassification,
 )
-from sift_trainer.reproduction.resnet.model.resnet_flops import count
 
 COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead")
 EXITS = {"early exit": 1, "last exit": -1}

@@ -43,12 +43,6 @@ def test_augmentation_follows_from_seed_and_batch(kind: str, folders: Path) -> N
     assert torch.equal(stacked[1], first.test[0]["pixel_values"])  # evaluation is not augmented
 
 
-def test_augmentation_does_not_depend_on_where_the_folder_is(folders: Path, tmp_path: Path) -> None:
-    before = batch_of(generic(folders), [0, 1, 4])
-    after = batch_of(generic(folders.rename(tmp_path / "moved")), [0, 1, 4])
-    assert torch.equal(before["pixel_values"], after["pixel_values"])
-
-
 def test_an_image_that_becomes_unreadable_is_named(folders: Path) -> None:
     """Nothing takes its place, in training or in evaluation."""
     data = generic(folders, skip_unreadable=True)

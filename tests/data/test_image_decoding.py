@@ -64,12 +64,6 @@ def test_the_check_finds_a_truncated_file(kind: str) -> None:
             check_image(StoredImage("a", data[: int(len(data) * share)]))
 
 
-def test_a_part_at_its_own_size_is_those_pixels() -> None:
-    image = StoredImage("a", encoded(_gradient(90, 60)))
-    part = decode_crop(image, open_image(image), (20, 10, 32, 32), 32)
-    assert torch.equal(part, decode(image)[:, 10:42, 20:52])
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_part_is_resized(kind: str) -> None:
     """Twice the size of the result: means of 2 x 2 pixels, in a JPEG decoded at half its size."""

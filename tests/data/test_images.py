@@ -129,14 +129,13 @@ def test_a_loading_script_is_not_run(tmp_path: Path) -> None:
 
 
 def test_a_subset_is_fixed_balanced_and_not_the_first(folders: Path) -> None:
-    labels = np.repeat(np.arange(4), [50, 3, 50, 50]).astype(np.int64)
+    labels = torch.arange(4).repeat_interleave(torch.tensor([50, 3, 50, 50]))
     rows = choose_per_class(labels, 5, seed=(0, 0))
-    assert np.bincount(labels[rows]).tolist() == [5, 3, 5, 5]
-    assert np.array_equal(rows, np.unique(rows))
-    assert not np.array_equal(rows, choose_per_class(labels, 5, seed=(1, 0)))
-    assert rows[:5].tolist() != list(range(5))
-    # The rows of a class do not depend on the others.
-    assert np.array_equal(choose_per_class(labels[:50], 5, seed=(0, 0)), rows[:5])
+    assert labels[rows].bincount().tolist() == [5, 3, 5, 5]
+    assert rows == sorted(set(rows))
+    assert rows != choose_per_class(labels, 5, seed=(1, 0))
+    assert rows[:5] != list(range(5))
+    assert choose_per_class(labels[:50], 5, seed=(0, 0)) == rows[:5]  # whatever the other classes
     data = generic(folders, max_images_per_class=1)
     assert [data.train[row]["labels"] for row in range(len(data.train))] == [0, 1, 2]
 
@@ -161,22 +160,12 @@ def test_class_folders_are_checked(folders: Path) -> None:
         generic(folders)
 
 
-def test_the_number_of_classes_and_the_size_are_those_of_the_data_set(
-    folders: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=r"there are 3 classes, .* and the data set has 101"):
-        load(dataset="food101", files=folders)
-    cifar_parquet(tmp_path, width=31)
-    with pytest.raises(ValueError, match=r"train, row 0 has 31 x 32 pixels and must have 32 x 32"):
-        cifar(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([*range(100), 100], "there are 101 classes"),
         ([0, 0, *range(2, 100), 99], "train has no image of the class '1'"),
-        ([-1, *range(100)], "train has the label -1; .* labels must be 0 to 99"),
+        ([-1, *range(100)], "train has the label -1; labels must be 0 to 99"),
         ([None, *range(100)], "must be whole numbers or names, and are NoneType, int"),
     ],
 )
@@ -205,16 +194,6 @@ def test_truncated_files_are_found_before_training(folders: Path) -> None:
         path.write_bytes(b"gone")
     with pytest.raises(ValueError, match="train has no image of the class 'baby'"):
         generic(folders, skip_unreadable=True)
-
-
-def test_cifar_counts_what_it_skips(tmp_path: Path) -> None:
-    good = encoded(picture(0))
-    write_parquet(tmp_path, "train", [good[:-40], None, *[good] * 100], [0, 1, *range(100)])
-    write_parquet(tmp_path, "test", [good] * 100, list(range(100)))
-    with pytest.raises(ValueError, match=r"train: 2 of 102 images cannot be read:\n  train, row 0"):
-        cifar(tmp_path)
-    data = cifar(tmp_path, skip_unreadable=True)
-    assert (data.unreadable, [row["labels"] for row in data.train]) == (2, list(range(100)))
 
 
 REAL = ROOT.parent / "shared" / "data" / "cifar-100"

@@ -161,22 +161,6 @@ def test_special_tokens_are_never_drawn_as_replacements(tokenizer: Any, dataset:
     assert counts[0] / counts.sum() == pytest.approx(0.8 / (0.8 + 0.1 * 94 / 95), abs=0.01)
 
 
-def test_rows_without_pair_columns_are_padded_to_the_longest(tokenizer: Any) -> None:
-    batch = PairCollator(tokenizer)([{"input_ids": [CLS, 9, SEP]}, {"input_ids": [CLS, SEP]}])
-    assert {name: tensor.shape for name, tensor in batch.items()} == dict.fromkeys(
-        ("input_ids", "attention_mask", "labels"), (2, 3)
-    )
-
-
-def test_without_seed_masks_follow_the_global_generator(tokenizer: Any, dataset: Dataset) -> None:
-    collator, rows = PairCollator(tokenizer), _rows(dataset)
-    torch.manual_seed(5)
-    first, second = collator(rows), collator(rows)
-    torch.manual_seed(5)
-    assert _equal(collator(rows), first)
-    assert not _equal(first, second)
-
-
 def test_with_seed_masks_follow_the_batch_and_leave_the_global_generator_alone(
     tokenizer: Any, dataset: Dataset
 ) -> None:

@@ -112,21 +112,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
         ({"a": {"files": "x", "hub": "y"}}, "sources.a: needs exactly one of files, hub and"),
         ({"a": {"documentation": True, "wrapped": "no"}}, "wrapped='no': must be true or false"),
         ({"a": {"hub": "x", "trust_remote_code": True}}, "unexpected .* 'trust_remote_code'"),
-        ({"a": {"files": "x", "rows_per_document": 0}}, "rows_per_document=0"),
         ({"a": {"files": "x", "separator": "line"}}, "separator='line'"),
     ],
 )
 def test_wrong_entries_are_named(entries: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_sources(entries)
-
-
-def test_files_that_are_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"files='.*absent': nothing there"):
-        parts(Source(files=str(tmp_path / "absent")))
-    (tmp_path / "a.pickle").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.pickle': the suffix must be one of"):
-        parts(Source(files=str(tmp_path / "a.pickle")))
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -150,12 +141,3 @@ def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
     )
     with pytest.raises(ValueError, match=r"(?s)cannot be loaded.*sources: \{mine: \{files"):
         parts(Source(hub=str(repository), name="20231101.de"))
-
-
-def test_a_hub_data_set_with_a_loading_script_is_refused_and_not_run(tmp_path: Path) -> None:
-    repository = tmp_path / "scripted"
-    repository.mkdir()
-    (repository / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(ValueError, match=r"hub='.*scripted'"):
-        parts(Source(hub=str(repository)))
-    assert not (tmp_path / "ran").exists()

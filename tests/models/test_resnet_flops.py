@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sift_trainer.reproduction.resnet.flops import count
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetConfig
-from sift_trainer.reproduction.resnet.model.resnet_flops import count
 from tests.models.small_resnet import config
 
 
