@@ -15,7 +15,7 @@ import pytest
 import scoring_pass
 import step_time
 
-from tests.data.small_corpus import DOCUMENTS
+from tests.reproduction.corpus.small_corpus import DOCUMENTS
 
 SIZE = ["--layers", "2", "--hidden", "64", "--vocabulary", "500", "--length", "20"]
 SIZE += ["--batch_size", "2", "--device", "cpu", "--rounds", "1", "--warmup", "0"]

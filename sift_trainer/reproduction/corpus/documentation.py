@@ -8,7 +8,6 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
@@ -105,14 +104,13 @@ def _is_english(paragraph: str) -> bool:
 
 def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
     """Documents without the paragraphs (compared by their letters) of earlier documents."""
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for document in documents:
         fresh = []
         for paragraph in document.split("\n\n"):
             letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
-            key = blake2b(letters.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if key not in seen:
-                seen.add(key)
+            if letters not in seen:
+                seen.add(letters)
                 fresh.append(paragraph)
         text = "\n\n".join(fresh)
         if len(text) >= _MIN_CHARACTERS:

@@ -81,7 +81,6 @@ class PairCollator:
         max_length: pad to this many tokens; ``None`` pads to the longest row of the batch.
         mask_probability: share of the tokens to predict, in (0, 1).
         masks_per_row: predict exactly so many tokens of every row instead, 1 or more.
-        seed: of the masks, see above.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -105,15 +104,8 @@ class PairCollator:
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Pads and masks one batch of rows."""
         padding = "longest" if self.max_length is None else "max_length"
-        batch = dict(
-            pad_without_fast_tokenizer_warning(
-                self.tokenizer,
-                list(features),
-                padding=padding,
-                max_length=self.max_length,
-                return_tensors="pt",
-            )
-        )
+        how = {"padding": padding, "max_length": self.max_length, "return_tensors": "pt"}
+        batch = dict(pad_without_fast_tokenizer_warning(self.tokenizer, list(features), **how))
         batch["input_ids"], batch["labels"] = mask_tokens(
             batch["input_ids"],
             self._is_special[batch["input_ids"]] | (batch["attention_mask"] == 0),
@@ -134,16 +126,12 @@ class PairCollator:
 
 
 class FixedMasks(Dataset[dict[str, Tensor]]):
-    """Rows whose masks are the same in every evaluation of every run, made when a row is read.
-
-    The masks of a row depend on `seed`, the row and `collator`'s settings, never on its own `seed`,
-    the batch size of the evaluation, the process or earlier draws. `default_data_collator` batches
-    the rows.
+    """Rows whose masks are the same in every evaluation of every run: a function of `seed`, the row
+    and `collator`'s other settings. `default_data_collator` batches the rows.
 
     Args:
         dataset: sized; its rows are those of a corpus.
         collator: with `max_length` set, so that all rows have the same length.
-        seed: of the masks.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int) -> None:

@@ -216,19 +216,12 @@ def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
 
 
 def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Saves the tokenizer once for all jobs; refuses another one than the first job's."""
+    """Saves the tokenizer once; all jobs then use this copy."""
     place, unfinished = folder / "tokenizer", folder / f".tokenizer.{os.getpid()}"
     with FileLock(folder / ".lock"):
         if not place.is_dir():
             tokenizer.save_pretrained(str(unfinished))
             os.replace(unfinished, place)
-            return
-    before = load_wordpiece(str(place)).backend_tokenizer.to_str()
-    if before != tokenizer.backend_tokenizer.to_str():
-        raise ValueError(
-            f"the tokenizer differs from {place}, with which the preparation began; prepare in "
-            "another data_dir"
-        )
 
 
 def _run_all(

@@ -65,10 +65,9 @@ class StoredDataset(Dataset[dict[str, Any]]):
 
 @dataclass
 class EvaluationDataset(Dataset[dict[str, Any]]):
-    """Images for evaluation, not random: normalised float32, (3, size, size).
+    """Images for evaluation: normalised float32, (3, size, size).
 
-    Of a stored image it is the middle, after its shorter side is resized to 256/224 of
-    `image_size`.
+    Of a stored image it is the middle, after its shorter side becomes 256/224 of `image_size`.
     """
 
     dataset: PixelDataset | StoredDataset
@@ -122,7 +121,6 @@ class ImageCollator:
         return {"pixel_values": pixels.contiguous(memory_format=layout), "labels": labels}
 
     def _random_parts(self, images: Sequence[StoredImage]) -> Tensor:
-        """Cropped, resized and flipped; uint8, (n, 3, size, size)."""
         generator = seeded_generator(self.seed, [f"{image.name}\n".encode() for image in images])
         pictures = [open_image(image) for image in images]
         sizes = torch.tensor([picture.size for picture in pictures])

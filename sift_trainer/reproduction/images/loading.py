@@ -30,9 +30,6 @@ class ImageData:
     """Images of both splits as a Trainer takes them.
 
     Attributes:
-        train: rows that `collator` augments.
-        test: rows as they are evaluated.
-        collator: for both.
         classes: names, in the order of the labels.
         unreadable: images of train and test that were left out because they cannot be read.
     """
@@ -104,7 +101,6 @@ def choose_per_class(labels: Tensor, limit: int, seed: tuple[int, ...]) -> list[
 
 
 def _check_labels(split: str, labels: Tensor, classes: list[str]) -> None:
-    """Refuses labels out of range, a class without training images, and an empty test set."""
     wrong = labels[(labels < 0) | (labels >= len(classes))]
     if len(wrong):
         raise ValueError(
@@ -146,7 +142,6 @@ def decode_images(
 def _read_each(
     read: Callable[[StoredImage], T], dataset: StoredDataset, skip: bool, doing: str, progress: bool
 ) -> dict[int, T]:
-    """What `read` returns for each row that it can read."""
     errors: list[str] = []
     found: dict[int, T] = {}
     for row in tqdm(range(len(dataset)), desc=doing, unit="images", disable=not progress):

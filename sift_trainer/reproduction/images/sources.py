@@ -50,7 +50,6 @@ def find_images(args: ImageArguments) -> Found:
 
 
 def _class_folders(root: Path, split: str) -> list[str]:
-    """``train/apple/1.jpg`` and so on, sorted by class, then by file."""
     paths = sorted(path for path in (root / split).rglob("*") if path.is_file())
     names = [path.relative_to(root).as_posix() for path in paths if path.name[0] != "."]
     for name in names:
@@ -62,7 +61,6 @@ def _class_folders(root: Path, split: str) -> list[str]:
 
 
 def _food_list(root: Path, split: str) -> list[str]:
-    """``images/apple_pie/1005649.jpg`` and so on, in the order of Food-101's own list."""
     entries = (root / "meta" / f"{split}.txt").read_text(encoding="utf-8").split()
     return [f"images/{entry}.jpg" for entry in entries]
 

@@ -6,7 +6,6 @@ import pytest
 
 from sift_trainer.reproduction.corpus.vocabulary import (
     SPECIAL_TOKENS,
-    load_wordpiece,
     train_wordpiece,
 )
 
@@ -50,13 +49,3 @@ def test_vocabulary_that_the_text_cannot_fill_is_refused_with_one_that_fits() ->
         train_wordpiece(TEXTS, 8192)
     fitting = int(str(refused.value).split("use ")[1].split(" ")[0])
     assert len(train_wordpiece(TEXTS, fitting)) == fitting
-
-
-def test_a_saved_tokenizer_loads_and_a_folder_without_one_is_refused(tmp_path: Path) -> None:
-    trained = train_wordpiece(TEXTS, vocab_size=100)
-    trained.save_pretrained(tmp_path / "whole")
-    assert load_wordpiece(str(tmp_path / "whole")).get_vocab() == trained.get_vocab()
-    (tmp_path / "empty").mkdir()
-    for place in ("empty", "absent"):
-        with pytest.raises(ValueError, match=r"(?s)tokenizer=.*tokenizer\.json"):
-            load_wordpiece(str(tmp_path / place))

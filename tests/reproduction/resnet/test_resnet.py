@@ -1,23 +1,16 @@
 """The two-classifier ResNet: the library's, plus L_i R_i, trained by one cross-entropy."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
 )
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-from sift_trainer.reproduction.resnet.model import (
-    EarlyExitResNetForImageClassification,
-)
-from tests.models.small_resnet import CLASSES, SIZES, images, resnet
+from tests.reproduction.resnet.small_resnet import CLASSES, SIZES, images, resnet
 
 LABELS = torch.tensor([0, 4, 2, 2])
 
@@ -112,17 +105,6 @@ def test_cifar_stem():
     assert [s.shape[-1] for s in hidden_states(resnet("imagenet"), images(side=64))] == [
         16, 16, 8, 4, 2
     ]  # fmt: skip
-
-
-def test_saved_and_loaded_by_the_auto_classes(tmp_path: Path):
-    model = resnet("cifar").eval()
-    model.save_pretrained(tmp_path)
-    assert AutoConfig.from_pretrained(tmp_path).stem == "cifar"
-    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
-    assert type(loaded) is EarlyExitResNetForImageClassification
-    assert torch.equal(loaded(images()).logits, model(images()).logits)
-    loss, logits = loaded(images(), labels=LABELS, return_dict=False)
-    assert (loss.dim(), logits.shape) == (0, (4, CLASSES))
 
 
 # ---- what cannot work is an error ----

@@ -13,7 +13,7 @@ from sift_trainer.reproduction.images.decoding import (
     decode_crop,
     open_image,
 )
-from tests.data.pictures import encoded, picture
+from tests.reproduction.images.pictures import encoded, picture
 
 
 def _gradient(width: int, height: int) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sift_trainer.reproduction.images.cifar_pickles import read_pickle
-from tests.data.pictures import python_2_pickle
+from tests.reproduction.images.pictures import python_2_pickle
 
 DATA = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
 LABELS = [5, 99, 0]

@@ -10,7 +10,14 @@ from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments, earl
 from sift_trainer.sifted_model.facts import ModelFacts
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.scorer import Scorer
-from tests.models.small_resnet import CLASSES, Images, early_logits, images, resnet, statistics
+from tests.reproduction.resnet.small_resnet import (
+    CLASSES,
+    Images,
+    early_logits,
+    images,
+    resnet,
+    statistics,
+)
 
 LABELS = torch.arange(8) % CLASSES
 

@@ -17,8 +17,8 @@ from sift_trainer.reproduction.resnet.arguments import KINDS, ImageArguments, Se
 from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION, build_trainer, load_data
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from sift_trainer.selection.rows import take_rows
-from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
 from tests.pretraining.toy import flags
+from tests.reproduction.resnet.toy import BATCH, CLASSES, STEPS, table, tiny
 
 torch.set_num_threads(1)
 

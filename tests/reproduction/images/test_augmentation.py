@@ -9,7 +9,6 @@ import torch
 
 from sift_trainer.reproduction.images.augmentation import (
     crop_flip,
-    random_flip,
     resized_crop_boxes,
     seeded_generator,
 )
@@ -51,14 +50,6 @@ def test_every_crop_is_a_window_of_the_padded_image() -> None:
     assert {left for _, left, _ in seen} == set(range(9))
     # Of 162 equally likely ones 300 draws show 162 * (1 - (161 / 162)**300) = 136.7 on average.
     assert 120 < len(seen) < 152
-
-
-def test_half_is_flipped() -> None:
-    images = _images(1)[0].expand(2000, 3, 8, 8).contiguous()
-    flipped = random_flip(images.clone(), torch.Generator().manual_seed(0))
-    plain = (flipped == images).flatten(1).all(1)
-    assert torch.equal(flipped[~plain], images[~plain].flip(3))
-    assert abs(int(plain.sum()) - 1000) < 4 * (2000 / 4) ** 0.5
 
 
 def _plain_share(width: int, height: int, source: random.Random) -> float:

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 from sift_trainer.reproduction.images import ImageData
 from sift_trainer.reproduction.images.batches import EvaluationDataset, ImageCollator, PixelDataset
-from tests.data.image_folders import generic
+from tests.reproduction.images.image_folders import generic
 
 torch.set_num_threads(1)
 
@@ -41,17 +40,6 @@ def test_augmentation_follows_from_seed_and_batch(kind: str, folders: Path) -> N
     assert not torch.equal(batch_of(other, [0, 2, 5])["pixel_values"], batch["pixel_values"])
     stacked = first.collator([first.test[0]] * 2)["pixel_values"]
     assert torch.equal(stacked[1], first.test[0]["pixel_values"])  # evaluation is not augmented
-
-
-def test_an_image_that_becomes_unreadable_is_named(folders: Path) -> None:
-    """Nothing takes its place, in training or in evaluation."""
-    data = generic(folders, skip_unreadable=True)
-    for place in ("train/apple/1.jpg", "test/baby/0.jpg"):
-        (folders / place).write_bytes(b"\xff\xd8 gone")
-    with pytest.raises(ValueError, match=r"pictures/train/apple/1\.jpg cannot be read"):
-        list(DataLoader(data.train, 3, num_workers=1, collate_fn=data.collator))
-    with pytest.raises(ValueError, match=r"pictures/test/baby/0\.jpg cannot be read"):
-        data.test[1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -12,12 +12,12 @@ from datasets import ClassLabel, Dataset, Features, Image
 from sift_trainer.reproduction.images.arguments import DATA_SETS
 from sift_trainer.reproduction.images.batches import PixelDataset
 from sift_trainer.reproduction.images.loading import ImageData, choose_per_class
-from tests.data.image_folders import generic, load
-from tests.data.pictures import encoded, food_archive, picture, python_2_pickle
+from tests.reproduction.images.image_folders import generic, load
+from tests.reproduction.images.pictures import encoded, food_archive, picture, python_2_pickle
 
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write_parquet(root: Path, split: str, images: list[Any], labels: list[Any]) -> None:
@@ -194,25 +194,3 @@ def test_truncated_files_are_found_before_training(folders: Path) -> None:
         path.write_bytes(b"gone")
     with pytest.raises(ValueError, match="train has no image of the class 'baby'"):
         generic(folders, skip_unreadable=True)
-
-
-REAL = ROOT.parent / "shared" / "data" / "cifar-100"
-
-
-@pytest.mark.real_data
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the checkout")
-def test_all_of_cifar_100(tmp_path: Path) -> None:
-    data = load(files=REAL, image_cache_dir=tmp_path)
-    assert isinstance(data.train, PixelDataset)
-    assert isinstance(data.test.dataset, PixelDataset)
-    assert (len(data.train), len(data.test), len(data.classes)) == (50_000, 10_000, 100)
-    assert data.train.labels.bincount().tolist() == [500] * 100
-    assert data.test.dataset.labels.bincount().tolist() == [100] * 100
-    assert data.classes[:2] == ["apple", "aquarium_fish"]
-    counts = torch.stack([channel.flatten().bincount() for channel in data.train.pixels.unbind(1)])
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means = counts.double() @ values / (50_000 * 1024)
-    stds = (counts.double() @ values**2 / (50_000 * 1024) - means**2).sqrt()
-    # As published, and as in `DATA_SETS`, to four digits.
-    assert means.tolist() == pytest.approx([0.5071, 0.4865, 0.4409], abs=5e-5)
-    assert stds.tolist() == pytest.approx([0.2673, 0.2564, 0.2762], abs=5e-5)

@@ -81,19 +81,6 @@ def test_share_of_random_pairs(wanted: float) -> None:
     assert abs(sum(labels) - wanted * len(labels)) <= deviation + forced
 
 
-def test_short_targets_give_shorter_rows() -> None:
-    documents = [[[1000 * d + s] for s in range(900)] for d in range(100)]
-    full, short = (
-        [
-            len(p.first) + len(p.second)
-            for p in _pairs(documents, short_fraction=f, random_next_fraction=0)
-        ]
-        for f in (0.0, 1.0)
-    )
-    assert np.mean(np.array(full) == 61) > 0.9
-    assert len(short) > 1.3 * len(full)
-
-
 def _truncate_token_by_token(a: int, b: int, longest: int) -> tuple[int, int]:
     while a + b > longest:
         a, b = (a - 1, b) if a > b else (a, b - 1)
@@ -109,9 +96,3 @@ def test_truncation_takes_what_the_loop_over_tokens_takes_from_both_ends() -> No
     fronts = [module._truncate(list(range(60)), [0], 21, generator)[0][0] for _ in range(400)]
     # 40 tokens go, each from the front with probability 1/2: mean 20, deviation sqrt(10).
     assert abs(np.mean(fronts) - 20) < 4 * (10 / 400) ** 0.5
-
-
-@pytest.mark.parametrize("documents", [_documents(1), [[[1, 2]], [[]], []], []])
-def test_too_few_documents_are_refused_before_any_pair(documents: list[list[list[int]]]) -> None:
-    with pytest.raises(ValueError, match="a random B needs at least 2"):
-        list(sentence_pairs(documents, 64, generator=np.random.default_rng(0)))
