@@ -28,9 +28,9 @@ from measured_steps import (
     take_turns,
     write_result,
 )
+from resnet_flops import count
 from torch.utils.data import Dataset
 
-from sift_trainer.reproduction.resnet.flops import count
 from sift_trainer.reproduction.resnet.model import (
     EarlyExitResNetConfig,
     EarlyExitResNetForImageClassification,

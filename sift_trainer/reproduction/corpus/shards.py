@@ -32,7 +32,7 @@ _BATCH_ROWS = 1000
 
 
 class Shards(NamedTuple):
-    """The number of shards. Shard i is for training if ``i < train``, else for validation."""
+    """The number of shards; the first ``train`` are for training, the others for validation."""
 
     train: int
     validation: int
@@ -99,8 +99,7 @@ def write_shard(
 
     A row is ``[CLS] A [SEP] B [SEP]``: `input_ids` and `token_type_ids` (0 up to the first
     ``[SEP]``, then 1) of equal length, and `next_sentence_label`, 0 if B follows A and 1 if B is
-    random. The record also counts rows and random pairs and has the checksum of the Arrow file. A
-    shard is whole when its record is there.
+    random. A shard is whole when its record is there.
     """
     token = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.int32()
     schema = pa.schema(

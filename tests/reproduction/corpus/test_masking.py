@@ -57,17 +57,16 @@ def _within(count: int, total: int, share: float) -> bool:
     return bool(abs(count - total * share) < 4 * (total * share * (1 - share)) ** 0.5)
 
 
+def _masked(ids: Tensor, special: Tensor, seed: int = 0, **more: Any) -> tuple[Tensor, Tensor]:
+    more = {"mask_id": MASK, "replacement_ids": torch.arange(5, 9), **more}
+    return mask_tokens(ids, special, generator=torch.Generator().manual_seed(seed), **more)
+
+
 def test_shares_of_mask_random_and_kept() -> None:
     ids = torch.full((200, 500), 7)
     special = torch.zeros_like(ids, dtype=torch.bool)
     special[:, ::5] = True
-    masked, labels = mask_tokens(
-        ids,
-        special,
-        mask_id=MASK,
-        replacement_ids=torch.arange(1000, 2000),
-        generator=torch.Generator().manual_seed(0),
-    )
+    masked, labels = _masked(ids, special, replacement_ids=torch.arange(1000, 2000))
     chosen = labels != -100
     n, total = int(chosen.sum()), 200 * 400
     assert _within(n, total, 0.15)
@@ -89,15 +88,7 @@ def test_a_fixed_number_of_masks_per_row() -> None:
     special = torch.zeros_like(ids, dtype=torch.bool)
     special[:, :8] = True
     special[0, :] = torch.arange(20) < 18
-    generator = torch.Generator().manual_seed(0)
-    _, labels = mask_tokens(
-        ids,
-        special,
-        mask_id=MASK,
-        replacement_ids=torch.arange(5, 9),
-        per_row=3,
-        generator=generator,
-    )
+    _, labels = _masked(ids, special, per_row=3)
     chosen = labels != -100
     assert chosen.sum(dim=1).tolist() == [2] + [3] * 399
     assert not (chosen & special).any()
@@ -109,14 +100,7 @@ def test_every_row_with_a_maskable_token_has_a_label() -> None:
     ids = torch.arange(12).reshape(3, 4) + 10
     special = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1]]).bool()
     for seed in range(50):
-        _, labels = mask_tokens(
-            ids,
-            special,
-            mask_id=MASK,
-            replacement_ids=torch.arange(5, 9),
-            probability=1e-6,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        _, labels = _masked(ids, special, seed, probability=1e-6)
         assert (labels != -100).sum(1).tolist() == [1, 1, 0]
         assert labels[1, 2] == 16
 

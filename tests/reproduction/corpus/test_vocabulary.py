@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from sift_trainer.reproduction.corpus.vocabulary import (
     SPECIAL_TOKENS,
+    load_wordpiece,
     train_wordpiece,
 )
 
@@ -19,8 +21,6 @@ TEXTS = [
 
 
 def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, BertTokenizerFast
-
     tokenizer = train_wordpiece(TEXTS, vocab_size=100)
     assert len(tokenizer) == 100
     assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIAL_TOKENS)
@@ -29,10 +29,13 @@ def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_p
     assert encoded["input_ids"][0] == 2
     assert tokenizer.decode(encoded["input_ids"]) == "[CLS] signal noise [SEP] the tensor [SEP]"
     tokenizer.save_pretrained(tmp_path)
-    for kind in (AutoTokenizer, BertTokenizerFast):
-        again = kind.from_pretrained(tmp_path)
+    for load in (AutoTokenizer.from_pretrained, load_wordpiece):
+        again = load(str(tmp_path))
         assert again.get_vocab() == tokenizer.get_vocab()
         assert again("Signal NOISE", "the tensor")["input_ids"] == encoded["input_ids"]
+    (tmp_path / "empty").mkdir()  # of which Transformers makes a tokenizer without words
+    with pytest.raises(ValueError, match=r"tokenizer=.*tokenizer\.json"):
+        load_wordpiece(str(tmp_path / "empty"))
 
 
 def test_wordpiece_ids_do_not_depend_on_hash_order_or_threads(

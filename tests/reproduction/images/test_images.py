@@ -119,15 +119,6 @@ def test_tables_with_names_and_plain_bytes(source: str, tmp_path: Path) -> None:
     assert [found.test[row]["labels"] for row in range(2)] == [0, 1]
 
 
-def test_a_loading_script_is_not_run(tmp_path: Path) -> None:
-    folder, made = tmp_path / "scripted", tmp_path / "made"
-    folder.mkdir()
-    (folder / "scripted.py").write_text(f"import os\nos.mkdir({str(made)!r})\n")
-    with pytest.raises((OSError, ValueError, RuntimeError), match="scripted"):
-        load(hub=folder, image_cache_dir=tmp_path / "cache")
-    assert not made.exists()
-
-
 def test_a_subset_is_fixed_balanced_and_not_the_first(folders: Path) -> None:
     labels = torch.arange(4).repeat_interleave(torch.tensor([50, 3, 50, 50]))
     rows = choose_per_class(labels, 5, seed=(0, 0))

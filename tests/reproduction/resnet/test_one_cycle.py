@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers import TrainerCallback
 
 from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
@@ -98,16 +98,6 @@ def test_a_resumed_run_is_exact_and_needs_the_same_cycle(tmp_path: Path) -> None
         trainer(tmp_path, **steps).train(
             resume_from_checkpoint=str(tmp_path / "linear" / "checkpoint-4")
         )
-
-
-def test_given_schedule_is_left(tmp_path: Path) -> None:
-    model = bert()
-    optimizer = SGD(model.parameters(), lr=0.5)
-    given = ConstantLR(optimizer, factor=1.0)
-    args = arguments(tmp_path, max_steps=2)
-    run = OneCycleTrainer(model, args, train_dataset=Rows(76), optimizers=(optimizer, given))
-    run.train()
-    assert run.lr_scheduler is given
 
 
 @pytest.mark.parametrize(

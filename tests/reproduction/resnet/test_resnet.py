@@ -76,23 +76,6 @@ def test_logits_are_the_sum_of_both_classifiers(stem):
     assert torch.equal(found.hidden_states[2], second)
 
 
-def test_one_cross_entropy_of_the_sum_trains_both_classifiers():
-    """Its gradient in the logits is (softmax - one-hot) / B, and each classifier gets the product
-    of that with its own input."""
-    model, pixel_values = resnet().eval(), images()
-    *_, second, _, last = hidden_states(model, pixel_values)
-    outputs = model(pixel_values, labels=LABELS)
-    expected = functional.cross_entropy(outputs.logits, LABELS)
-    torch.testing.assert_close(outputs.loss, expected)
-    half = model(pixel_values, labels=LABELS, num_items_in_batch=torch.tensor(8)).loss
-    torch.testing.assert_close(half, expected / 2)
-    outputs.loss.backward()
-    slope = (outputs.logits.softmax(-1) - functional.one_hot(LABELS, CLASSES)) / len(LABELS)
-    for classifier, map_ in ((model.classifier, last), (model.intermediate_classifier, second)):
-        torch.testing.assert_close(classifier[1].weight.grad, slope.T @ map_.mean((2, 3)))
-        torch.testing.assert_close(classifier[1].bias.grad, slope.sum(0))
-
-
 def test_cifar_stem():
     model, pixel_values = resnet().eval(), images(side=16)
     stem, *groups = hidden_states(model, pixel_values)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from resnet_flops import count
 
-from sift_trainer.reproduction.resnet.flops import count
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetConfig
 from tests.reproduction.resnet.small_resnet import config
 

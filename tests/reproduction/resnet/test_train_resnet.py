@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from sift_trainer.reproduction.configuration import ConfigError, parse_config
+from sift_trainer.reproduction.configuration import ConfigError
 from sift_trainer.reproduction.images import load_images
 from sift_trainer.reproduction.resnet import main
-from sift_trainer.reproduction.resnet.arguments import KINDS, ImageArguments, Settings
-from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION, build_trainer, load_data
+from sift_trainer.reproduction.resnet.arguments import ImageArguments
+from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
-from sift_trainer.selection.rows import take_rows
 from tests.pretraining.toy import flags
 from tests.reproduction.resnet.toy import BATCH, CLASSES, STEPS, table, tiny
 
@@ -96,25 +94,6 @@ def test_accuracy_is_that_of_the_saved_model_on_all_test_images(trained: Path) -
     assert step == STEPS
     assert float(output.loss) == pytest.approx(loss, rel=1e-5)
     assert float((output.logits.argmax(-1) == labels).float().mean()) == pytest.approx(accuracy)
-
-
-def test_channels_last_changes_the_layout_and_not_the_values(trained: Path) -> None:
-    """It is on in the configuration, for weights and for the kept images."""
-    argv = [*tiny(trained.parent, trained.parent / "table_3.yaml"), "--runs", RUN]
-    (instances,) = parse_config(KINDS, argv).runs.values()
-    settings = Settings(*instances)
-    trainer = build_trainer(settings, load_data(settings), settings.args, [])
-    convolution = trainer.model.resnet.encoder.stages[0].layers[0].layer[1].convolution
-    batch = next(iter(trainer.get_train_dataloader()))
-    kept = take_rows(batch, torch.tensor([0, 3, 5]))["pixel_values"]
-    for tensor in (convolution.weight, batch["pixel_values"], kept):
-        assert tensor.is_contiguous(memory_format=torch.channels_last)
-    argv += flags(channels_last="false", output_dir=trained.parent / "plain")
-    main(argv)
-    plain = load_file(trained.parent / "plain" / RUN / f"checkpoint-{STEPS}" / "model.safetensors")
-    last = load_file(trained / RUN / f"checkpoint-{STEPS}" / "model.safetensors")
-    for name, weights in plain.items():
-        torch.testing.assert_close(weights, last[name], rtol=1e-3, atol=1e-4)
 
 
 RUN = f"{CELLS[0]}/early_exit"
