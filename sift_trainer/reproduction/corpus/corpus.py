@@ -186,7 +186,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses a corpus that was prepared with other settings or from other files."""
     changed = "".join(
-        f"\n  {name}: prepared with {before.get(name)!s:.200}, now {value!s:.200}"
+        f"\n  {name}: prepared with {before.get(name)!s:.200}, asked for {value!s:.200}"
         for name, value in now.items()
         if before.get(name) != value
     )

@@ -116,7 +116,7 @@ def test_another_corpus_in_the_folder_is_refused(
     for act in (load_corpus, prepare_corpus):
         with pytest.raises(ValueError, match="was prepared with other settings") as refused:
             act(changed)
-        assert "max_length: prepared with 32, now 64" in str(refused.value)
+        assert "max_length: prepared with 32, asked for 64" in str(refused.value)
     with pytest.raises(ValueError, match=r"shards=7: the corpus in .* has 4 shards"):
         prepare_corpus(replace(args, shards=7))
     with pytest.raises(ValueError, match="there is no prepared corpus; make it with"):
