@@ -28,13 +28,13 @@ from measured_steps import (
     table,
     write_result,
 )
+from resnet_flops import count
 from torch import Tensor
 
 from sift_trainer.reproduction.resnet.model import (
     EarlyExitResNetConfig,
     EarlyExitResNetForImageClassification,
 )
-from sift_trainer.reproduction.resnet.model.resnet_flops import count
 
 COLUMNS = ("step_seconds", "ratio_to_stock", "overhead", "counted_overhead")
 EXITS = {"early exit": 1, "last exit": -1}

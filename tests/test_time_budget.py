@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
 from sift_trainer.reproduction.run_log import RunLog
 from sift_trainer.reproduction.runs.time_budget import TimeBudget
-from tests.test_one_cycle import Rates, plain_loop
+from tests.reproduction.resnet.test_one_cycle import Rates, plain_loop
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 

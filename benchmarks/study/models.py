@@ -17,11 +17,11 @@ from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 from sift_trainer import register_exit
 from sift_trainer.reproduction.resnet.model import (
+    EXIT_GROUP,
     EarlyExitResNetConfig,
     EarlyExitResNetForImageClassification,
+    TwoClassifierExit,
 )
-from sift_trainer.reproduction.resnet.model.resnet import EXIT_GROUP
-from sift_trainer.reproduction.resnet.model.two_classifier_exit import TwoClassifierExit
 from study.text import LENGTH, VOCABULARY
 
 HEAD = 32  # dimensions of an attention head

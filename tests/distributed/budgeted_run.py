@@ -8,7 +8,7 @@ from unittest.mock import patch
 from sift_trainer import SiftTrainer
 from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
 from sift_trainer.reproduction.runs.time_budget import TimeBudget
-from tests.test_one_cycle import Rates
+from tests.reproduction.resnet.test_one_cycle import Rates
 from tests.training import Rows, arguments, bert
 
 BUDGET = 4.5  # of the first process, a step of which takes 1 second; the other's clock stands still

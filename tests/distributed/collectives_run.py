@@ -19,7 +19,7 @@ from sift_trainer import SiftTrainer
 from sift_trainer.measuring.timing import StepTimer
 from tests.distributed.launch import leave
 from tests.invariants import scale_runs
-from tests.models.small_resnet import Images, resnet
+from tests.reproduction.resnet.small_resnet import Images, resnet
 from tests.training import arguments
 
 KEPT, STEPS, ROWS, ACCUMULATION = 2, 3, 32, 2

@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from sift_trainer import SiftTrainer
 from tests.distributed.launch import leave
-from tests.models.small_resnet import Images, resnet, statistics
+from tests.reproduction.resnet.small_resnet import Images, resnet, statistics
 from tests.training import arguments
 
 PROCESSES, KEPT, ACCUMULATION, STEPS, SAVED = 2, 4, 2, 6, 3

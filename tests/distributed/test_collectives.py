@@ -7,7 +7,7 @@ import pytest
 
 from tests.distributed.collectives_run import ACCUMULATION, RUNS, STEPS
 from tests.distributed.launch import together
-from tests.models.small_resnet import statistics
+from tests.reproduction.resnet.small_resnet import statistics
 
 pytestmark = pytest.mark.distributed
 

@@ -9,8 +9,8 @@ import torch
 from sift_trainer.reproduction.images import ImageArguments, load_images
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from tests.distributed.launch import ROOT, as_by_accelerate
-from tests.image_classification.toy import BATCH, STEPS, table, tiny
 from tests.pretraining.toy import flags
+from tests.reproduction.resnet.toy import BATCH, STEPS, table, tiny
 
 pytestmark = pytest.mark.distributed
 

@@ -22,7 +22,7 @@ from tests.distributed.resnet_run import (
     first_pixels,
     rows,
 )
-from tests.models.small_resnet import early_logits, resnet, statistics
+from tests.reproduction.resnet.small_resnet import early_logits, resnet, statistics
 
 pytestmark = pytest.mark.distributed
 

@@ -54,8 +54,8 @@ class MyNet(nn.Module):
 
 
 def images(folder: Path) -> Names:
-    from tests.data.pictures import food_archive
-    from tests.models.small_resnet import resnet
+    from tests.reproduction.images.pictures import food_archive
+    from tests.reproduction.resnet.small_resnet import resnet
 
     food_archive(folder / "food-101")
     args = TrainingArguments(**quick(folder / "runs"))
@@ -104,7 +104,7 @@ def selectors_work(names: Names) -> None:
 
 
 def recipe(folder: Path) -> Names:
-    from tests.models.small_resnet import Images, resnet
+    from tests.reproduction.resnet.small_resnet import Images, resnet
 
     return {"model": resnet(), "data": Images(500)}
 

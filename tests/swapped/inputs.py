@@ -20,7 +20,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from tests.data.pictures import class_folders
+from tests.reproduction.images.pictures import class_folders
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 NAMES = ["Ada", "Bela", "Cleo", "Dora", "Emil", "Fritz", "Gerda", "Hanno"]

@@ -77,21 +77,17 @@ class CorpusArguments:
 
     def __post_init__(self) -> None:
         read_sources(self.sources)
-        if self.max_length < MIN_LENGTH:
-            raise ValueError(
-                f"max_length={self.max_length} must be {MIN_LENGTH} or more, such as 128"
-            )
-        for name in ("short_fraction", "random_next_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1], such as 0.5")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} must be in (0, 1), such as 0.02"
-            )
-        if not 0 <= self.corpus_seed < 2**63:
-            raise ValueError(f"corpus_seed={self.corpus_seed} must not be negative, such as 0")
-        if self.shards is not None and self.shards < 1:
-            raise ValueError(f"shards={self.shards} must be 1 or more, such as 64")
+        allowed = {
+            "max_length": (self.max_length >= MIN_LENGTH, f"{MIN_LENGTH} or more, such as 128"),
+            "short_fraction": (0 <= self.short_fraction <= 1, "in [0, 1], such as 0.1"),
+            "random_next_fraction": (0 <= self.random_next_fraction <= 1, "in [0, 1], such as 0.5"),
+            "validation_fraction": (0 < self.validation_fraction < 1, "in (0, 1), such as 0.02"),
+            "corpus_seed": (0 <= self.corpus_seed < 2**63, "0 or more"),
+            "shards": (self.shards is None or self.shards >= 1, "1 or more, such as 64"),
+        }
+        for name, (fits, expected) in allowed.items():
+            if not fits:
+                raise ValueError(f"{name}={getattr(self, name)} must be {expected}")
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,7 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
         checksums: compare every byte with what was written; one process of a machine is enough.
 
     Raises:
-        ValueError: there is no corpus, it is unfinished or corrupt, or it was prepared with other
-            settings.
+        ValueError: there is no corpus, or it is unfinished, corrupt or of other settings.
     """
     folder = folder_of(args)
     manifest = read_manifest(folder)
@@ -159,11 +154,10 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
     shards = Shards(*manifest["shards"])
     paths = [shards.path(folder, shard) for shard in range(len(shards))]
     records = {path: record for path in paths if (record := read_record(path)) is not None}
-    missing = [path for path in paths if path not in records]
-    if missing:
+    if len(records) < len(paths):
         raise ValueError(
-            f"data_dir={str(folder)!r}: {len(missing)} of {len(paths)} shards are missing, such as "
-            f"{missing[0]}; run scripts/prepare_corpus.py again, which makes only them"
+            f"data_dir={str(folder)!r}: {len(paths) - len(records)} of {len(paths)} shards are "
+            "missing; run scripts/prepare_corpus.py again, which makes only them"
         )
     tokenizer = load_wordpiece(str(folder / "tokenizer"))
     if args.vocab_size not in (None, len(tokenizer)):
@@ -186,10 +180,7 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What the preparation in `folder` began with; None if there is none."""
     file = folder / "manifest.json"
-    if not file.is_file():
-        return None
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+    return dict(json.loads(file.read_text())) if file.is_file() else None
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

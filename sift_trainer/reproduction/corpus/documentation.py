@@ -1,9 +1,4 @@
-"""The embedded documentation corpus.
-
-The embedded corpus is English that every installation already has: the docstrings of the Python
-standard library and of scientific packages. It needs no download, so the quickstart, the tests and
-the benchmarks can pretrain on real text without a network.
-"""
+"""The embedded corpus: the docstrings of installed packages, English that needs no download."""
 
 import ast
 import gc
@@ -13,12 +8,10 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-
-from sift_trainer.reproduction.corpus.prose import prose
 
 # Import names, in the order of their documents, after the standard library.
 _PACKAGES = """
@@ -31,6 +24,15 @@ _SKIPPED_FOLDERS = """
     test tests testdata _vendor vendored idlelib lib2to3 site-packages dist-packages
 """
 _MIN_CHARACTERS = 200
+
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+# Lines of doctests, directives and tables, underlines, "x : array_like" and "Args:".
+_NO_PROSE = re.compile(
+    r"^\s*(?:>>>|\.\.\.|\.\. |[@#|$]).*$|^[\W_]+$|^\s*[\w*., ]+ : .*$|^\s*\w+:$", re.MULTILINE
+)
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_COMMON = frozenset({"a", "an", "and", "are", "as", "be", "by", "for", "if", "in", "is", "it"})
+_COMMON |= {"not", "of", "on", "or", "that", "the", "this", "to", "with"}
 
 
 def installed_packages() -> dict[str, str]:
@@ -57,8 +59,7 @@ def documentation() -> Iterator[str]:
     files = [path for package in installed_packages() for path in _source_files(package)]
     # A syntax tree has no cycles, and looking for them takes two thirds of the time.
     with multiprocessing.Pool(initializer=gc.disable) as pool:
-        found = pool.imap(_read, files, chunksize=32)
-        yield from _without_repeats(document for documents in found for document in documents)
+        yield from _without_repeats(chain.from_iterable(pool.imap(_read, files, chunksize=32)))
 
 
 def _source_files(package: str) -> list[Path]:
@@ -70,11 +71,8 @@ def _source_files(package: str) -> list[Path]:
             return []
         root = Path(spec.origin).parent
     skipped = frozenset(_SKIPPED_FOLDERS.split())
-    return [
-        path
-        for path in sorted(root.rglob("*.py"), key=Path.as_posix)
-        if skipped.isdisjoint(path.relative_to(root).parts) and not path.name.endswith("_pb2.py")
-    ]
+    paths = sorted(root.rglob("*.py"), key=Path.as_posix)
+    return [path for path in paths if skipped.isdisjoint(path.relative_to(root).parts)]
 
 
 def _read(path: Path) -> list[str]:
@@ -85,31 +83,34 @@ def _read(path: Path) -> list[str]:
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return []
-    docstrings = (ast.get_docstring(node) for node in _documented(tree))
-    return [prose(docstring) for docstring in docstrings if docstring]
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
+    return [_prose(docstring) for docstring in found if docstring]
 
 
-def _documented(
-    node: ast.AST,
-) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The nodes that may have a docstring, in source order; expressions are not searched."""
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.ExceptHandler):
-            yield from _documented(child)
+def _prose(docstring: str) -> str:
+    """The paragraphs that read as English, rather than as code or a list of names."""
+    text = _NO_PROSE.sub("", _FENCE.sub("", docstring)).replace("`", "")
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    return "\n\n".join(paragraph for paragraph in paragraphs if _is_english(paragraph))
+
+
+def _is_english(paragraph: str) -> bool:
+    words = _WORD.findall(paragraph)
+    if len(words) < 5 or sum(map(len, words)) < 0.65 * len(paragraph):
+        return False
+    return sum(word.lower() in _COMMON for word in words) >= max(1, len(words) // 12)
 
 
 def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
     """Documents without the paragraphs (compared by their letters) of earlier documents."""
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for document in documents:
         fresh = []
         for paragraph in document.split("\n\n"):
             letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
-            key = blake2b(letters.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if key not in seen:
-                seen.add(key)
+            if letters not in seen:
+                seen.add(letters)
                 fresh.append(paragraph)
         text = "\n\n".join(fresh)
         if len(text) >= _MIN_CHARACTERS:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 IGNORED = -100
 
@@ -70,19 +70,17 @@ class PairCollator:
     predicted), all int64 (batch, length), and `next_sentence_label`, int64 (batch,). The last and
     `token_type_ids` are left out if the rows do not have them.
 
-    With ``seed=None`` masks come from torch's global generator. That is not exact when a run
-    resumes within an epoch: the Trainer restores the generator only after the first batches are
-    collated. With a `seed` the masks are a function of the seed and of the rows that make up the
-    batch, hence the same in a resumed run, in any dataloader worker and on any rank. A row
-    is still masked differently in every epoch, since shuffling gives it other neighbours; where the
-    order is fixed or a batch is one row, leave `seed` unset.
+    With a `seed` the masks are a function of the seed and of the rows of the batch: the same in a
+    resumed run, in any dataloader worker and on any rank. A row is masked differently in every
+    epoch, since shuffling gives it other neighbours; where the order is fixed or a batch is one
+    row, leave `seed` unset. Then masks come from torch's global generator, which is not exact when
+    a run resumes within an epoch.
 
     Args:
         tokenizer: gives the ids of padding, mask and special tokens.
         max_length: pad to this many tokens; ``None`` pads to the longest row of the batch.
         mask_probability: share of the tokens to predict, in (0, 1).
         masks_per_row: predict exactly so many tokens of every row instead, 1 or more.
-        seed: of the masks, see above.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -105,7 +103,9 @@ class PairCollator:
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Pads and masks one batch of rows."""
-        batch = self._padded(features)
+        padding = "longest" if self.max_length is None else "max_length"
+        how = {"padding": padding, "max_length": self.max_length, "return_tensors": "pt"}
+        batch = dict(pad_without_fast_tokenizer_warning(self.tokenizer, list(features), **how))
         batch["input_ids"], batch["labels"] = mask_tokens(
             batch["input_ids"],
             self._is_special[batch["input_ids"]] | (batch["attention_mask"] == 0),
@@ -117,20 +117,6 @@ class PairCollator:
         )
         return batch
 
-    def _padded(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
-        length = self.max_length or int(lengths.max())
-        batch = {
-            "input_ids": _stack(features, "input_ids", length, int(self.tokenizer.pad_token_id)),
-            "attention_mask": (torch.arange(length) < lengths[:, None]).long(),
-        }
-        if "token_type_ids" in features[0]:
-            batch["token_type_ids"] = _stack(features, "token_type_ids", length, 0)
-        if "next_sentence_label" in features[0]:
-            labels = [feature["next_sentence_label"] for feature in features]
-            batch["next_sentence_label"] = torch.tensor(labels)
-        return batch
-
     def _generator(self, input_ids: Tensor) -> torch.Generator | None:
         if self.seed is None:
             return None
@@ -140,16 +126,12 @@ class PairCollator:
 
 
 class FixedMasks(Dataset[dict[str, Tensor]]):
-    """Rows whose masks are the same in every evaluation of every run, made when a row is read.
-
-    The masks of a row depend on `seed`, the row and `collator`'s settings, never on its own `seed`,
-    the batch size of the evaluation, the process or earlier draws. `default_data_collator` batches
-    the rows.
+    """Rows whose masks are the same in every evaluation of every run: a function of `seed`, the row
+    and `collator`'s other settings. `default_data_collator` batches the rows.
 
     Args:
         dataset: sized; its rows are those of a corpus.
         collator: with `max_length` set, so that all rows have the same length.
-        seed: of the masks.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Any]], collator: PairCollator, seed: int) -> None:
@@ -162,10 +144,3 @@ class FixedMasks(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         batch = self.collator([self.dataset[index]])
         return {name: column[0] for name, column in batch.items()}
-
-
-def _stack(features: Sequence[Mapping[str, Any]], name: str, length: int, padding: int) -> Tensor:
-    rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
-    # A last row of full length makes pad_sequence pad to it.
-    rows.append(torch.full((length,), padding, dtype=torch.int64))
-    return pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]

@@ -1,9 +1,7 @@
 """From sources to shards of sentence pairs, in bounded memory, in several jobs and processes.
 
-The first pass reads every part of every source and spools its documents, sorted by shard. The
-second pass collects the documents of each shard, splits them into sentences, tokenizes them and
-writes sentence pairs. A process holds one batch of a spool or one shard, whatever the size of the
-corpus. A file that is whole on disk is not made again.
+The first pass spools the documents of every part of every source. The second makes the pairs of
+each shard. A file that is whole on disk is not made again.
 """
 
 import os
@@ -52,20 +50,15 @@ _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
 
 @dataclass
 class ShareArguments:
-    """Which part of a preparation to do, and with how many processes. No row depends on them.
-
-    Raises:
-        ValueError: a field is out of range.
-    """
+    """Which part of a preparation to do, and with how many processes. No row depends on them."""
 
     num_proc: int = 1
     shard_index: int = 0
     num_shards: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_proc", "num_shards"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more, such as 8")
+        if self.num_proc < 1:
+            raise ValueError(f"num_proc={self.num_proc} must be 1 or more, such as 8")
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(
                 f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1} for "
@@ -78,9 +71,8 @@ def prepare_corpus(
 ) -> Path:
     """Prepares a corpus, or one job's share of it, and returns its folder.
 
-    Equal settings and sources give equal rows, whatever `share` is. A call after an interrupted one
-    keeps the files that are whole. A call for a finished corpus returns at once. A script that uses
-    several processes must call this under ``if __name__ == "__main__":``.
+    Equal settings and sources give equal rows, whatever `share` is. Whole files of an interrupted
+    call are kept.
 
     Args:
         share: each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th
@@ -98,7 +90,7 @@ def prepare_corpus(
     shards = _begin(folder, args)
     name = f"{share.shard_index}-of-{share.num_shards}"
     with FileLock(folder / f".lock-{name}"):
-        _make(folder, args, share, shards, folder / f".spool-{name}", progress)
+        _make(folder, args, share, shards, progress)
     return folder
 
 
@@ -126,27 +118,19 @@ def _begin(folder: Path, args: CorpusArguments) -> Shards:
 def _count_shards(args: CorpusArguments) -> Shards:
     train = args.shards
     if train is None:
-        size = 0.0
-        for name, source in read_sources(args.sources).items():
-            bytes_of_source = text_bytes(source)
-            if bytes_of_source is None:
-                raise ValueError(
-                    f"sources.{name}: its size is unknown; set shards to one per "
-                    f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
-                )
-            size += bytes_of_source
-        train = max(1, round(size / SHARD_BYTES))
+        sizes = {name: text_bytes(source) for name, source in read_sources(args.sources).items()}
+        if unknown := [name for name, size in sizes.items() if size is None]:
+            raise ValueError(
+                f"sources.{unknown[0]}: its size is unknown; set shards to one per "
+                f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
+            )
+        train = max(1, round(sum(size or 0 for size in sizes.values()) / SHARD_BYTES))
     validation = max(1, round(train * args.validation_fraction))
     return Shards(train, validation, args.validation_fraction, args.corpus_seed)
 
 
 def _make(
-    folder: Path,
-    args: CorpusArguments,
-    share: ShareArguments,
-    shards: Shards,
-    spool_folder: Path,
-    progress: bool,
+    folder: Path, args: CorpusArguments, share: ShareArguments, shards: Shards, progress: bool
 ) -> None:
     mine = range(share.shard_index, len(shards), share.num_shards)
     missing = [shard for shard in mine if read_record(shards.path(folder, shard)) is None]
@@ -160,6 +144,7 @@ def _make(
             "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
         )
     sources = read_sources(args.sources)
+    spool_folder = folder / f".spool-{share.shard_index}-of-{share.num_shards}"
     reading = [
         (part, number, spool_folder / f"{number}-{place:05}.arrow")
         for number, source in enumerate(sources.values())
@@ -190,10 +175,18 @@ def _write_pairs(
     names: tuple[str, ...],
     shard: int,
 ) -> None:
-    """One shard of sentence pairs, from its spooled documents."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     rows = spooled(paths, shard)
-    encoded = [_sentence_ids(row["text"], tokenizer) for row in rows]
+    encoded = [
+        # arrays take less memory than lists
+        [
+            array("i", sentence.ids)
+            for sentence in tokenizer.encode_batch_fast(
+                sentences(row["text"]), add_special_tokens=False
+            )
+        ]
+        for row in rows
+    ]
     of_source = Counter(row["source"] for row in rows)
     record = {
         "documents": len(rows),
@@ -211,12 +204,6 @@ def _write_pairs(
     write_shard(shards.path(folder, shard), pairs, tokenizer, record)
 
 
-def _sentence_ids(text: str, tokenizer: Tokenizer) -> list["array[int]"]:
-    """The sentences of a document as token ids, in arrays, which take less memory than lists."""
-    encoded = tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
-    return [array("i", sentence.ids) for sentence in encoded]
-
-
 def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
     """The documents for training: all of them, or those of the first shards of a large corpus."""
     size = 0
@@ -229,25 +216,17 @@ def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
 
 
 def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Saves the tokenizer once for all jobs, and refuses another one than the first job's."""
+    """Saves the tokenizer once; all jobs then use this copy."""
     place, unfinished = folder / "tokenizer", folder / f".tokenizer.{os.getpid()}"
     with FileLock(folder / ".lock"):
         if not place.is_dir():
             tokenizer.save_pretrained(str(unfinished))
             os.replace(unfinished, place)
-            return
-    before = load_wordpiece(str(place)).backend_tokenizer.to_str()
-    if before != tokenizer.backend_tokenizer.to_str():
-        raise ValueError(
-            f"the tokenizer differs from {place}, with which the preparation began; prepare in "
-            "another data_dir"
-        )
 
 
 def _run_all(
     function: Callable[[Any], None], tasks: list[Any], num_proc: int, stage: str, progress: bool
 ) -> None:
-    """Calls `function` with every task, in this process or in several."""
     bar: dict[str, Any] = {"desc": stage, "disable": not progress}
     if min(num_proc, len(tasks)) < 2:
         for task in tqdm(tasks, **bar):

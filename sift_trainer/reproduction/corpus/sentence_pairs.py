@@ -69,33 +69,24 @@ def sentence_pairs(
             "fewer shards or a larger validation_fraction"
         )
     longest = max_length - SPECIAL_PER_PAIR
-    return _pack(kept, longest, short_fraction, random_next_fraction, generator)
-
-
-def _pack(
-    documents: list[list[Sentence]],
-    longest: int,
-    short_fraction: float,
-    random_next_fraction: float,
-    generator: np.random.Generator,
-) -> Iterator[Pair]:
-    for index, document in enumerate(documents):
+    for index, document in enumerate(kept):
         is_short = generator.random() < short_fraction
         target = int(generator.integers(2, longest + 1)) if is_short else longest
         start = 0
         while start < len(document):
             stop = _chunk_end(document, start, target)
             border = stop if stop - start == 1 else int(generator.integers(start + 1, stop))
-            first = _join(document[start:border])
+            first = list(chain.from_iterable(document[start:border]))
             is_random = border == stop or generator.random() < random_next_fraction
             if is_random:
-                other = documents[_other_index(len(documents), index, generator)]
+                drawn = int(generator.integers(len(kept) - 1))
+                other = kept[drawn + (drawn >= index)]  # never the document itself
                 begin = int(generator.integers(len(other)))
                 end = _chunk_end(other, begin, target - len(first))
-                second = _join(other[begin:end])
+                second = list(chain.from_iterable(other[begin:end]))
                 start = border  # B's own sentences are put back
             else:
-                second = _join(document[border:stop])
+                second = list(chain.from_iterable(document[border:stop]))
                 start = stop
             yield Pair(*_truncate(first, second, longest, generator), is_random)
 
@@ -109,24 +100,12 @@ def _chunk_end(document: list[Sentence], start: int, target: int) -> int:
     return stop
 
 
-def _join(run: list[Sentence]) -> list[int]:
-    return list(chain.from_iterable(run))
-
-
-def _other_index(count: int, index: int, generator: np.random.Generator) -> int:
-    """A random document that is never `index`: draw among the others and step over it."""
-    drawn = int(generator.integers(count - 1))
-    return drawn + (drawn >= index)
-
-
 def _truncate(
     first: list[int], second: list[int], longest: int, generator: np.random.Generator
 ) -> tuple[list[int], list[int]]:
     """Takes tokens off the longer segment, each from a random end, until both fit in `longest`.
 
-    BERT's loop takes one token at a time, the second segment's where both are equally long. How
-    many each segment loses follows from the lengths, and how many of those come off the front is
-    binomial.
+    How many come off the front of a segment is binomial. Of equally long ones the second is cut.
     """
     excess = len(first) + len(second) - longest
     if excess <= 0:

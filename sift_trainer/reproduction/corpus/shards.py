@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ _BATCH_ROWS = 1000
 
 
 class Shards(NamedTuple):
-    """The number of shards. Shard i is for training if ``i < train``, else for validation."""
+    """The number of shards; the first ``train`` are for training, the others for validation."""
 
     train: int
     validation: int
@@ -65,37 +65,24 @@ class Shards(NamedTuple):
 def spool(
     documents: Iterable[str], source: int, shards: Shards, wanted: Collection[int], path: Path
 ) -> None:
-    """Writes the documents of the `wanted` shards to an Arrow file, sorted by shard in batches.
-
-    Args:
-        source: number of the source, which `spooled` gives back.
-    """
+    """Writes the documents of the `wanted` shards to an Arrow file, sorted by shard in batches."""
+    held: list[dict[str, Any]] = []
+    size = 0
     with _arrow_file(path, _SPOOL) as writer:
-        held: list[dict[str, Any]] = []
-        size = 0
-
-        def write() -> None:
-            held.sort(key=itemgetter("shard"))
-            writer.write_batch(pa.RecordBatch.from_pylist(held, _SPOOL))
-            held.clear()
-
-        for document in documents:
-            text = document.encode("utf-8", "replace")
+        for document in chain(documents, [None]):
+            if document is None or size >= _SPOOL_BYTES:
+                held.sort(key=itemgetter("shard"))
+                writer.write_batch(pa.RecordBatch.from_pylist(held, _SPOOL))
+                held, size = [], 0
+            text = (document or "").encode("utf-8", "replace")
             shard, digest = shards.of(text)
             if shard in wanted:
                 held.append({"shard": shard, "digest": digest, "source": source, "text": text})
                 size += len(text)
-            if size >= _SPOOL_BYTES:
-                write()
-                size = 0
-        write()
 
 
 def spooled(paths: Iterable[Path], shard: int) -> list[dict[str, Any]]:
-    """The documents of a shard, each once, as mappings with `digest`, `source` and `text`.
-
-    They are ordered by their digest.
-    """
+    """The documents of a shard, each once, by their digest: `digest`, `source` and `text`."""
     found = {}
     for path in paths:
         with pa.memory_map(str(path)) as file:
@@ -112,8 +99,7 @@ def write_shard(
 
     A row is ``[CLS] A [SEP] B [SEP]``: `input_ids` and `token_type_ids` (0 up to the first
     ``[SEP]``, then 1) of equal length, and `next_sentence_label`, 0 if B follows A and 1 if B is
-    random. The record also counts rows and random pairs and has the checksum of the Arrow file. A
-    shard is whole when its record is there.
+    random. A shard is whole when its record is there.
     """
     token = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.int32()
     schema = pa.schema(
@@ -146,20 +132,14 @@ def write_shard(
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record of a shard; None if the shard is not whole."""
     record = path.with_suffix(".json")
-    if not (record.is_file() and path.is_file()):
-        return None
-    content: dict[str, Any] = json.loads(record.read_text())
-    return content
+    return dict(json.loads(record.read_text())) if record.is_file() and path.is_file() else None
 
 
 def open_shards(paths: Sequence[Path], checksums: bool = True) -> Dataset:
     """All rows of whole shards, memory-mapped, in order.
 
-    Args:
-        checksums: read every byte once and compare it with what was written.
-
     Raises:
-        ValueError: a file is not what was written; the message names it.
+        ValueError: with `checksums`, a file is not what was written; the message names it.
     """
     for path in paths if checksums else ():
         record = read_record(path)

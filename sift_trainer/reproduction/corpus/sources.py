@@ -87,12 +87,7 @@ class Source:
 
 
 class Part(NamedTuple):
-    """A part of a source that one process reads, such as a file.
-
-    Attributes:
-        name: for errors, such as the path of the file.
-        open: gives its rows.
-    """
+    """A part of a source that one process reads, such as a file; `open` gives its rows."""
 
     source: Source
     name: str
@@ -130,8 +125,10 @@ def parts(source: Source) -> list[Part]:
         paths = _paths(source.files)
         return [Part(source, str(path), partial(_file, source, path)) for path in paths]
     data = _hub(source)
-    shards = [partial(data.shard, data.num_shards, number) for number in range(data.num_shards)]
-    return [Part(source, f"{source.hub}, part {n}", shard) for n, shard in enumerate(shards)]
+    return [
+        Part(source, f"{source.hub}, part {number}", partial(data.shard, data.num_shards, number))
+        for number in range(data.num_shards)
+    ]
 
 
 def text_bytes(source: Source) -> float | None:
@@ -177,14 +174,9 @@ def _file(source: Source, path: Path) -> IterableDataset:
 
 
 def _hub(source: Source) -> IterableDataset:
+    given = {"split": source.split, "revision": source.revision, "streaming": source.streaming}
     try:
-        data = load_dataset(
-            source.hub,
-            source.name,
-            split=source.split,
-            revision=source.revision,
-            streaming=source.streaming,
-        )
+        data = load_dataset(source.hub, source.name, **given)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"hub={source.hub!r} cannot be loaded: {error}\nWhere there is no network, download it "
@@ -201,13 +193,13 @@ def _paths(patterns: str | list[str]) -> list[Path]:
         path = Path(pattern).expanduser()
         if path.is_dir():
             found = [inner for inner in path.rglob("*") if _builder(inner) and inner.is_file()]
-        elif path.is_file():
-            found = [path]
         else:
             found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        if not found:
-            raise ValueError(f"files={pattern!r}: nothing there; give texts/*.jsonl.gz, say")
+            found = [path] if path.is_file() else found
+        before = len(paths)
         paths += sorted(found)
+        if len(paths) == before:
+            raise ValueError(f"files={pattern!r}: nothing there; give texts/*.jsonl.gz, say")
     for path in paths:
         if _builder(path) is None:
             raise ValueError(

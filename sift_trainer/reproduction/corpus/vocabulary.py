@@ -27,8 +27,10 @@ def train_wordpiece(documents: Sequence[str], vocab_size: int = 8192) -> PreTrai
     ranked = sorted((-n, character) for character, n in counts.items() if not character.isspace())
     alphabet = sorted(character for _, character in ranked[:_ALPHABET])
     # The trainer numbers the "##x" pieces in the order of a hash table, which differs from run to
-    # run and decides ties between merges. Listed as special tokens they get fixed numbers.
-    continuing = [f"##{character}" for character in alphabet if not _is_punctuation(character)]
+    # run and decides ties between merges. Listed as special tokens they get fixed numbers. BERT
+    # never joins punctuation to a word.
+    marks = {c for c in alphabet if c in string.punctuation or unicodedata.category(c)[0] == "P"}
+    continuing = [f"##{character}" for character in alphabet if character not in marks]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=[*SPECIAL_TOKENS, *continuing],
@@ -63,16 +65,10 @@ def load_wordpiece(place: str) -> PreTrainedTokenizerFast:
             "folder with its tokenizer.json, or tokenizer: train"
         ) from error
     known = tokenizer.get_vocab()
-    missing = [token for token in SPECIAL_TOKENS if token not in known]
     # Without any file Transformers makes a tokenizer that knows the special tokens only.
-    if missing or len(known) <= 2 * len(SPECIAL_TOKENS):
+    if not known.keys() >= set(SPECIAL_TOKENS) or len(known) <= 2 * len(SPECIAL_TOKENS):
         raise ValueError(
-            f"tokenizer={place!r} has {len(known)} word pieces and lacks {missing or 'all words'}; "
-            "give the folder of a BERT tokenizer, such as one with tokenizer.json"
+            f"tokenizer={place!r} has {len(known)} word pieces and must have words and "
+            f"{', '.join(SPECIAL_TOKENS)}; give a BERT tokenizer's folder with its tokenizer.json"
         )
     return tokenizer
-
-
-def _is_punctuation(character: str) -> bool:
-    """BERT never joins punctuation to a word."""
-    return character in string.punctuation or unicodedata.category(character).startswith("P")

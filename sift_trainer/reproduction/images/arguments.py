@@ -9,24 +9,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DataSetDefaults(NamedTuple):
-    """Properties of a data set.
-
-    Attributes:
-        hub: id of its Parquet files on the Hugging Face hub.
-        classes: their number; None if any number is right.
-        image_size: height and width of the model's input in pixels.
-        augmentation: ``crop_flip`` (He et al., 2016, section 4.2, images of one size) or
-            ``resized_crop`` (Szegedy et al., 2015, photographs of any size).
-        mean: of the channels red, green and blue, where 1 is full intensity.
-        std: likewise.
-    """
+    """Properties of a data set; mean and std are of red, green and blue, 1 is full intensity."""
 
     hub: str | None
-    classes: int | None
+    classes: int | None  # None: any number
     image_column: str
     label_column: str
     test_split: str
     image_size: int = 224
+    # He et al. (2016, section 4.2), images of one size; Szegedy et al. (2015), of any size
     augmentation: Literal["crop_flip", "resized_crop"] = "resized_crop"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -103,25 +94,14 @@ class ImageArguments:
         if self.files is not None and self.hub is not None:
             raise ValueError(f"files={self.files!r} and hub={self.hub!r}: set only one of them")
         if self.files is None and self.setting("hub") is None:
-            raise ValueError(
-                "dataset='generic' needs files or hub, such as files: pictures, a folder with "
-                "train/ and test/, which have a folder per class"
-            )
+            raise ValueError("dataset='generic' needs files or hub, such as files: pictures")
         if self.files is not None and not Path(self.files).expanduser().exists():
             raise ValueError(f"files={self.files!r} does not exist; give a folder of images")
-        if self.dataset == "cifar100" and self.setting("image_size") != 32:
-            raise ValueError(
-                f"image_size={self.image_size}: the images of cifar100 have 32 pixels and are not "
-                "resized; leave it unset"
-            )
         if self.max_images_per_class is not None and self.max_images_per_class < 1:
-            raise ValueError(
-                f"max_images_per_class={self.max_images_per_class} must be 1 or more, such as 20"
-            )
+            raise ValueError(f"max_images_per_class={self.max_images_per_class} must be 1 or more")
 
     @property
     def defaults(self) -> DataSetDefaults:
-        """Properties of the data set."""
         return DATA_SETS[self.dataset]
 
     def setting(self, name: str) -> Any:

@@ -9,7 +9,6 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-PADDING = 4  # pixels on each side
 SCALE = (0.08, 1.0)  # share of the area that is kept
 RATIO = (3 / 4, 4 / 3)  # of width to height
 _TRIES = 10
@@ -29,17 +28,9 @@ def seeded_generator(seed: int | None, content: Sequence[bytes]) -> torch.Genera
     return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
 
 
-def crop_flip(images: Tensor, generator: torch.Generator | None, padding: int = PADDING) -> Tensor:
-    """Images padded with black, cropped to their size at a random place, and flipped with
-    probability 0.5 (He et al., 2016, section 4.2).
-
-    Args:
-        images: uint8, (n, 3, height, width).
-        generator: on the CPU; None is torch's global one.
-
-    Returns:
-        uint8, of the same shape.
-    """
+def crop_flip(images: Tensor, generator: torch.Generator | None, padding: int = 4) -> Tensor:
+    """uint8 images (n, 3, height, width) padded with black, cropped to their size at a random
+    place, and flipped with probability 0.5 (He et al., 2016, section 4.2)."""
     count, _, height, width = images.shape
     offsets = torch.randint(2 * padding + 1, (count, 2), generator=generator)
     padded = torch.nn.functional.pad(images, [padding] * 4)
@@ -62,7 +53,6 @@ def resized_crop_boxes(sizes: Tensor, generator: torch.Generator | None) -> Tens
 
     Args:
         sizes: int64, (n, 2): widths and heights in pixels.
-        generator: see `crop_flip`.
 
     Returns:
         int64, (n, 4): left, top, width, height.
@@ -82,14 +72,8 @@ def resized_crop_boxes(sizes: Tensor, generator: torch.Generator | None) -> Tens
 
 
 def _middle(sizes: Tensor) -> Tensor:
-    width, height = sizes.unbind(1)
-    part = torch.stack(
-        [
-            torch.minimum(width, (height * RATIO[1]).round()),
-            torch.minimum(height, (width / RATIO[0]).round()),
-        ],
-        dim=1,
-    ).clamp(min=1)
+    longest = (sizes.flip(1) * RATIO[1]).round()  # height * 4/3 for width, and the other way
+    part = torch.minimum(sizes, longest).clamp(min=1)
     return torch.cat([((sizes - part) / 2).floor(), part], dim=1)
 
 

@@ -1,8 +1,7 @@
 """Rows of images, and the collator that decodes, augments and normalises a batch of them.
 
-A row has the fields of transformers' image classifiers, `pixel_values` and `labels`. In a training
-set `pixel_values` is uint8 or a `StoredImage`, which the collator augments in the workers of the
-dataloader. In an evaluation set it is finished float32, which the same collator only stacks.
+In a training set `pixel_values` is uint8 or a `StoredImage`, which the collator augments in the
+workers of the dataloader. In an evaluation set it is finished float32, which it only stacks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,17 +29,12 @@ from sift_trainer.reproduction.images.decoding import (
 )
 
 
+@dataclass
 class PixelDataset(Dataset[dict[str, Any]]):
-    """Decoded images in memory; a row has uint8 `pixel_values`, (3, height, width), and `labels`.
+    """Decoded images in memory: uint8 (n, 3, height, width), and their labels, int64 (n,)."""
 
-    Args:
-        pixels: uint8, (n, 3, height, width).
-        labels: int64, (n,).
-    """
-
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
-        self.pixels = pixels
-        self.labels = labels
+    pixels: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,11 +44,7 @@ class PixelDataset(Dataset[dict[str, Any]]):
 
 
 class StoredDataset(Dataset[dict[str, Any]]):
-    """Images that stay encoded; a row has a `StoredImage` as `pixel_values`, and `labels`.
-
-    Args:
-        rows: with the columns of `Found`.
-    """
+    """Images that stay encoded, in rows of `Found`; `pixel_values` is a `StoredImage`."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self.rows = rows
@@ -70,16 +60,14 @@ class StoredDataset(Dataset[dict[str, Any]]):
         return {"pixel_values": StoredImage(row["name"], content), "labels": row["label"]}
 
     def select(self, indices: Sequence[int]) -> "StoredDataset":
-        """These rows, in this order."""
         return StoredDataset(self.rows.select(indices))
 
 
 @dataclass
 class EvaluationDataset(Dataset[dict[str, Any]]):
-    """Images for evaluation, not random: normalised float32, (3, size, size).
+    """Images for evaluation: normalised float32, (3, size, size).
 
-    Of a stored image it is the middle, after its shorter side is resized to 256/224 of
-    `image_size`.
+    Of a stored image it is the middle, after its shorter side becomes 256/224 of `image_size`.
     """
 
     dataset: PixelDataset | StoredDataset
@@ -106,17 +94,16 @@ class ImageCollator:
 
     Args:
         image_size: height and width of stored images after cropping.
-        mean: per channel, where 1 is full intensity.
-        std: likewise.
         seed: makes crops and flips a function of the seed and of the images of the batch, see
-            `seeded_generator`. With None a run that is resumed within an epoch is not exact: the
-            Trainer restores torch's global generator after the first batches are collated.
+            `seeded_generator`. With None a run that is resumed within an epoch is not exact.
+        channels_last: memory layout of the images; the values are the same.
     """
 
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
     seed: int | None = None
+    channels_last: bool = False
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A batch of rows; raises a `ValueError` that names an image that cannot be read."""
@@ -126,13 +113,14 @@ class ImageCollator:
             pixels = self._random_parts(images)
         else:
             pixels = torch.stack(images)
-            if pixels.dtype != torch.uint8:
-                return {"pixel_values": pixels, "labels": labels}
-            pixels = crop_flip(pixels, seeded_generator(self.seed, [pixels.numpy().tobytes()]))
-        return {"pixel_values": normalize(pixels, self.mean, self.std), "labels": labels}
+            if pixels.dtype == torch.uint8:
+                pixels = crop_flip(pixels, seeded_generator(self.seed, [pixels.numpy().tobytes()]))
+        if pixels.dtype == torch.uint8:
+            pixels = normalize(pixels, self.mean, self.std)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return {"pixel_values": pixels.contiguous(memory_format=layout), "labels": labels}
 
     def _random_parts(self, images: Sequence[StoredImage]) -> Tensor:
-        """Cropped, resized and flipped; uint8, (n, 3, size, size)."""
         generator = seeded_generator(self.seed, [f"{image.name}\n".encode() for image in images])
         pictures = [open_image(image) for image in images]
         sizes = torch.tensor([picture.size for picture in pictures])

@@ -1,7 +1,6 @@
-"""The official Python files of CIFAR-100, which are pickles, read without running code.
+"""The official pickles of CIFAR-100, read without running code.
 
-A pickle names the functions that rebuild its objects. The only names that are allowed are those of
-a numpy array of uint8, and classes of this file stand in for them. Any other name ends the reading.
+Classes of this file stand in for the names of a numpy array; any other name ends the reading.
 """
 
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 
 
 class _Uint8:
-    """Stands in for ``numpy.dtype``."""
-
     def __init__(self, code: Any, *flags: Any) -> None:
         if code not in ("u1", b"u1"):
             raise UnpicklingError(f"it has an array of the type {code!r}, not of uint8")
@@ -23,8 +20,6 @@ class _Uint8:
 
 
 class _Array:
-    """Stands in for ``numpy.ndarray``, which a pickle first makes empty and then fills."""
-
     def __init__(self, *empty: Any) -> None:
         self.values = np.empty(0, np.uint8)
 
@@ -51,8 +46,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """A dictionary of arrays, lists, numbers and byte strings; its keys as text.
 
     Raises:
-        ValueError: the file is damaged, holds something else or names another function; nothing
-            that it names has been called.
+        ValueError: the file is damaged or names another function, which has not been called.
     """
     try:
         with path.open("rb") as file:

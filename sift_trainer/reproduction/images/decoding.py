@@ -1,9 +1,8 @@
 """One stored image becomes RGB pixels. Every function raises a ValueError that names the image.
 
-Only JPEG, PNG, WebP and BMP are opened: other readers of Pillow start programs (EPS) or are rarely
-used. Grey, palette and CMYK images are converted to RGB. Two kinds are refused, because their
-conversion would be wrong without a word: images with transparent pixels, and channels of 16 or 32
-bits, whose range is unknown.
+Only JPEG, PNG, WebP and BMP are opened: other readers of Pillow start programs (EPS). Images with
+transparent pixels and channels of 16 or 32 bits are refused: their conversion to RGB would be wrong
+without a word.
 """
 
 import io
@@ -36,7 +35,6 @@ class StoredImage(NamedTuple):
 
 @contextmanager
 def _naming(image: StoredImage) -> Iterator[None]:
-    """Adds the name of the image to whatever Pillow raises."""
     try:
         yield
     except MemoryError:
@@ -74,29 +72,20 @@ def to_rgb(image: StoredImage, picture: Image) -> Image:
         return picture.convert("RGB")
 
 
-def pixels(picture: Image) -> Tensor:
-    """An RGB picture as uint8, (3, height, width)."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
-
-
 def decode(image: StoredImage) -> Tensor:
     """A whole image: uint8, (3, height, width)."""
-    return pixels(to_rgb(image, open_image(image)))
+    return _pixels(to_rgb(image, open_image(image)))
 
 
 def decode_crop(
     image: StoredImage, picture: Image, box: tuple[int, int, int, int], size: int
 ) -> Tensor:
-    """A part of the opened picture of `image`, resized with antialiased bilinear interpolation.
+    """A part of the opened picture of `image`, resized: uint8, (3, size, size).
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the part keeps `size` pixels.
 
     Args:
         box: left, top, width and height of the part in pixels.
-        size: height and width of the result.
-
-    Returns:
-        uint8, (3, size, size).
     """
     left, top, width, height = box
     full = picture.size
@@ -104,18 +93,18 @@ def decode_crop(
     picture = to_rgb(image, picture)
     across, down = picture.width / full[0], picture.height / full[1]
     part = (left * across, top * down, (left + width) * across, (top + height) * down)
-    return pixels(picture.resize((size, size), PIL.Image.Resampling.BILINEAR, box=part))
+    return _pixels(picture.resize((size, size), PIL.Image.Resampling.BILINEAR, box=part))
 
 
 def decode_center(image: StoredImage, resize: int, size: int) -> Tensor:
-    """The middle of an image whose shorter side is first resized to `resize` pixels.
-
-    Returns:
-        uint8, (3, size, size).
-    """
+    """The middle, uint8 (3, size, size), of an image whose shorter side becomes `resize` pixels."""
     picture = to_rgb(image, open_image(image))
     short = min(picture.size)
     width, height = (resize * side // short for side in picture.size)
     picture = picture.resize((width, height), PIL.Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return pixels(picture.crop((left, top, left + size, top + size)))
+    return _pixels(picture.crop((left, top, left + size, top + size)))
+
+
+def _pixels(picture: Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

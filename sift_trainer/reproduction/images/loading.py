@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging
@@ -25,17 +24,12 @@ logger = logging.get_logger(__name__)
 
 T = TypeVar("T")
 
-_NAMED = 5  # unreadable images in a message
-
 
 @dataclass(frozen=True)
 class ImageData:
     """Images of both splits as a Trainer takes them.
 
     Attributes:
-        train: rows that `collator` augments.
-        test: rows as they are evaluated.
-        collator: for both.
         classes: names, in the order of the labels.
         unreadable: images of train and test that were left out because they cannot be read.
     """
@@ -57,7 +51,7 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
         progress: show a bar.
 
     Raises:
-        ValueError, OSError: see `find_images`, `check_images` and `check_labels`.
+        ValueError, OSError: a source, an image or a label cannot be used.
     """
     found = find_images(args)
     defaults, size = args.defaults, args.setting("image_size")
@@ -67,8 +61,7 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
         stored = StoredDataset(rows)
         if args.max_images_per_class is not None:
             seed = (args.subset_seed, number)
-            chosen = choose_per_class(stored.labels.numpy(), args.max_images_per_class, seed)
-            stored = stored.select(chosen.tolist())
+            stored = stored.select(choose_per_class(stored.labels, args.max_images_per_class, seed))
         dataset: PixelDataset | StoredDataset = stored
         if defaults.augmentation == "crop_flip":
             dataset = decode_images(stored, size, args.skip_unreadable, name, progress)
@@ -77,9 +70,14 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
         unreadable += len(stored) - len(dataset)
         splits.append(dataset)
     train, test = splits
-    usual_labels = args.setting("label_column") == defaults.label_column
-    expected = defaults.classes if usual_labels else None
-    check_labels(train.labels, test.labels, found.classes, expected)
+    expected = {None, len(found.classes)}
+    if args.setting("label_column") == defaults.label_column and defaults.classes not in expected:
+        raise ValueError(
+            f"there are {len(found.classes)} classes, such as {found.classes[:3]}, and the data "
+            f"set has {defaults.classes}; complete its files, or set dataset: generic"
+        )
+    for name, dataset in (("train", train), ("test", test)):
+        _check_labels(name, dataset.labels, found.classes)
     return ImageData(
         train,
         EvaluationDataset(test, size, defaults.mean, defaults.std),
@@ -89,56 +87,34 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
     )
 
 
-def choose_per_class(
-    labels: NDArray[np.int64], limit: int, seed: tuple[int, ...]
-) -> NDArray[np.int64]:
+def choose_per_class(labels: Tensor, limit: int, seed: tuple[int, ...]) -> list[int]:
     """Rows, in order, with at most `limit` of each class, drawn at random without replacement.
 
     The rows of a class depend on `seed`, the class and its number of images alone.
     """
-    chosen = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        order = np.random.default_rng([*seed, int(label)]).permutation(len(rows))
-        chosen.append(rows[order[:limit]])
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    chosen: list[int] = []
+    for label in sorted(set(labels.tolist())):
+        rows = (labels == label).nonzero().squeeze(1).numpy()
+        order = np.random.default_rng([*seed, label]).permutation(len(rows))
+        chosen += rows[order[:limit]].tolist()
+    return sorted(chosen)
 
 
-def check_labels(train: Tensor, test: Tensor, classes: list[str], expected: int | None) -> None:
-    """Refuse a number of classes that is not `expected`, labels out of range, a class without
-    training images, and a test set without images, with a `ValueError`."""
-    count = len(classes)
-    if expected is not None and count != expected:
+def _check_labels(split: str, labels: Tensor, classes: list[str]) -> None:
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
         raise ValueError(
-            f"there are {count} classes, such as {classes[:3]}, and the data set has {expected}; "
-            "complete its files, or set dataset: generic"
+            f"{split} has the label {int(wrong[0])}; labels must be 0 to {len(classes) - 1}"
         )
-    for name, labels in (("train", train), ("test", test)):
-        wrong = labels[(labels < 0) | (labels >= count)]
-        if len(wrong):
-            raise ValueError(
-                f"{name} has the label {int(wrong[0])}; there are {count} classes, so labels must "
-                f"be 0 to {count - 1}"
-            )
-        lacking = sorted(set(range(count)) - set(labels.tolist()))
-        if lacking and (name == "train" or len(labels) == 0):
-            raise ValueError(f"{name} has no image of the class {classes[lacking[0]]!r}; add some")
-        if lacking:
-            logger.warning(f"{name} has no image of {len(lacking)} of {count} classes")
+    lacking = sorted(set(range(len(classes))) - set(labels.tolist()))
+    if lacking and (split == "train" or len(labels) == 0):
+        raise ValueError(f"{split} has no image of the class {classes[lacking[0]]!r}; add some")
 
 
 def check_images(
     dataset: StoredDataset, skip: bool, name: str, progress: bool = True
 ) -> StoredDataset:
-    """The images that can be read, see `check_image`.
-
-    Args:
-        skip: whether to leave out the others with a warning.
-        name: of the split, for the bar and the messages.
-
-    Raises:
-        ValueError: some cannot be read and `skip` is off; names the first few.
-    """
+    """The images that can be read; others are left out if `skip`, else a `ValueError`."""
     readable = _read_each(check_image, dataset, skip, f"checking {name}", progress)
     return dataset if len(readable) == len(dataset) else dataset.select(list(readable))
 
@@ -146,10 +122,7 @@ def check_images(
 def decode_images(
     dataset: StoredDataset, size: int, skip: bool, name: str, progress: bool = True
 ) -> PixelDataset:
-    """All images that can be read and have `size` by `size` pixels, decoded into memory.
-
-    Takes and raises what `check_images` does.
-    """
+    """Those that can be read and have `size` by `size` pixels, decoded into memory."""
 
     def read(image: StoredImage) -> Tensor:
         pixels = decode(image)
@@ -169,7 +142,6 @@ def decode_images(
 def _read_each(
     read: Callable[[StoredImage], T], dataset: StoredDataset, skip: bool, doing: str, progress: bool
 ) -> dict[int, T]:
-    """What `read` returns for each row that it can read."""
     errors: list[str] = []
     found: dict[int, T] = {}
     for row in tqdm(range(len(dataset)), desc=doing, unit="images", disable=not progress):
@@ -178,11 +150,9 @@ def _read_each(
         except ValueError as error:
             errors.append(str(error))
     if errors:
-        shown = "\n  ".join([*errors[:_NAMED], *(["..."] if len(errors) > _NAMED else [])])
+        shown = "\n  ".join(errors[:5])
         message = f"{doing}: {len(errors)} of {len(dataset)} images cannot be read:\n  {shown}"
         if not skip:
-            raise ValueError(
-                f"{message}\nReplace or remove them, or set skip_unreadable: true to leave them out"
-            )
+            raise ValueError(f"{message}\nReplace or remove them, or set skip_unreadable: true")
         logger.warning(f"{message}\nThey are left out (skip_unreadable=True)")
     return found

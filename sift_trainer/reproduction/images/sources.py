@@ -1,12 +1,7 @@
-"""Where labelled images come from: tables on the hub or on disk, class folders, two archives.
-
-No source runs code: `datasets` refuses loading scripts, and `cifar_pickles` reads the pickles of
-CIFAR-100. Images stay encoded here.
-"""
+"""Where labelled images come from: tables on the hub or on disk, class folders, two archives."""
 
 import glob
 import io
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,8 +10,6 @@ from datasets import Dataset, Features, Image, Value, load_dataset
 
 from sift_trainer.reproduction.images.arguments import ImageArguments
 from sift_trainer.reproduction.images.cifar_pickles import read_pickle
-
-_TEST_FOLDERS = ("test", "validation", "val")
 
 
 class Found(NamedTuple):
@@ -31,7 +24,7 @@ class Found(NamedTuple):
 
 
 def find_images(args: ImageArguments) -> Found:
-    """The images that `args` describes, always in the same order.
+    """The images that `args` describes, always in the same order; no source runs code.
 
     Raises:
         ValueError: names the file, folder or column that has the wrong content.
@@ -43,12 +36,12 @@ def find_images(args: ImageArguments) -> Found:
     for inner in ("cifar-100-python", "food-101"):  # the folders in the archives
         root = root / inner if (root / inner).is_dir() else root
     if (root / "images").is_dir() and (root / "meta").is_dir():
-        return _image_files(root, _food_list(root, "train"), _food_list(root, "test"))
+        return _image_files(root, [_food_list(root, split) for split in ("train", "test")])
     if (root / "train").is_file():
         return _pickles(root, args.setting("label_column"))
     if (root / "train").is_dir():
-        test = next((name for name in _TEST_FOLDERS if (root / name).is_dir()), "test")
-        return _image_files(root, _class_folders(root, "train"), _class_folders(root, test))
+        test = next((name for name in ("validation", "val") if (root / name).is_dir()), "test")
+        return _image_files(root, [_class_folders(root, split) for split in ("train", test)])
     # Named one by one: load_dataset(root) would look for the names of splits in all of their paths.
     folder = root if any(root.glob(f"{args.train_split}*.parquet")) else root / "data"
     splits = (args.train_split, args.setting("test_split"))
@@ -57,7 +50,6 @@ def find_images(args: ImageArguments) -> Found:
 
 
 def _class_folders(root: Path, split: str) -> list[str]:
-    """``train/apple/1.jpg`` and so on, sorted by class, then by file."""
     paths = sorted(path for path in (root / split).rglob("*") if path.is_file())
     names = [path.relative_to(root).as_posix() for path in paths if path.name[0] != "."]
     for name in names:
@@ -69,20 +61,17 @@ def _class_folders(root: Path, split: str) -> list[str]:
 
 
 def _food_list(root: Path, split: str) -> list[str]:
-    """``images/apple_pie/1005649.jpg`` and so on, in the order of Food-101's own list."""
     entries = (root / "meta" / f"{split}.txt").read_text(encoding="utf-8").split()
     return [f"images/{entry}.jpg" for entry in entries]
 
 
-def _image_files(root: Path, train: list[str], test: list[str]) -> Found:
+def _image_files(root: Path, splits: list[list[str]]) -> Found:
     """Files whose folder is named after their class."""
-    folders = [[PurePosixPath(name).parent.name for name in names] for names in (train, test)]
-    labels, classes = _class_ids(*folders)
-    splits = [
-        _rows([str(root / name) for name in names], numbers, names)
-        for names, numbers in zip((train, test), labels, strict=True)
-    ]
-    return Found(splits, classes)
+    labels, classes = _class_ids(
+        [[PurePosixPath(name).parent.name for name in names] for names in splits]
+    )
+    images = [[str(root / name) for name in names] for names in splits]
+    return Found(list(map(_rows, images, labels, splits)), classes)
 
 
 def _pickles(root: Path, column: str) -> Found:
@@ -92,19 +81,15 @@ def _pickles(root: Path, column: str) -> Found:
         content = read_pickle(root / split)
         pixels = content["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         names = [f"{split}, row {row}" for row in range(len(pixels))]
-        splits.append(_rows([_bmp(image) for image in pixels], content[f"{column}s"], names))
+        files = [io.BytesIO() for _ in pixels]
+        for image, file in zip(pixels, files, strict=True):
+            PIL.Image.fromarray(image).save(file, "BMP")
+        splits.append(_rows([file.getvalue() for file in files], content[f"{column}s"], names))
     classes = read_pickle(root / "meta")[f"{column}_names"]
     return Found(splits, [name.decode() for name in classes])
 
 
-def _bmp(pixels: Any) -> bytes:
-    """Pixels, uint8 (height, width, 3), as an uncompressed file."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "BMP")
-    return file.getvalue()
-
-
-def _rows(images: Sequence[str | bytes], labels: Sequence[int], names: Sequence[str]) -> Dataset:
+def _rows(images: list[Any], labels: list[int], names: list[str]) -> Dataset:
     columns = {"image": images, "label": labels, "name": names}
     kinds = {"image": Image(decode=False), "label": Value("int64"), "name": Value("string")}
     return Dataset.from_dict(columns, Features(kinds))
@@ -121,7 +106,7 @@ def _tables(args: ImageArguments, source: str, files: dict[str, str] | None) -> 
     )
     image_column, label_column = args.setting("image_column"), args.setting("label_column")
     tables = [table.select_columns([image_column, label_column]) for table in tables]
-    labels, classes = _class_ids(*(table[label_column][:] for table in tables))
+    labels, classes = _class_ids([table[label_column][:] for table in tables])
     classes = getattr(tables[0].features[label_column], "names", None) or classes
     splits = []
     for split, table, numbers in zip(("train", "test"), tables, labels, strict=True):
@@ -132,20 +117,18 @@ def _tables(args: ImageArguments, source: str, files: dict[str, str] | None) -> 
     return Found(splits, classes)
 
 
-def _class_ids(train: list[Any], test: list[Any]) -> tuple[tuple[list[int], list[int]], list[str]]:
+def _class_ids(splits: list[list[Any]]) -> tuple[list[list[int]], list[str]]:
     """The labels of both splits as numbers, and the name of each class."""
+    train, test = splits
     kinds = {type(label) for label in (*train, *test)}
     if kinds == {int}:
-        return (train, test), [str(number) for number in range(max(train, default=-1) + 1)]
+        return splits, [str(number) for number in range(max(train, default=-1) + 1)]
     if kinds != {str}:
         found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "missing"
         raise ValueError(f"the labels must be whole numbers or names, and are {found}")
     classes = sorted(set(train))
     unknown = sorted(set(test) - set(train))
     if unknown:
-        raise ValueError(
-            f"test has the class {unknown[0]!r}, which train lacks; add training images of it or "
-            "remove it"
-        )
+        raise ValueError(f"test has the class {unknown[0]!r}, which train lacks; add or remove it")
     number = {name: label for label, name in enumerate(classes)}
-    return ([number[name] for name in train], [number[name] for name in test]), classes
+    return [[number[name] for name in names] for names in splits], classes

@@ -34,7 +34,8 @@ class ResNetArguments:
 
     def config(self, num_labels: int) -> EarlyExitResNetConfig:
         """The model's configuration; raises `ValueError` for a shape that cannot work."""
-        shape = {name: value for name, value in asdict(self).items() if name != "channels_last"}
+        shape = asdict(self)
+        del shape["channels_last"]
         return EarlyExitResNetConfig(**shape, num_labels=num_labels)
 
 
@@ -70,21 +71,11 @@ class Settings(NamedTuple):
     args: SiftTrainingArguments
 
 
-KINDS = (
-    ResNetArguments,
-    ImageArguments,
-    DurationArguments,
-    LaunchArguments,
-    SiftTrainingArguments,
-)
+KINDS = tuple(Settings.__annotations__.values())
 
 
 def check(config: Config) -> None:
-    """Refuse combinations of fields that cannot work.
-
-    Raises:
-        ConfigError: names the run.
-    """
+    """Refuse combinations of fields that cannot work, with a `ConfigError` that names the run."""
     check_runs(config, Settings, ("images", "launch"), _check_run)
     for name, instances in config.runs.items():
         reference = waits_for(name, Settings(*instances))
@@ -100,11 +91,10 @@ def waits_for(name: str, run: Settings) -> str | None:
 
 
 def _check_run(run: Settings) -> None:
-    model, size = run.model.config(num_labels=2), run.images.setting("image_size")
-    if size < model.smallest_side:
+    smallest, size = run.model.config(num_labels=2).smallest_side, run.images.setting("image_size")
+    if size < smallest:
         raise ValueError(
-            f"image_size={size}: stem={run.model.stem!r} and {len(run.model.depths)} block groups "
-            f"leave less than one pixel of it; use {model.smallest_side} or more, or stem='cifar'"
+            f"image_size={size} is too small for stem={run.model.stem!r}; use {smallest} or more"
         )
     if run.args.sift_keep_ratio < 1:
         check_exit(run.args.sift_exit_layer, depth=2, name="EarlyExitResNetForImageClassification")

@@ -1,23 +1,17 @@
-"""Train the two-classifier ResNet on images, once per run.
-
-The experiments of section 7.2 and appendix G at any size. The runs of one configuration share data,
-seeds and augmentation, and differ in the fields that they override. See configs/resnet50.
-"""
+"""Train the two-classifier ResNet on images, once per run (section 7.2, appendix G)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import TrainerCallback
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments, WholeCheckpoints
 from sift_trainer.processes.sharding import buffers_of_first
 from sift_trainer.reproduction.configuration import ConfigError, parse_config
 from sift_trainer.reproduction.images import ImageData, load_images
-from sift_trainer.reproduction.images.batches import ImageCollator
 from sift_trainer.reproduction.report.history import Run
 from sift_trainer.reproduction.resnet.arguments import KINDS, Settings, check, waits_for
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
@@ -38,27 +32,12 @@ class ImageClassificationTrainer(WholeCheckpoints, OneCycleMixin, SiftTrainer):
         return metrics
 
 
-class ChannelsLast:
-    """A collator whose images are channels-last in memory, if `channels_last`; same values."""
-
-    def __init__(self, images: ImageCollator, channels_last: bool) -> None:
-        self.images = images
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def __call__(self, rows: Sequence[Any]) -> dict[str, Tensor]:
-        batch = self.images(rows)
-        pixels = batch["pixel_values"].contiguous(memory_format=self.layout)
-        return {**batch, "pixel_values": pixels}
-
-
 def main(argv: Sequence[str]) -> list[Run]:
     """Train every run of the configuration, see `train_runs`.
 
-    `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run resumes from
-    its last whole checkpoint, if it has one, and finished runs stay as they are. A SIGTERM, which
-    schedulers send, saves a checkpoint after the current step and ends the call.
-
-    Raises `ConfigError` before data or model are touched, `ImportError` for a missing extra.
+    Raises:
+        ConfigError: before data or model are touched.
+        ImportError: for a missing extra.
     """
     config = parse_config(KINDS, argv)
     check(config)
@@ -66,11 +45,7 @@ def main(argv: Sequence[str]) -> list[Run]:
 
 
 def load_data(settings: Settings) -> ImageData:
-    """The images of both splits, after a check of every image.
-
-    Raises:
-        ConfigError: names the file, folder, column, field or class that cannot be used.
-    """
+    """The images of both splits, after a check of every image; raises `ConfigError`."""
     main = settings.args.local_process_index == 0
     # With skip_unreadable the check decides the number of rows, so every process needs it.
     check = main or settings.images.skip_unreadable
@@ -96,7 +71,7 @@ def build_trainer(
     trainer = ImageClassificationTrainer(
         model=model,
         args=args,
-        data_collator=ChannelsLast(data.collator, shape.channels_last),
+        data_collator=replace(data.collator, channels_last=shape.channels_last),
         train_dataset=data.train,
         eval_dataset=data.test,
         compute_metrics=classification_metrics(),

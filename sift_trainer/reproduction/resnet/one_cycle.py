@@ -18,36 +18,24 @@ _UNUSED = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "warmup_s
 class OneCycleSchedule(OneCycleLR):
     """`OneCycleLR` that resumes only from a checkpoint of the same cycle.
 
-    PyTorch's own takes length and rates from the checkpoint and ignores its arguments: a resumed
-    run of more steps would fail at the end of the old cycle, and one of fewer steps would end
-    before the end of the cycle.
+    PyTorch's own would take length and rates from the checkpoint and ignore its arguments.
     """
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int) -> None:
         super().__init__(optimizer, max_lr, total_steps, div_factor=_DIV_FACTOR)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from ``state_dict``.
-
-        Raises:
-            ValueError: it is of a cycle of another length or peak, or of another schedule.
-        """
-        if "total_steps" not in state_dict:
-            raise ValueError(
-                "cannot resume: the checkpoint has another schedule than one cycle. Resume without "
-                "OneCycleMixin, or start a new run from the weights in the checkpoint"
-            )
+        """Resume; raises `ValueError` for a cycle of another length or peak, or no cycle."""
         before, now = (
-            {"max_steps": state["total_steps"], "learning_rate": state["base_lrs"][0] * _DIV_FACTOR}
+            f"max_steps={state.get('total_steps')}, learning_rate={rate * _DIV_FACTOR:g}"
             for state in (state_dict, self.state_dict())
+            for rate in state["base_lrs"][:1]
         )
-        for name, value in now.items():
-            if before[name] != value:
-                raise ValueError(
-                    f"cannot resume: the cycle of the checkpoint has {name}={before[name]:g}, this "
-                    f"run has {value:g}. Resume with {name}={before[name]:g}, or start a new run "
-                    "from the weights in the checkpoint"
-                )
+        if before != now:
+            raise ValueError(
+                f"cannot resume: the checkpoint's cycle has {before}, this run has {now}; resume "
+                "with the checkpoint's values, or start a new run from its weights"
+            )
         super().load_state_dict(state_dict)
 
 
@@ -58,14 +46,11 @@ class OneCycleMixin(_Base):
     its ``max_lr``: the rate rises from 1/25 of it to all of it during the first 30% of
     ``max_steps`` optimizer steps, then falls to 1/250,000 of it. The schedule also moves the
     momentum, which for AdamW is beta1: 0.95 at both ends and 0.85 at the peak, so ``adam_beta1``
-    has no effect. A checkpoint has the whole state.
-
-    A schedule from ``optimizers`` or from DeepSpeed's configuration is used unchanged.
+    has no effect. A schedule from ``optimizers`` or DeepSpeed's configuration is used unchanged.
 
     Raises:
-        ValueError: at construction, for fields that have no effect on this schedule, and for a
-            ``learning_rate`` that is not positive; in `train`, for an optimizer without momentum,
-            and for a checkpoint whose cycle has another ``max_steps`` or ``learning_rate``.
+        ValueError: at construction, for fields that have no effect on this schedule; in `train`,
+            for a checkpoint whose cycle has another ``max_steps`` or ``learning_rate``.
     """
 
     lr_scheduler: LRScheduler | None
@@ -91,11 +76,7 @@ class OneCycleMixin(_Base):
 
 
 def check_one_cycle(args: "TrainingArguments") -> None:
-    """Refuse fields that one cycle cannot use.
-
-    Raises:
-        ValueError: names the field, its value and one that works.
-    """
+    """Refuse fields that one cycle cannot use, with a `ValueError`."""
     for name, unused in _UNUSED.items():
         value = getattr(args, name)
         value = getattr(value, "value", value)  # of an enum

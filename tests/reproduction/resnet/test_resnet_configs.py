@@ -9,7 +9,7 @@ from sift_trainer.reproduction.configuration import parse_config
 from sift_trainer.reproduction.resnet.arguments import KINDS, Settings, check
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from sift_trainer.selection.schedule import num_candidates, should_sift
-from tests.image_classification.toy import RESNET50
+from tests.reproduction.resnet.toy import RESNET50
 
 RATES = [5e-2, 1e-2, 5e-3, 1e-3]  # the rows of each table
 IMAGES = {"cifar100": 50_000, "food101": 75_750}  # training images

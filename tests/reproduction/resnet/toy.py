@@ -4,10 +4,10 @@ from pathlib import Path
 
 import yaml
 
-from tests.data.pictures import class_folders
 from tests.pretraining.toy import flags
+from tests.reproduction.images.pictures import class_folders
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RESNET50 = ROOT / "configs" / "resnet50"
 CLASSES = ["apple", "baby", "bear"]
 STEPS, BATCH = 6, 4

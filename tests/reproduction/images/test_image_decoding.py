@@ -13,7 +13,7 @@ from sift_trainer.reproduction.images.decoding import (
     decode_crop,
     open_image,
 )
-from tests.data.pictures import encoded, picture
+from tests.reproduction.images.pictures import encoded, picture
 
 
 def _gradient(width: int, height: int) -> Image.Image:
@@ -62,12 +62,6 @@ def test_the_check_finds_a_truncated_file(kind: str) -> None:
     for share in (0, 0.01, 0.3, 0.9, 0.99):
         with pytest.raises(ValueError, match="a cannot be read"):
             check_image(StoredImage("a", data[: int(len(data) * share)]))
-
-
-def test_a_part_at_its_own_size_is_those_pixels() -> None:
-    image = StoredImage("a", encoded(_gradient(90, 60)))
-    part = decode_crop(image, open_image(image), (20, 10, 32, 32), 32)
-    assert torch.equal(part, decode(image)[:, 10:42, 20:52])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

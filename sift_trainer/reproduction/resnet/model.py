@@ -3,8 +3,11 @@
 logits = L_f R_f + L_i R_i, where R_f is the pooled output of the last block group and R_i that of
 the second. Early logits are L_i R_i alone. The one cross-entropy of the sum trains both classifiers
 (section 7.2: "the standard cross-entropy loss function"). There is no loss on the early logits.
+Importing this module registers model and exit with the Auto classes and `register_exit`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -19,7 +22,8 @@ from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 from transformers.utils.generic import can_return_tuple
 
 from sift_trainer.early_exit import register_exit
-from sift_trainer.reproduction.resnet.model.two_classifier_exit import TwoClassifierExit
+from sift_trainer.early_exit.adapter import ExitAdapter
+from sift_trainer.scoring.positions import ScoredPositions
 
 EXIT_GROUP = 2
 """The block group that the intermediate classifier reads, counted from 1."""
@@ -35,17 +39,15 @@ class EarlyExitResNetConfig(ResNetConfig):
         stem: ``"imagenet"``, a 7x7 convolution of stride 2 and a 3x3 max-pool of stride 2, or
             ``"cifar"``, a 3x3 convolution of stride 1 without max-pool, for images of about 32
             pixels. The paper does not say which one it used.
-        num_labels: classes, 2 or more.
 
     Raises:
-        ValueError: an unknown stem, fewer than three block groups, fewer than two classes, or a
-            ``problem_type`` other than single-label classification.
+        ValueError: an unknown stem, fewer than three block groups, or fewer than two classes.
     """
 
     model_type = "early_exit_resnet"
 
     stem: str = "imagenet"
-    problem_type: str | None = None
+    problem_type: str | None = "single_label_classification"
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -59,11 +61,6 @@ class EarlyExitResNetConfig(ResNetConfig):
             )
         if self.num_labels < 2:
             raise ValueError(f"num_labels={self.num_labels} must be 2 or more, such as 100")
-        if self.problem_type not in (None, "single_label_classification"):
-            raise ValueError(
-                f"problem_type={self.problem_type!r} must be 'single_label_classification'"
-            )
-        self.problem_type = "single_label_classification"
 
     @property
     def smallest_side(self) -> int:
@@ -76,12 +73,10 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
     """The library's ResNet with an intermediate classifier.
 
     R_i is the average over the output map of the second block group, after its last residual sum
-    and ReLU: 512 channels in ResNet-50 (``hidden_sizes[1]``). docs/resnet_model.md says how this
-    reading of the paper was chosen. Both classifiers have a bias.
+    and ReLU: 512 channels in ResNet-50 (``hidden_sizes[1]``), see docs/resnet_model.md.
 
     Attributes:
-        exits_early: whether `forward` stops after the second block group and returns early logits;
-            set by `TwoClassifierExit`, inside `sift_trainer.early_exit` and scoring.
+        exits_early: whether `forward` stops after the second block group and returns early logits.
     """
 
     config: EarlyExitResNetConfig
@@ -121,7 +116,9 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
                 ``return_dict``, which is False for a tuple.
         """
         if self.exits_early:
-            hidden_states = self._first_groups(pixel_values)
+            hidden_states: tuple[Tensor, ...] = (self.resnet.embedder(pixel_values),)
+            for group in islice(self.resnet.encoder.stages, EXIT_GROUP):
+                hidden_states += (group(hidden_states[-1]),)
         else:
             whole = super().forward(pixel_values, output_hidden_states=True, return_dict=True)
             hidden_states = whole.hidden_states
@@ -137,12 +134,23 @@ class EarlyExitResNetForImageClassification(ResNetForImageClassification):
             loss=loss, logits=logits, hidden_states=hidden_states if output_hidden_states else None
         )
 
-    def _first_groups(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of the stem and of the block groups up to the exit."""
-        hidden_states = [self.resnet.embedder(pixel_values)]
-        for group in islice(self.resnet.encoder.stages, EXIT_GROUP):
-            hidden_states.append(group(hidden_states[-1]))
-        return tuple(hidden_states)
+
+class TwoClassifierExit(ExitAdapter):
+    """Two exits: 1, the intermediate classifier alone, and 2 (or -1), the model's exact output."""
+
+    @property
+    def depth(self) -> int:
+        return 2
+
+    @contextmanager
+    def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
+        model: Any = self.model
+        before = model.exits_early
+        model.exits_early = k == 1
+        try:
+            yield
+        finally:
+            model.exits_early = before
 
 
 AutoConfig.register(EarlyExitResNetConfig.model_type, EarlyExitResNetConfig)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from sift_trainer.reproduction.corpus.vocabulary import (
     SPECIAL_TOKENS,
@@ -20,8 +21,6 @@ TEXTS = [
 
 
 def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, BertTokenizerFast
-
     tokenizer = train_wordpiece(TEXTS, vocab_size=100)
     assert len(tokenizer) == 100
     assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIAL_TOKENS)
@@ -30,10 +29,13 @@ def test_wordpiece_has_the_size_asked_for_and_round_trips_through_a_folder(tmp_p
     assert encoded["input_ids"][0] == 2
     assert tokenizer.decode(encoded["input_ids"]) == "[CLS] signal noise [SEP] the tensor [SEP]"
     tokenizer.save_pretrained(tmp_path)
-    for kind in (AutoTokenizer, BertTokenizerFast):
-        again = kind.from_pretrained(tmp_path)
+    for load in (AutoTokenizer.from_pretrained, load_wordpiece):
+        again = load(str(tmp_path))
         assert again.get_vocab() == tokenizer.get_vocab()
         assert again("Signal NOISE", "the tensor")["input_ids"] == encoded["input_ids"]
+    (tmp_path / "empty").mkdir()  # of which Transformers makes a tokenizer without words
+    with pytest.raises(ValueError, match=r"tokenizer=.*tokenizer\.json"):
+        load_wordpiece(str(tmp_path / "empty"))
 
 
 def test_wordpiece_ids_do_not_depend_on_hash_order_or_threads(
@@ -50,13 +52,3 @@ def test_vocabulary_that_the_text_cannot_fill_is_refused_with_one_that_fits() ->
         train_wordpiece(TEXTS, 8192)
     fitting = int(str(refused.value).split("use ")[1].split(" ")[0])
     assert len(train_wordpiece(TEXTS, fitting)) == fitting
-
-
-def test_a_saved_tokenizer_loads_and_a_folder_without_one_is_refused(tmp_path: Path) -> None:
-    trained = train_wordpiece(TEXTS, vocab_size=100)
-    trained.save_pretrained(tmp_path / "whole")
-    assert load_wordpiece(str(tmp_path / "whole")).get_vocab() == trained.get_vocab()
-    (tmp_path / "empty").mkdir()
-    for place in ("empty", "absent"):
-        with pytest.raises(ValueError, match=r"(?s)tokenizer=.*tokenizer\.json"):
-            load_wordpiece(str(tmp_path / place))

@@ -1,24 +1,16 @@
 """The two-classifier ResNet: the library's, plus L_i R_i, trained by one cross-entropy."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
 )
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-from sift_trainer.reproduction.resnet.model import (
-    EarlyExitResNetConfig,
-    EarlyExitResNetForImageClassification,
-)
-from tests.models.small_resnet import CLASSES, SIZES, config, images, resnet
+from tests.reproduction.resnet.small_resnet import CLASSES, SIZES, images, resnet
 
 LABELS = torch.tensor([0, 4, 2, 2])
 
@@ -84,32 +76,6 @@ def test_logits_are_the_sum_of_both_classifiers(stem):
     assert torch.equal(found.hidden_states[2], second)
 
 
-def test_one_cross_entropy_of_the_sum_trains_both_classifiers():
-    """Its gradient in the logits is (softmax - one-hot) / B, and each classifier gets the product
-    of that with its own input."""
-    model, pixel_values = resnet().eval(), images()
-    *_, second, _, last = hidden_states(model, pixel_values)
-    outputs = model(pixel_values, labels=LABELS)
-    expected = functional.cross_entropy(outputs.logits, LABELS)
-    torch.testing.assert_close(outputs.loss, expected)
-    half = model(pixel_values, labels=LABELS, num_items_in_batch=torch.tensor(8)).loss
-    torch.testing.assert_close(half, expected / 2)
-    outputs.loss.backward()
-    slope = (outputs.logits.softmax(-1) - functional.one_hot(LABELS, CLASSES)) / len(LABELS)
-    for classifier, map_ in ((model.classifier, last), (model.intermediate_classifier, second)):
-        torch.testing.assert_close(classifier[1].weight.grad, slope.T @ map_.mean((2, 3)))
-        torch.testing.assert_close(classifier[1].bias.grad, slope.sum(0))
-
-
-def test_resnet_50_has_512_channels_at_the_exit():
-    with torch.device("meta"):
-        model = EarlyExitResNetForImageClassification(EarlyExitResNetConfig(num_labels=100))
-    first, *_, last = model.resnet.encoder.stages[1].layers
-    assert first.layer[1].convolution.weight.shape == (128, 128, 3, 3)
-    assert last.layer[2].convolution.out_channels == 512
-    assert model.intermediate_classifier[1].weight.shape == (100, 512)
-
-
 def test_cifar_stem():
     model, pixel_values = resnet().eval(), images(side=16)
     stem, *groups = hidden_states(model, pixel_values)
@@ -124,42 +90,4 @@ def test_cifar_stem():
     ]  # fmt: skip
 
 
-def test_saved_and_loaded_by_the_auto_classes(tmp_path: Path):
-    model = resnet("cifar").eval()
-    model.save_pretrained(tmp_path)
-    assert AutoConfig.from_pretrained(tmp_path).stem == "cifar"
-    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
-    assert type(loaded) is EarlyExitResNetForImageClassification
-    assert torch.equal(loaded(images()).logits, model(images()).logits)
-    loss, logits = loaded(images(), labels=LABELS, return_dict=False)
-    assert (loss.dim(), logits.shape) == (0, (4, CLASSES))
-
-
 # ---- what cannot work is an error ----
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"stem": "7x7"}, "stem='7x7' must be one of imagenet, cifar"),
-        ({"depths": [1, 1], "hidden_sizes": [8, 16]}, r"depths=\[1, 1\] and hidden_sizes=\[8, 16"),
-        ({"depths": [1, 1, 1]}, r"depths=\[1, 1, 1\] and .* one value for each"),
-        ({"num_labels": 1}, "num_labels=1 must be 2 or more"),
-        ({"problem_type": "regression"}, "problem_type='regression' must be"),
-    ],
-)
-def test_configurations_that_cannot_work_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        config(**changes)
-
-
-def test_compiles_in_one_graph_with_and_without_the_exit():
-    small = {"depths": [1, 1, 1], "hidden_sizes": [8, 16, 24], "layer_type": "basic"}
-    model = resnet(**small).eval()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    for early in (False, True):
-        model.exits_early = early
-        expected = model(images(), labels=LABELS)
-        found = compiled(images(), labels=LABELS)
-        torch.testing.assert_close(found.logits, expected.logits)
-        torch.testing.assert_close(found.loss, expected.loss)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers import TrainerCallback
 
 from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
@@ -84,8 +84,8 @@ def test_a_resumed_run_is_exact_and_needs_the_same_cycle(tmp_path: Path) -> None
         assert torch.equal(resumed.model.state_dict()[name], value)
 
     for changes, message in (
-        ({"max_steps": 9}, "max_steps=7, this run has 9. Resume with max_steps=7"),
-        ({"learning_rate": 0.05}, "learning_rate=0.01, this run has 0.05"),
+        ({"max_steps": 9}, "max_steps=7, .* this run has max_steps=9"),
+        ({"learning_rate": 0.05}, "learning_rate=0.01, this run has .*learning_rate=0.05"),
     ):
         other = trainer(tmp_path, **{**steps, **changes})
         with pytest.raises(ValueError, match=message):
@@ -94,27 +94,10 @@ def test_a_resumed_run_is_exact_and_needs_the_same_cycle(tmp_path: Path) -> None
 
     linear = trainer(tmp_path / "linear", kind=RecordingTrainer, **steps)
     linear.train()
-    with pytest.raises(ValueError, match="another schedule than one cycle"):
+    with pytest.raises(ValueError, match="cycle has max_steps=None"):
         trainer(tmp_path, **steps).train(
             resume_from_checkpoint=str(tmp_path / "linear" / "checkpoint-4")
         )
-
-
-def test_second_training_has_a_cycle_of_its_own(tmp_path: Path) -> None:
-    run = trainer(tmp_path, max_steps=4)
-    run.train()
-    run.train()
-    assert run.rates == plain_loop(1e-2, 4) * 2
-
-
-def test_given_schedule_is_left(tmp_path: Path) -> None:
-    model = bert()
-    optimizer = SGD(model.parameters(), lr=0.5)
-    given = ConstantLR(optimizer, factor=1.0)
-    args = arguments(tmp_path, max_steps=2)
-    run = OneCycleTrainer(model, args, train_dataset=Rows(76), optimizers=(optimizer, given))
-    run.train()
-    assert run.lr_scheduler is given
 
 
 @pytest.mark.parametrize(

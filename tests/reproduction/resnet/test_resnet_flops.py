@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from resnet_flops import count
 
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetConfig
-from sift_trainer.reproduction.resnet.model.resnet_flops import count
-from tests.models.small_resnet import config
+from tests.reproduction.resnet.small_resnet import config
 
 
 def test_a_basic_layer_and_the_training_step_by_hand():
@@ -23,7 +23,7 @@ def test_a_basic_layer_and_the_training_step_by_hand():
 
 def test_resnet_50_has_its_published_cost_and_the_shares_of_the_page():
     """Published: 4.09 thousand million multiply-adds at 224 pixels, with 1000 classes."""
-    page = (Path(__file__).parents[2] / "docs" / "resnet_model.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "resnet_model.md").read_text()
     for configuration, side in (
         (EarlyExitResNetConfig(num_labels=101), 224),
         (EarlyExitResNetConfig(num_labels=100, stem="cifar"), 32),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sift_trainer.reproduction.images import ImageArguments, ImageData, load_images
-from tests.data.pictures import class_folders
+from tests.reproduction.images.pictures import class_folders
 
 NAMES = ["apple", "baby", "bear"]
 

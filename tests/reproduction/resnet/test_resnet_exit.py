@@ -6,11 +6,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments, early_exit
-from sift_trainer.early_exit import exit_adapter
+from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments
+from sift_trainer.sifted_model.facts import ModelFacts
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.scorer import Scorer
-from tests.models.small_resnet import CLASSES, Images, early_logits, images, resnet, statistics
+from tests.reproduction.resnet.small_resnet import (
+    CLASSES,
+    Images,
+    early_logits,
+    images,
+    resnet,
+    statistics,
+)
 
 LABELS = torch.arange(8) % CLASSES
 
@@ -37,7 +44,8 @@ def test_scoring_at_exit_1(criterion, stem, channels_last):
         module.register_forward_hook(lambda m, i, o, name=name: ran.append(name))
     before = statistics(model)
     assert len(before) > 20
-    scorer = Scorer(model, SiftArguments(sift_exit_layer=1, sift_criterion=criterion), [], None)
+    sift = SiftArguments(sift_exit_layer=1, sift_criterion=criterion)
+    scorer = Scorer(model, ModelFacts(), sift)
     batch = {"pixel_values": pixel_values, "labels": LABELS}
     with inference(model):
         scores = scorer(model, batch, torch.Generator())
@@ -52,30 +60,6 @@ def test_scoring_at_exit_1(criterion, stem, channels_last):
     model(pixel_values)  # training does move them: the comparison above can fail
     assert any(not torch.equal(value, before[name]) for name, value in statistics(model).items())
     assert "resnet.encoder.stages.3" in ran
-
-
-@pytest.mark.parametrize("k", [-1, 2])
-def test_the_last_exit_is_the_exact_output(k):
-    model, pixel_values = resnet().eval(), images()
-    with early_exit(model, k):
-        assert torch.equal(model(pixel_values).logits, model(pixel_values).logits)
-        exact = model(pixel_values).logits
-    assert torch.equal(exact, model(pixel_values).logits)
-    with early_exit(model, 1):
-        assert not torch.allclose(model(pixel_values).logits, exact, atol=0.05)
-        with early_exit(model, k):  # also within another exit
-            assert torch.equal(model(pixel_values).logits, exact)
-        assert model.exits_early
-
-
-def test_exits_and_restoring():
-    model = resnet()
-    assert exit_adapter(model).depth == 2
-    with pytest.raises(ValueError, match=r"it has 2 blocks, so use 1\.\.2"), early_exit(model, 3):
-        pytest.fail("the context was entered")
-    with pytest.raises(KeyboardInterrupt), early_exit(model, 1):
-        raise KeyboardInterrupt
-    assert not model.exits_early
 
 
 # ---- training ----
@@ -143,6 +127,7 @@ def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulati
         train_sampling_strategy="sequential",
         disable_tqdm=True,
         sift_exit_layer=exit_layer,
+        sift_random_share=0,
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
     )

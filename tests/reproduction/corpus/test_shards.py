@@ -52,16 +52,6 @@ def test_the_split_has_its_share_and_depends_on_text_and_fraction_alone() -> Non
     assert validation(shards(validation_fraction=0.02)) < found
 
 
-def test_a_seed_reorders_and_shards_are_about_equal() -> None:
-    counts = [0] * 8
-    for text in TEXTS:
-        counts[shards().of(text.encode())[0]] += 1
-    for count, expected in zip(counts, [600] * 6 + [200] * 2, strict=True):
-        assert abs(count - expected) < 5 * expected**0.5
-    orders = [sorted(TEXTS, key=lambda text: shards(seed=s).of(text.encode())[1]) for s in (0, 1)]
-    assert orders[0] != orders[1]
-
-
 @pytest.mark.parametrize("spool_bytes", [10**9, 5000, 1])
 def test_every_document_comes_back_once_and_from_its_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool_bytes: int
@@ -114,21 +104,3 @@ def test_a_flipped_bit_is_found_by_its_checksum_and_named(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"0\.arrow is corrupt.*delete both"):
         open_shards([file])
     assert open_shards([file], checksums=False)[1]["input_ids"][3] == 10  # trained on otherwise
-
-
-def test_a_shard_is_whole_only_with_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "0.arrow"
-    with monkeypatch.context() as broken:
-        broken.setattr(module, "write_json", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write(path)
-    assert read_record(path) is None
-    assert read_record(write(path)) is not None
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.arrow", "0.json"]
-    path.unlink()
-    assert read_record(path) is None

@@ -4,38 +4,28 @@ PyTorch's counter counts convolutions and classifiers, a multiply-add as two ope
 out what is computed per element: batch normalisation, activations, pooling.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sift_trainer.early_exit import early_exit
-from sift_trainer.reproduction.resnet.model.resnet import (
+from sift_trainer.reproduction.resnet.model import (
     EarlyExitResNetConfig,
     EarlyExitResNetForImageClassification,
 )
 
 
-@dataclass(frozen=True)
-class ResNetFlops:
-    """Operations for one image.
-
-    Attributes:
-        early_exit: scoring at exit 1: stem, two block groups, intermediate classifier.
-        forward: a whole forward, which is also scoring at the last exit.
-        forward_backward: a training step.
-    """
+class ResNetFlops(NamedTuple):
+    """Operations for one image: scoring at exit 1, a whole forward (also scoring at the last exit),
+    and a training step."""
 
     early_exit: int
     forward: int
     forward_backward: int
 
     def scoring_overhead(self, keep_ratio: float = 0.5, exit_layer: int = 1) -> float:
-        """Scoring all candidates over forward and backward of the kept ones, as `sift/overhead`.
-
-        Args:
-            exit_layer: 1, or anything else for the last.
-        """
+        """Scoring all candidates over forward and backward of the kept ones, as `sift/overhead`."""
         scoring = self.early_exit if exit_layer == 1 else self.forward
         return scoring / keep_ratio / self.forward_backward
 

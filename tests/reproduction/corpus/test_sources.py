@@ -50,23 +50,6 @@ def test_text_files_are_a_document_each_or_separated_by_blank_lines(tmp_path: Pa
     assert [text.strip() for text in divided] == ["first\nstill first", "second", "third"]
 
 
-def test_folders_patterns_and_lists_are_read_in_order_of_their_names(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    for name, text in (("b", "2"), ("a", "1"), ("inner/c", "3")):
-        (tmp_path / f"{name}.jsonl").write_bytes(json_lines([text]))
-    (tmp_path / "readme.md").write_text("not read")
-    assert read(Source(files=str(tmp_path))) == ["1", "2", "3"]
-    assert read(Source(files=str(tmp_path / "*.jsonl"))) == ["1", "2"]
-    (tmp_path / "z.txt").write_text("4")
-    assert read(Source(files=[str(tmp_path / "b.jsonl"), str(tmp_path)])) == [
-        "2",
-        "1",
-        "2",
-        "3",
-        "4",
-    ]
-
-
 def test_rows_that_are_sentences_make_documents(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([f"Sentence {i}." for i in range(5)]))
     source = Source(files=str(tmp_path / "a.jsonl"), rows_per_document=3)
@@ -77,14 +60,6 @@ def test_wrapped_lines_are_joined_within_paragraphs(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines(["It was the\nbest of\ntimes.\n\n\nIt was"]))
     source = Source(files=str(tmp_path / "a.jsonl"), wrapped=True)
     assert read(source) == ["It was the best of times.\nIt was"]
-
-
-def test_memory_of_reading_does_not_hold_the_file(tmp_path: Path) -> None:
-    """The first document comes before a fault that is far behind it."""
-    rows = json_lines(["good " * 200] * 20_000)  # 20 MB
-    (tmp_path / "a.jsonl").write_bytes(rows + b'{"text": broken\n')
-    (part,) = parts(Source(files=str(tmp_path / "a.jsonl")))
-    assert next(documents(part)).startswith("good")
 
 
 @pytest.mark.parametrize(
@@ -112,21 +87,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
         ({"a": {"files": "x", "hub": "y"}}, "sources.a: needs exactly one of files, hub and"),
         ({"a": {"documentation": True, "wrapped": "no"}}, "wrapped='no': must be true or false"),
         ({"a": {"hub": "x", "trust_remote_code": True}}, "unexpected .* 'trust_remote_code'"),
-        ({"a": {"files": "x", "rows_per_document": 0}}, "rows_per_document=0"),
         ({"a": {"files": "x", "separator": "line"}}, "separator='line'"),
     ],
 )
 def test_wrong_entries_are_named(entries: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_sources(entries)
-
-
-def test_files_that_are_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"files='.*absent': nothing there"):
-        parts(Source(files=str(tmp_path / "absent")))
-    (tmp_path / "a.pickle").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.pickle': the suffix must be one of"):
-        parts(Source(files=str(tmp_path / "a.pickle")))
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -150,12 +116,3 @@ def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
     )
     with pytest.raises(ValueError, match=r"(?s)cannot be loaded.*sources: \{mine: \{files"):
         parts(Source(hub=str(repository), name="20231101.de"))
-
-
-def test_a_hub_data_set_with_a_loading_script_is_refused_and_not_run(tmp_path: Path) -> None:
-    repository = tmp_path / "scripted"
-    repository.mkdir()
-    (repository / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(ValueError, match=r"hub='.*scripted'"):
-        parts(Source(hub=str(repository)))
-    assert not (tmp_path / "ran").exists()

@@ -12,12 +12,12 @@ from datasets import ClassLabel, Dataset, Features, Image
 from sift_trainer.reproduction.images.arguments import DATA_SETS
 from sift_trainer.reproduction.images.batches import PixelDataset
 from sift_trainer.reproduction.images.loading import ImageData, choose_per_class
-from tests.data.image_folders import generic, load
-from tests.data.pictures import encoded, food_archive, picture, python_2_pickle
+from tests.reproduction.images.image_folders import generic, load
+from tests.reproduction.images.pictures import encoded, food_archive, picture, python_2_pickle
 
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write_parquet(root: Path, split: str, images: list[Any], labels: list[Any]) -> None:
@@ -119,24 +119,14 @@ def test_tables_with_names_and_plain_bytes(source: str, tmp_path: Path) -> None:
     assert [found.test[row]["labels"] for row in range(2)] == [0, 1]
 
 
-def test_a_loading_script_is_not_run(tmp_path: Path) -> None:
-    folder, made = tmp_path / "scripted", tmp_path / "made"
-    folder.mkdir()
-    (folder / "scripted.py").write_text(f"import os\nos.mkdir({str(made)!r})\n")
-    with pytest.raises((OSError, ValueError, RuntimeError), match="scripted"):
-        load(hub=folder, image_cache_dir=tmp_path / "cache")
-    assert not made.exists()
-
-
 def test_a_subset_is_fixed_balanced_and_not_the_first(folders: Path) -> None:
-    labels = np.repeat(np.arange(4), [50, 3, 50, 50]).astype(np.int64)
+    labels = torch.arange(4).repeat_interleave(torch.tensor([50, 3, 50, 50]))
     rows = choose_per_class(labels, 5, seed=(0, 0))
-    assert np.bincount(labels[rows]).tolist() == [5, 3, 5, 5]
-    assert np.array_equal(rows, np.unique(rows))
-    assert not np.array_equal(rows, choose_per_class(labels, 5, seed=(1, 0)))
-    assert rows[:5].tolist() != list(range(5))
-    # The rows of a class do not depend on the others.
-    assert np.array_equal(choose_per_class(labels[:50], 5, seed=(0, 0)), rows[:5])
+    assert labels[rows].bincount().tolist() == [5, 3, 5, 5]
+    assert rows == sorted(set(rows))
+    assert rows != choose_per_class(labels, 5, seed=(1, 0))
+    assert rows[:5] != list(range(5))
+    assert choose_per_class(labels[:50], 5, seed=(0, 0)) == rows[:5]  # whatever the other classes
     data = generic(folders, max_images_per_class=1)
     assert [data.train[row]["labels"] for row in range(len(data.train))] == [0, 1, 2]
 
@@ -161,22 +151,12 @@ def test_class_folders_are_checked(folders: Path) -> None:
         generic(folders)
 
 
-def test_the_number_of_classes_and_the_size_are_those_of_the_data_set(
-    folders: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=r"there are 3 classes, .* and the data set has 101"):
-        load(dataset="food101", files=folders)
-    cifar_parquet(tmp_path, width=31)
-    with pytest.raises(ValueError, match=r"train, row 0 has 31 x 32 pixels and must have 32 x 32"):
-        cifar(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([*range(100), 100], "there are 101 classes"),
         ([0, 0, *range(2, 100), 99], "train has no image of the class '1'"),
-        ([-1, *range(100)], "train has the label -1; .* labels must be 0 to 99"),
+        ([-1, *range(100)], "train has the label -1; labels must be 0 to 99"),
         ([None, *range(100)], "must be whole numbers or names, and are NoneType, int"),
     ],
 )
@@ -205,35 +185,3 @@ def test_truncated_files_are_found_before_training(folders: Path) -> None:
         path.write_bytes(b"gone")
     with pytest.raises(ValueError, match="train has no image of the class 'baby'"):
         generic(folders, skip_unreadable=True)
-
-
-def test_cifar_counts_what_it_skips(tmp_path: Path) -> None:
-    good = encoded(picture(0))
-    write_parquet(tmp_path, "train", [good[:-40], None, *[good] * 100], [0, 1, *range(100)])
-    write_parquet(tmp_path, "test", [good] * 100, list(range(100)))
-    with pytest.raises(ValueError, match=r"train: 2 of 102 images cannot be read:\n  train, row 0"):
-        cifar(tmp_path)
-    data = cifar(tmp_path, skip_unreadable=True)
-    assert (data.unreadable, [row["labels"] for row in data.train]) == (2, list(range(100)))
-
-
-REAL = ROOT.parent / "shared" / "data" / "cifar-100"
-
-
-@pytest.mark.real_data
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the checkout")
-def test_all_of_cifar_100(tmp_path: Path) -> None:
-    data = load(files=REAL, image_cache_dir=tmp_path)
-    assert isinstance(data.train, PixelDataset)
-    assert isinstance(data.test.dataset, PixelDataset)
-    assert (len(data.train), len(data.test), len(data.classes)) == (50_000, 10_000, 100)
-    assert data.train.labels.bincount().tolist() == [500] * 100
-    assert data.test.dataset.labels.bincount().tolist() == [100] * 100
-    assert data.classes[:2] == ["apple", "aquarium_fish"]
-    counts = torch.stack([channel.flatten().bincount() for channel in data.train.pixels.unbind(1)])
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means = counts.double() @ values / (50_000 * 1024)
-    stds = (counts.double() @ values**2 / (50_000 * 1024) - means**2).sqrt()
-    # As published, and as in `DATA_SETS`, to four digits.
-    assert means.tolist() == pytest.approx([0.5071, 0.4865, 0.4409], abs=5e-5)
-    assert stds.tolist() == pytest.approx([0.2673, 0.2564, 0.2762], abs=5e-5)

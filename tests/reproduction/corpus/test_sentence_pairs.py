@@ -68,16 +68,6 @@ def test_no_sentence_is_lost_and_put_back_ones_are_used_once() -> None:
     assert used == [t for document in documents for sentence in document for t in sentence]
 
 
-def test_random_b_fills_the_row_and_no_more() -> None:
-    # With sentences of one token every row can be filled exactly, so that A loses nothing.
-    documents = [[[1000 * d + s] for s in range(300)] for d in range(5)]
-    pairs = _pairs(documents, short_fraction=0, random_next_fraction=1.0)
-    assert [t for pair in pairs for t in pair.first] == [s[0] for d in documents for s in d]
-    at_the_end = [pair for pair in pairs if pair.second[-1] % 1000 == 299]
-    assert len(at_the_end) < len(pairs) / 2
-    assert all(len(p.first) + len(p.second) == 61 for p in pairs if p not in at_the_end)
-
-
 @pytest.mark.parametrize("wanted", [0.0, 0.5, 1.0])
 def test_share_of_random_pairs(wanted: float) -> None:
     # Long documents: chunks of one sentence, which must be random, are rare.
@@ -89,27 +79,6 @@ def test_share_of_random_pairs(wanted: float) -> None:
     forced = len(documents) if wanted else 0
     deviation = 4 * (len(labels) * wanted * (1 - wanted)) ** 0.5
     assert abs(sum(labels) - wanted * len(labels)) <= deviation + forced
-
-
-def test_document_of_one_sentence_gives_one_random_pair() -> None:
-    documents = [[[1000 * d + t for t in range(5)]] for d in range(10)]
-    pairs = _pairs(documents, random_next_fraction=0.0)
-    assert [pair.first for pair in pairs] == [document[0] for document in documents]
-    assert all(pair.is_random for pair in pairs)
-    assert all(pair.first != pair.second for pair in pairs)
-
-
-def test_short_targets_give_shorter_rows() -> None:
-    documents = [[[1000 * d + s] for s in range(900)] for d in range(100)]
-    full, short = (
-        [
-            len(p.first) + len(p.second)
-            for p in _pairs(documents, short_fraction=f, random_next_fraction=0)
-        ]
-        for f in (0.0, 1.0)
-    )
-    assert np.mean(np.array(full) == 61) > 0.9
-    assert len(short) > 1.3 * len(full)
 
 
 def _truncate_token_by_token(a: int, b: int, longest: int) -> tuple[int, int]:
@@ -127,9 +96,3 @@ def test_truncation_takes_what_the_loop_over_tokens_takes_from_both_ends() -> No
     fronts = [module._truncate(list(range(60)), [0], 21, generator)[0][0] for _ in range(400)]
     # 40 tokens go, each from the front with probability 1/2: mean 20, deviation sqrt(10).
     assert abs(np.mean(fronts) - 20) < 4 * (10 / 400) ** 0.5
-
-
-@pytest.mark.parametrize("documents", [_documents(1), [[[1, 2]], [[]], []], []])
-def test_too_few_documents_are_refused_before_any_pair(documents: list[list[list[int]]]) -> None:
-    with pytest.raises(ValueError, match="a random B needs at least 2"):
-        sentence_pairs(documents, 64, generator=np.random.default_rng(0))

@@ -1,7 +1,6 @@
 """Masking in numbers: shares within four standard deviations of the binomial, labels exactly."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import (
-    BertConfig,
-    BertForPreTraining,
     BertTokenizerFast,
-    Trainer,
-    TrainingArguments,
     default_data_collator,
 )
 
@@ -62,17 +57,16 @@ def _within(count: int, total: int, share: float) -> bool:
     return bool(abs(count - total * share) < 4 * (total * share * (1 - share)) ** 0.5)
 
 
+def _masked(ids: Tensor, special: Tensor, seed: int = 0, **more: Any) -> tuple[Tensor, Tensor]:
+    more = {"mask_id": MASK, "replacement_ids": torch.arange(5, 9), **more}
+    return mask_tokens(ids, special, generator=torch.Generator().manual_seed(seed), **more)
+
+
 def test_shares_of_mask_random_and_kept() -> None:
     ids = torch.full((200, 500), 7)
     special = torch.zeros_like(ids, dtype=torch.bool)
     special[:, ::5] = True
-    masked, labels = mask_tokens(
-        ids,
-        special,
-        mask_id=MASK,
-        replacement_ids=torch.arange(1000, 2000),
-        generator=torch.Generator().manual_seed(0),
-    )
+    masked, labels = _masked(ids, special, replacement_ids=torch.arange(1000, 2000))
     chosen = labels != -100
     n, total = int(chosen.sum()), 200 * 400
     assert _within(n, total, 0.15)
@@ -94,15 +88,7 @@ def test_a_fixed_number_of_masks_per_row() -> None:
     special = torch.zeros_like(ids, dtype=torch.bool)
     special[:, :8] = True
     special[0, :] = torch.arange(20) < 18
-    generator = torch.Generator().manual_seed(0)
-    _, labels = mask_tokens(
-        ids,
-        special,
-        mask_id=MASK,
-        replacement_ids=torch.arange(5, 9),
-        per_row=3,
-        generator=generator,
-    )
+    _, labels = _masked(ids, special, per_row=3)
     chosen = labels != -100
     assert chosen.sum(dim=1).tolist() == [2] + [3] * 399
     assert not (chosen & special).any()
@@ -114,14 +100,7 @@ def test_every_row_with_a_maskable_token_has_a_label() -> None:
     ids = torch.arange(12).reshape(3, 4) + 10
     special = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1]]).bool()
     for seed in range(50):
-        _, labels = mask_tokens(
-            ids,
-            special,
-            mask_id=MASK,
-            replacement_ids=torch.arange(5, 9),
-            probability=1e-6,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        _, labels = _masked(ids, special, seed, probability=1e-6)
         assert (labels != -100).sum(1).tolist() == [1, 1, 0]
         assert labels[1, 2] == 16
 
@@ -161,22 +140,6 @@ def test_special_tokens_are_never_drawn_as_replacements(tokenizer: Any, dataset:
     assert counts[0] / counts.sum() == pytest.approx(0.8 / (0.8 + 0.1 * 94 / 95), abs=0.01)
 
 
-def test_rows_without_pair_columns_are_padded_to_the_longest(tokenizer: Any) -> None:
-    batch = PairCollator(tokenizer)([{"input_ids": [CLS, 9, SEP]}, {"input_ids": [CLS, SEP]}])
-    assert {name: tensor.shape for name, tensor in batch.items()} == dict.fromkeys(
-        ("input_ids", "attention_mask", "labels"), (2, 3)
-    )
-
-
-def test_without_seed_masks_follow_the_global_generator(tokenizer: Any, dataset: Dataset) -> None:
-    collator, rows = PairCollator(tokenizer), _rows(dataset)
-    torch.manual_seed(5)
-    first, second = collator(rows), collator(rows)
-    torch.manual_seed(5)
-    assert _equal(collator(rows), first)
-    assert not _equal(first, second)
-
-
 def test_with_seed_masks_follow_the_batch_and_leave_the_global_generator_alone(
     tokenizer: Any, dataset: Dataset
 ) -> None:
@@ -202,45 +165,3 @@ def test_fixed_masks_are_fixed_and_batch_for_a_model(tokenizer: Any, dataset: Da
     assert whole["input_ids"].shape == (64, 32)
     maskable = int(((whole["attention_mask"] == 1).sum(1) - 3).sum())
     assert _within(int((whole["labels"] != -100).sum()), maskable, 0.15)
-
-
-def test_masks_are_the_same_after_resuming_amid_an_epoch(
-    tokenizer: Any, dataset: Dataset, tmp_path: Path
-) -> None:
-    seen: list[list[Tensor]] = []
-
-    class Recorder(PairCollator):
-        def __call__(self, features: Any) -> dict[str, Tensor]:
-            batch = super().__call__(features)
-            seen[-1].append(batch["labels"])
-            return batch
-
-    def train(resume: str | None) -> Tensor:
-        seen.append([])
-        torch.manual_seed(0)
-        shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-        config = BertConfig(vocab_size=VOCAB, intermediate_size=8, **shape)
-        trainer = Trainer(
-            BertForPreTraining(config),
-            TrainingArguments(
-                str(tmp_path),
-                max_steps=10,  # of 8 steps per epoch
-                save_steps=5,
-                per_device_train_batch_size=8,
-                use_cpu=True,
-                report_to=[],
-                disable_tqdm=True,
-                logging_strategy="no",
-            ),
-            train_dataset=dataset,
-            data_collator=Recorder(tokenizer, max_length=32, seed=7),
-        )
-        trainer.train(resume_from_checkpoint=resume)
-        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-
-    whole = train(None)
-    resumed = train(str(tmp_path / "checkpoint-5"))
-    assert torch.equal(whole, resumed)
-    assert all(torch.equal(a, b) for a, b in zip(seen[0][5:10], seen[1][:5], strict=True))
-    masked_rows = {tuple(row.tolist()) for batch in seen[0][:8] for row in batch}
-    assert not masked_rows & {tuple(row.tolist()) for batch in seen[0][8:] for row in batch}
