@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from sift_trainer.reproduction.runs.metrics import MaskedAccuracy
+from sift_trainer.reproduction.runs.metrics import LabelledMean
 
 
 def class_metrics() -> Callable[..., dict[str, float]]:
@@ -29,11 +29,11 @@ def class_metrics() -> Callable[..., dict[str, float]]:
 
 def next_token_metrics() -> Callable[..., dict[str, float]]:
     """Share of the tokens, behind the first, that the one before predicts."""
-    accuracy = MaskedAccuracy()
+    accuracy = LabelledMean()
 
     def compute(prediction: Any, compute_result: bool = True) -> dict[str, float]:
         found, labels = prediction.predictions, prediction.label_ids
-        accuracy.add_batch(predictions=found[:, :-1], references=labels[:, 1:])
-        return accuracy.compute() if compute_result else {}
+        accuracy.add(found[:, :-1] == labels[:, 1:], labels[:, 1:])
+        return {"accuracy": accuracy.compute()} if compute_result else {}
 
     return compute

@@ -58,10 +58,7 @@ def test_three_runs_of_the_quickstart(toy, tmp_path, capsys):
     folder = tmp_path / "out"
     main([*toy, "--output_dir", str(folder)])
     check_outputs(folder)
-    out, bars = capsys.readouterr()
-    assert (folder / "table.md").read_text() in out
-    assert "'loss':" not in out + bars  # no dict per log line
-    assert "sifting=+" in bars
+    assert (folder / "table.md").read_text() in capsys.readouterr().out
     evaluated = [line["step"] for line in history(folder / "loss") if "eval_mlm_accuracy" in line]
     assert evaluated == [3, 6]
     # Data order, masks and initialization depend on the seed, not on the runs before.
@@ -99,8 +96,8 @@ def test_runs_of_separate_calls_share_a_table(toy, tmp_path, capsys):
     log = (tmp_path / "out" / "entropy" / "log.jsonl").read_text().splitlines()[0]
     rows = json.loads(log)["corpus"]["statistics"]["train_rows"]
     main([*toy, *flags(output_dir=tmp_path / "out", runs="entropy", dry_run="true")])
-    steps = -(-rows // (2 * BATCH))
-    assert f"{STEPS / steps:.2f} of {steps} steps, {rows:,} rows" in capsys.readouterr().out
+    epochs = STEPS * 2 * BATCH / rows
+    assert f"{epochs:.2f} of {rows:,} rows" in capsys.readouterr().out
 
 
 def test_latest_leaves_finished_runs_as_they_are_and_goes_on_with_longer_ones(toy, tmp_path):
@@ -178,7 +175,6 @@ def test_a_dry_run_prints_every_run_and_touches_nothing(toy, tmp_path, capsys):
     # The paper's run in bf16 can be planned on a machine without a GPU.
     row = ROOT / "configs" / "bert_base" / "loss_exit_1.yaml"
     assert main(["--config", str(row), "--dry_run"]) == []
-    assert "bf16 on a GPU" in capsys.readouterr().out
 
 
 def test_a_run_on_other_processes_than_its_config_asks_for_is_refused(toy, tmp_path):

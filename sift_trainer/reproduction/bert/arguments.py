@@ -73,22 +73,11 @@ class Settings(NamedTuple):
     args: SiftTrainingArguments
 
 
-KINDS = (
-    ModelArguments,
-    CorpusArguments,
-    DataArguments,
-    JobArguments,
-    LaunchArguments,
-    SiftTrainingArguments,
-)
+KINDS = tuple(Settings.__annotations__.values())
 
 
 def check(config: Config) -> None:
-    """Check every run.
-
-    Raises:
-        ConfigError: names the run.
-    """
+    """Check every run; raises `ConfigError`, which names the run."""
     check_runs(config, Settings, ("corpus", "data", "job", "launch"), _check_run)
 
 

@@ -1,7 +1,6 @@
 """Evaluation of masked language models without logits of unlabelled positions."""
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -29,24 +28,22 @@ class Evaluated(NamedTuple):
 
 
 def evaluate_pretraining(
-    forward: Callable[..., Any], head: LabelledHead | None, batch: Mapping[str, Tensor]
+    forward: Callable[..., Any], head: LabelledHead, batch: Mapping[str, Tensor]
 ) -> Evaluated:
     """One batch through a `BertForPreTraining`, its vocabulary head on labelled positions only.
 
     Args:
         forward: the model, or its wrapper's forward.
-        head: the model's head; with None all positions pass through it.
+        head: the model's head.
         batch: with `labels` (B, T), -100 where nothing is predicted, and `next_sentence_label`.
     """
     labels, next_sentence_label = batch["labels"], batch["next_sentence_label"]
     positions = scored_positions(labels)
     labelled = {"labels", "next_sentence_label"}
     inputs = {name: value for name, value in batch.items() if name not in labelled}
-    with nullcontext() if head is None else head.at(positions.flat):
+    with head.at(positions.flat):
         output = forward(**inputs)
     logits = output.prediction_logits.flatten(0, 1)
-    if head is None:
-        logits = logits.index_select(0, positions.flat)
     losses = functional.cross_entropy(logits.float(), positions.targets, reduction="none")
     pair_logits = output.seq_relationship_logits.float()
     return Evaluated(

@@ -8,7 +8,7 @@ from transformers import set_seed
 
 from sift_trainer import SiftTrainer
 from sift_trainer.reproduction.configuration import Config, ConfigError
-from sift_trainer.reproduction.configuration.grid import is_chosen
+from sift_trainer.reproduction.configuration.parsing import is_chosen
 from sift_trainer.reproduction.runs.training import D, Experiment, S
 
 

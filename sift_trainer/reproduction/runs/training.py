@@ -1,7 +1,4 @@
-"""The runs of one configuration, trained one after another and compared.
-
-An `Experiment` holds what differs between BERT and ResNet: settings, data and trainer.
-"""
+"""The runs of one configuration, trained one after another and compared."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,11 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from transformers import ProgressCallback, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
 from sift_trainer import (
-    SiftCallback,
     SiftTrainer,
     SiftTrainingArguments,
     StopOnSignal,
@@ -23,7 +19,6 @@ from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
 from sift_trainer.reproduction.configuration import Config, ConfigError
-from sift_trainer.reproduction.runs.progress import SiftProgress
 from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import LaunchArguments, check_launch
 from sift_trainer.reproduction.report.history import Run, read_run, summarize
@@ -51,7 +46,7 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Experiment(Generic[S, D]):
-    """A kind of experiment.
+    """What differs between BERT and ResNet.
 
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
@@ -74,12 +69,12 @@ class Experiment(Generic[S, D]):
 
 
 def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
-    """Train every run of the configuration; write and print the results.
+    """Train every run of the configuration; write the results into `output_dir`, and print them.
 
-    The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
-    `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder (with a grid, a figure in the folder of each cell). They include
-    the runs that earlier calls left in `output_dir`; unfinished ones are listed with the reason.
+    The tables include the runs that earlier calls left there; unfinished ones are listed with the
+    reason. `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run
+    resumes from its last whole checkpoint, if it has one, and finished runs stay as they are. A
+    SIGTERM saves a checkpoint after the current step and ends the call.
 
     Returns:
         The finished runs: fewer than the configuration has if a signal stopped the call.
@@ -114,14 +109,11 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
 def check_runs(
     config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
 ) -> None:
-    """Check every run before the first one starts.
+    """Check every run before the first one starts; raises `ConfigError`, which names the run.
 
     Args:
         alike: names of the objects in the settings that all runs share.
         check: further checks of a run, which raise a `ValueError`.
-
-    Raises:
-        ConfigError: names the run.
     """
     shared = settings(*config.instances)
     for name, instances in config.runs.items():
@@ -138,7 +130,7 @@ def check_runs(
                 f"--runs {name}, or use 'latest'"
             )
         try:
-            if run.args.max_steps > 0:
+            if run.args.max_steps > 0 and run.args.sift_keep_ratio < 1:
                 check_steps(run.args, run.args.max_steps)
             check(run)
         except ValueError as error:
@@ -155,15 +147,11 @@ def is_finished(folder: str | Path, max_steps: int) -> bool:
 
 
 def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run | None:
-    """Train one run, from scratch or a checkpoint, to its last evaluation; None if a signal ended
-    it before. A finished run that is resumed is read from its log."""
+    """Train one run to its last evaluation; None if a signal ended it before."""
     # A copy, because DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
     if args.resume_from_checkpoint == "latest" and is_finished(args.output_dir, args.max_steps):
-        logger.warning(
-            f"run {name!r} in {args.output_dir} is finished and stays as it is; raise max_steps to "
-            "train it longer"
-        )
+        logger.warning(f"run {name!r} in {args.output_dir} is finished and stays as it is")
         return read_run(name, args.output_dir)
 
     record = {
@@ -178,12 +166,11 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
         trainer = experiment.build_trainer(settings, data, args, [RunLog(record), stop])
     except ValueError as error:
         raise ConfigError(f"run {name!r}: {error}") from error
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        sift_callback = trainer.pop_callback(SiftCallback)
-        trainer.add_callback(SiftProgress)  # before the one that prints when training ends
-        trainer.add_callback(sift_callback)
-    trainer.train(resume_from_checkpoint=_checkpoint(args))
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint == "latest":
+        folder = Path(args.output_dir)
+        checkpoint = last_whole_checkpoint(folder) if folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         return None
     history = trainer.state.log_history
@@ -196,11 +183,3 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
         result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": asdict(run)}
         write_json(Path(args.output_dir) / _RESULTS, result)
     return run
-
-
-def _checkpoint(args: SiftTrainingArguments) -> str | None:
-    checkpoint: str | None = args.resume_from_checkpoint
-    if checkpoint != "latest":
-        return checkpoint
-    folder = Path(args.output_dir)
-    return last_whole_checkpoint(folder) if folder.is_dir() else None
