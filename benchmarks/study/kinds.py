@@ -12,7 +12,7 @@ from torch import nn
 from transformers import set_seed
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.reproduction.bert.job import PretrainingTrainer
+from sift_trainer.reproduction.bert.evaluation import PretrainingTrainer
 from sift_trainer.reproduction.resnet.job import ImageClassificationTrainer
 from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 from study.data import StudyData

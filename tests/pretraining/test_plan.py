@@ -133,4 +133,4 @@ def test_what_is_printed(tmp_path):
         assert line in text
     text = str(plan(tmp_path, name="baseline", sift_keep_ratio=1.0))
     assert text.startswith("baseline: no sifting\n")
-    assert "scor" not in text
+    assert "scored  " not in text

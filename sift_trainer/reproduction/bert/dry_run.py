@@ -101,10 +101,9 @@ class Plan:
         """Estimated bytes by what needs them, weights in fp32, without the framework's own."""
         with torch.device("meta"):
             weights = 4 * int(BertForPreTraining(self.config).num_parameters())
-        tokens = self.args.per_device_train_batch_size * self.length
-        predicted = tokens
+        predicted = self.args.per_device_train_batch_size * self.length
         if wants_masked_only_head(self.args):
-            predicted = round(self.label_share * tokens)
+            predicted = round(self.label_share * predicted)
         # The backward of the loss holds two gradients of the logits, in fp32.
         logits = predicted * int(self.config.vocab_size)
         return {
@@ -174,8 +173,32 @@ class Plan:
         return BertShape.of(self.config, self.length, self.label_share)
 
     def __str__(self) -> str:
-        lines = [*self._rows(), *self._cost()]
-        return "\n".join([self._title(), *(f"  {label:<20}{text}" for label, text in lines)])
+        rows = {"trained on": self.kept * self.steps, "drawn": self.drawn * self.steps}
+        if self.scored_steps:
+            rows["scored"] = self.drawn * self.scored_steps
+        lines = {
+            name: f"{count:,} rows, {count * self.length:,} tokens" for name, count in rows.items()
+        }
+        lines["epochs"] = "not known before the data is prepared"
+        if self.training_rows is not None:
+            epochs = self.drawn * self.steps / self.training_rows
+            lines["epochs"] = f"{epochs:.2f} of {self.training_rows:,} rows"
+        memory = self.memory
+        parts = " + ".join(f"{name} {size / 1e9:.2f}" for name, size in memory.items())
+        lines["parameters"] = f"{memory['weights'] // 4:,}"
+        lines["memory per process"] = f"about {sum(memory.values()) / 1e9:.2f} GB = {parts}"
+        training, whole = self.training_flops, self.steps * self.training_flops
+        lines["forward + backward"] = f"{_flop(training)} a step"
+        scored = 0.0
+        if self.scored_steps:
+            share = f"{self.scoring_flops / training:.1%} of forward + backward"
+            hours = self.paper_overhead
+            share += "" if hours is None else f" (in the paper's hours: {hours:.1%})"
+            lines["scoring"] = f"{_flop(self.scoring_flops)} a step, {share}"
+            scored = self.scored_steps * self.scoring_flops
+        whole += scored
+        lines["whole run"] = f"{_flop(whole)}, {scored / whole:.1%} of it scoring"
+        return "\n".join([self._title(), *(f"  {name:<20}{text}" for name, text in lines.items())])
 
     def _title(self) -> str:
         if not self.sifting:
@@ -186,37 +209,6 @@ class Plan:
             f"{self.drawn:,} in steps {self.sifting.start:,} to {self.sifting[-1]:,} "
             f"({len(self.sifting) / self.steps:.1%} of {self.steps:,})"
         )
-
-    def _rows(self) -> list[tuple[str, str]]:
-        rows = [("trained on", self.kept * self.steps), ("drawn", self.drawn * self.steps)]
-        if self.scored_steps:
-            rows.append(("scored", self.drawn * self.scored_steps))
-        lines = [
-            (label, f"{count:,} rows, {count * self.length:,} tokens") for label, count in rows
-        ]
-        if self.training_rows is None:
-            return [*lines, ("epochs", "not known before the data is prepared")]
-        epochs = self.drawn * self.steps / self.training_rows
-        return [*lines, ("epochs", f"{epochs:.2f} of {self.training_rows:,} rows")]
-
-    def _cost(self) -> list[tuple[str, str]]:
-        memory = self.memory
-        parts = " + ".join(f"{name} {size / 1e9:.2f}" for name, size in memory.items())
-        training, run = self.training_flops, self.steps * self.training_flops
-        lines = [
-            ("parameters", f"{memory['weights'] // 4:,}"),
-            ("memory per process", f"about {sum(memory.values()) / 1e9:.2f} GB = {parts}"),
-            ("forward + backward", f"{_flop(training)} a step"),
-        ]
-        if not self.scored_steps:
-            return [*lines, ("whole run", _flop(run))]
-        paper_hours = self.paper_overhead
-        hours = "" if paper_hours is None else f" (in the paper's hours: {paper_hours:.1%})"
-        share = f"{self.scoring_flops / training:.1%} of forward + backward{hours}"
-        scored = self.scored_steps * self.scoring_flops
-        whole = f"{_flop(run + scored)}, {scored / (run + scored):.1%} of it scoring"
-        text = f"{_flop(self.scoring_flops)} a step, {share}"
-        return [*lines, ("scoring", text), ("whole run", whole)]
 
 
 def _flop(operations: float) -> str:

@@ -66,7 +66,6 @@ class ShapesOnly:
         self._head: Any = LabelledHead.of(self.model)
 
     def loss(self, computed: Computed) -> Tensor:
-        """The loss of a forward in training mode."""
         context: AbstractContextManager[None] = nullcontext()
         labels = torch.zeros_like(self._ids)
         if computed != "everywhere":
@@ -85,7 +84,6 @@ class ShapesOnly:
         return loss
 
     def score(self, exit_block: int, computed: Computed) -> None:
-        """A scoring pass that leaves after block ``exit_block``."""
         positions = None if computed == "everywhere" else self._positions
         with torch.no_grad(), self._adapter.at(self._adapter.resolve(exit_block), positions):
             self.model.eval()(input_ids=self._ids)
@@ -104,10 +102,7 @@ def flops_of(call: Callable[[], Any]) -> int:
 
 @cache
 def forward_backward(shape: BertShape, computed: Computed = "everywhere") -> float:
-    """Forward and backward, in operations per token of a row that is trained on.
-
-    ``everywhere`` is what the stock Trainer computes.
-    """
+    """Forward and backward, in operations per token of a row that is trained on."""
     bert = _on_meta(shape, shape.label_share)
     operations = flops_of(lambda: bert.loss(computed).backward())  # type: ignore[no-untyped-call]
     return operations / (_ROWS * shape.length)
@@ -122,12 +117,8 @@ def scoring(
 ) -> float:
     """A scoring pass, in operations per token of a candidate.
 
-    Args:
-        exit_block: the block (1..L) after which the pass ends; -1 is the last.
-        token_fraction: share of a sample's labelled positions that are scored.
-
     Raises:
-        ValueError: if the model has no such block.
+        ValueError: if the model has no block ``exit_block``, of 1..L or -1.
     """
     bert = _on_meta(shape, shape.label_share * token_fraction)
     return flops_of(lambda: bert.score(exit_block, computed)) / (_ROWS * shape.length)

@@ -6,16 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from transformers import BertConfig, BertForPreTraining, TrainerCallback, default_data_collator
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments, WholeCheckpoints
-from sift_trainer.early_exit.labelled_head import LabelledHead
+from sift_trainer import SiftTrainingArguments
 from sift_trainer.reproduction.bert.arguments import KINDS, Settings, check
 from sift_trainer.reproduction.bert.dry_run import Plan
-from sift_trainer.reproduction.bert.evaluation import evaluate_pretraining
-from sift_trainer.reproduction.configuration import ConfigError, parse_config
+from sift_trainer.reproduction.bert.evaluation import PretrainingTrainer
+from sift_trainer.reproduction.configuration import config_errors, parse_config
 from sift_trainer.reproduction.corpus.corpus import (
     TRAIN,
     VOCAB_SIZE,
@@ -53,32 +51,11 @@ class CollatorOfBoth:
         return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)
 
 
-class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
-    """Evaluates a `BertForPreTraining` without ever holding logits of unmasked positions."""
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Any, ...]:
-        """The loss, the other fields of `Evaluated`, and the labels."""
-        batch = self._prepare_inputs(inputs)
-        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            head = LabelledHead.of(bare)
-            assert head is not None
-            *kept, loss = evaluate_pretraining(model, head, batch)
-        return loss, tuple(kept), (batch["labels"], batch["next_sentence_label"])
-
-
 def main(argv: Sequence[str]) -> list[Run]:
     """Train every run of the configuration, see `train_runs`; with `--dry_run` print their costs.
 
     Raises:
         ConfigError: before data or model are touched.
-        ImportError: for a missing extra.
     """
     plans = any(flag.startswith("--dry_run") for flag in argv)
     if plans and not torch.accelerator.is_available():
@@ -90,26 +67,18 @@ def main(argv: Sequence[str]) -> list[Run]:
     if not shared.job.dry_run:
         return train_runs(PRETRAINING, config)
     if shared.args.process_index == 0:
-        try:
+        with config_errors():
             print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
     return []
 
 
 def prepare(argv: Sequence[str]) -> None:
-    """Prepare the corpus of a pre-training configuration, or one job's share of it.
-
-    Raises:
-        ConfigError: for settings and sources that cannot be used.
-    """
+    """Prepare the corpus of a configuration, or one job's share of it; raises `ConfigError`."""
     own = (CorpusArguments, ShareArguments)
     config = parse_config(own, argv, ignored=[kind for kind in KINDS if kind not in own])
     corpus, share = config.instances
-    try:
+    with config_errors():
         print(prepare_corpus(corpus, share))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def load_data(settings: Settings) -> PretrainingData:
@@ -121,7 +90,7 @@ def load_data(settings: Settings) -> PretrainingData:
         ConfigError: if the corpus is not what the configuration says.
     """
     data, main = settings.data, settings.args.local_process_index == 0
-    try:
+    with config_errors():
         if settings.job.prepare and main:
             corpus = prepared(settings.corpus)
         else:
@@ -137,8 +106,6 @@ def load_data(settings: Settings) -> PretrainingData:
         if data.validation_samples is not None:
             rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
         validation = FixedMasks(rows, collator, data.validation_seed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     return PretrainingData(collator, corpus.train, validation, corpus.statistics)
 
 

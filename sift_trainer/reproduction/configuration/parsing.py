@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, layers
+from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, config_errors, layers
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
@@ -111,10 +111,8 @@ class _Fields(NamedTuple):
         typed = {}
         for key, value in _mapping(layer, where).items():
             if key in self.hints:
-                try:
+                with config_errors(f"{where}: {key}={value!r}: "):
                     typed[key] = _convert(value, self.hints[key])
-                except ValueError as error:
-                    raise ConfigError(f"{where}: {key}={value!r}: {error}") from error
             elif key not in self.ignored:
                 near = _nearest(key, [*self.hints, "base", "runs", "grid"])
                 raise ConfigError(f"{where}: unknown key {key!r}{near}")
@@ -199,13 +197,11 @@ def _build(
         ]
         near = _nearest(flag.replace("-", "_").replace("__", "--", 1), known)
         raise ConfigError(f"command line: unknown argument {flag!r}{near}")
-    try:
+    with config_errors(f"{where}: "):
         return tuple(
             kind(**{name: getattr(namespace, name) for name in _field_names(kind)})
             for kind in kinds
         )
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def _add_own_flags(parser: argparse.ArgumentParser) -> None:

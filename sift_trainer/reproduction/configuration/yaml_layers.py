@@ -1,5 +1,7 @@
 """YAML files and the base files underneath them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,15 @@ import yaml
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the place and the value."""
+
+
+@contextmanager
+def config_errors(where: str = "") -> Iterator[None]:
+    """Raises the `ValueError` of the block as a `ConfigError`, with ``where`` before its text."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from error
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

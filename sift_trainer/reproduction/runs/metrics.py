@@ -46,8 +46,7 @@ def classification_metrics() -> Callable[..., dict[str, float]]:
 def pretraining_metrics() -> Callable[..., dict[str, float]]:
     """``compute_metrics`` for a `PretrainingTrainer` with ``batch_eval_metrics=True``.
 
-    Predictions are ``(predicted_ids, losses, next_sentence)`` of `evaluation.Evaluated`, labels are
-    ``(labels, next_sentence_label)``. The call for the last batch returns `mlm_accuracy`,
+    The call for the last batch returns `mlm_accuracy`,
     `mlm_loss` and `mlm_perplexity` over masked positions and `nsp_accuracy` over rows.
     """
     accuracy, loss, pairs = LabelledMean(), LabelledMean(), LabelledMean()

@@ -35,16 +35,14 @@ class TimeBudget(TrainerCallback):
     ``max_steps``, whichever is larger. So learning rates and weights depend on the clock, and two
     runs with one seed differ.
 
-    The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
-    2). It does not say whether its one-cycle schedule ended by then.
+    The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (Table 2).
 
     Args:
-        trainer: the trainer that gets this callback; with ``sift_keep_ratio=1.0`` it does not sift.
+        trainer: the trainer that gets this callback.
         seconds: the budget, or the ``output_dir`` of a baseline with a `RunLog`, for the seconds
             that it took.
 
     Attributes:
-        seconds: the budget.
         stopped: whether it ended the last training.
 
     Raises:

@@ -9,16 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
-from sift_trainer import (
-    SiftTrainer,
-    SiftTrainingArguments,
-    StopOnSignal,
-    last_whole_checkpoint,
-)
+from sift_trainer import SiftTrainer, SiftTrainingArguments, StopOnSignal, last_whole_checkpoint
 from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
-from sift_trainer.reproduction.configuration import Config, ConfigError
+from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import LaunchArguments, check_launch
 from sift_trainer.reproduction.report.history import Run, read_run, summarize
@@ -35,7 +30,6 @@ class Settings(Protocol):
 
     @property
     def args(self) -> SiftTrainingArguments: ...
-
     @property
     def launch(self) -> LaunchArguments: ...
 
@@ -84,10 +78,8 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
         ImportError: for a missing extra.
     """
     shared = experiment.settings(*config.instances)
-    try:
+    with config_errors():
         check_launch(shared.launch, shared.args)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     require_matplotlib()
     output = Path(shared.args.output_dir)
     with shared.args.main_process_first(desc="the data"):
@@ -129,12 +121,10 @@ def check_runs(
                 f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
                 f"--runs {name}, or use 'latest'"
             )
-        try:
+        with config_errors(f"run {name!r}: "):
             if run.args.max_steps > 0 and run.args.sift_keep_ratio < 1:
                 check_steps(run.args, run.args.max_steps)
             check(run)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
 
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:
@@ -162,10 +152,8 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
     }
     set_seed(args.seed)
     stop = StopOnSignal()
-    try:
+    with config_errors(f"run {name!r}: "):
         trainer = experiment.build_trainer(settings, data, args, [RunLog(record), stop])
-    except ValueError as error:
-        raise ConfigError(f"run {name!r}: {error}") from error
     checkpoint = args.resume_from_checkpoint
     if checkpoint == "latest":
         folder = Path(args.output_dir)
