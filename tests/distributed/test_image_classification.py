@@ -10,7 +10,7 @@ from sift_trainer.reproduction.images import ImageArguments, load_images
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from tests.distributed.launch import ROOT, as_by_accelerate
 from tests.image_classification.toy import BATCH, STEPS, table, tiny
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 
 pytestmark = pytest.mark.distributed
 

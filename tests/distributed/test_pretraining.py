@@ -15,7 +15,7 @@ from sift_trainer.reproduction.bert.job import load_data
 from sift_trainer.reproduction.configuration import parse_config
 from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 from tests.distributed.launch import ROOT, as_by_accelerate
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 
 pytestmark = pytest.mark.distributed
 

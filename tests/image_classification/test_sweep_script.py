@@ -10,7 +10,7 @@ import pytest
 
 from tests.forked import Forked
 from tests.image_classification.toy import ROOT, table, tiny
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 

@@ -18,7 +18,7 @@ from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION, build_tra
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from sift_trainer.selection.rows import take_rows
 from tests.image_classification.toy import BATCH, CLASSES, STEPS, table, tiny
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from tests.data.pictures import class_folders
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 
 ROOT = Path(__file__).parents[2]
 RESNET50 = ROOT / "configs" / "resnet50"

@@ -14,7 +14,7 @@ from sift_trainer import __version__
 from sift_trainer.__main__ import main
 from tests.image_classification.toy import RESNET50
 from tests.image_classification.toy import tiny as tiny_resnet
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 
 FEW = flags(batches=3, gradient_batches=2)
 CPU: dict[str, Any] = {"use_cpu": "true", "disable_tqdm": "true"}

@@ -8,7 +8,7 @@ from sift_trainer.__main__ import main
 from sift_trainer.reproduction import bert as pretraining
 from sift_trainer.reproduction import resnet as image_classification
 from tests.image_classification.toy import table, tiny
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 
 torch.set_num_threads(1)
 

@@ -168,18 +168,15 @@ def test_time_of_a_baseline(tmp_path: Path, clock: Clock) -> None:
     assert budget.seconds == pytest.approx(4)
 
 
-@pytest.mark.parametrize(("name", "there"), [("accelerator", "another GPU"), ("threads", 999)])
-def test_a_baseline_of_another_machine_is_refused(
-    tmp_path: Path, clock: Clock, name: str, there: Any
-) -> None:
+def test_a_baseline_of_another_machine_is_refused(tmp_path: Path, clock: Clock) -> None:
     budgeted(tmp_path, clock, None, max_steps=2).train()
     log = tmp_path / "log.jsonl"
     start, *lines = log.read_text().splitlines(keepends=True)
     line = json.loads(start)
-    line["machine"][name] = there
+    line["machine"]["threads"] = 999
     log.write_text(json.dumps(line) + "\n" + "".join(lines))
     trainer = budgeted(tmp_path / "new", clock, None)
-    with pytest.raises(ValueError, match=f"was on a machine with {name}={there!r}, and this one"):
+    with pytest.raises(ValueError, match="was on a machine with threads=999, and this one"):
         TimeBudget(trainer, tmp_path)
 
 
