@@ -50,37 +50,23 @@ class Plan:
     @property
     def kept(self) -> int:
         """Rows of a step that are trained on."""
-        return int(self.args.per_device_train_batch_size) * self._micro_batches
+        accumulated = int(self.args.gradient_accumulation_steps) * self.processes
+        return accumulated * int(self.args.per_device_train_batch_size)
 
     @property
     def drawn(self) -> int:
         """Rows of a step before selection."""
-        batch, ratio = self.args.per_device_train_batch_size, self.args.sift_keep_ratio
-        return num_candidates(batch, ratio) * self._micro_batches
-
-    @property
-    def _micro_batches(self) -> int:
-        return int(self.args.gradient_accumulation_steps) * self.processes
+        batch = int(self.args.per_device_train_batch_size)
+        return self.kept // batch * num_candidates(batch, self.args.sift_keep_ratio)
 
     @property
     def steps(self) -> int:
-        """Optimisation steps of the run, counted as the Trainer counts them.
-
-        Raises:
-            ValueError: if they depend on the number of rows, which is not known.
-        """
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        if self.training_rows is None:
+        if self.args.max_steps <= 0:
             raise ValueError(
-                f"{self.name}: max_steps={self.args.max_steps} needs a prepared corpus; set "
-                "max_steps, such as 800000"
+                f"run {self.name!r}: max_steps={self.args.max_steps}: a dry run needs a number of "
+                "steps, such as 800000"
             )
-        accumulated = int(self.args.gradient_accumulation_steps)
-        batches = self.training_rows * accumulated / self.drawn
-        whole = math.floor(batches) if self.args.dataloader_drop_last else math.ceil(batches)
-        per_epoch = max(1, math.ceil(whole / accumulated))
-        return math.ceil(float(self.args.num_train_epochs) * per_epoch)
+        return int(self.args.max_steps)
 
     @property
     def sifting(self) -> range:

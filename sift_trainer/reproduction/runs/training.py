@@ -13,11 +13,11 @@ from sift_trainer import SiftTrainer, SiftTrainingArguments, StopOnSignal, last_
 from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
-from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import LaunchArguments, check_launch
-from sift_trainer.reproduction.report.history import Run, read_run, summarize
+from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.report import write_closing_tables
+from sift_trainer.reproduction.report.history import Run, read_run, summarize
 from sift_trainer.reproduction.run_log import RunLog
 
 logger = logging.get_logger(__name__)

@@ -133,7 +133,7 @@ def test_a_run_that_fails_is_left_and_the_others_go_on(runs: Runs) -> None:
 
 def test_two_sweeps_share_the_runs(runs: Runs) -> None:
     names = ("a", "b", "c", "d")
-    runs.behave(**{name: {"seconds": 1.5} for name in names})
+    runs.behave(**{name: {"seconds": 1, "forks": True} for name in names})
     callers = [runs.start(*names), runs.start(*names)]
     for caller in callers:
         end(caller)
@@ -152,12 +152,6 @@ def test_a_signal_saves_the_current_run_and_ends_the_sweep(runs: Runs) -> None:
     assert runs.trained == ["a"]
 
 
-def test_it_waits_for_training_whose_launcher_has_ended(runs: Runs) -> None:
-    runs.behave(a={"seconds": 2, "forks": True})
-    assert sweep(runs.planned("a", "b"), runs.command) == {}
-    assert runs.trained == ["a", "b"]
-
-
 def test_a_second_signal_kills(runs: Runs) -> None:
     runs.behave(a={"seconds": 100, "stubborn": True})
     caller = runs.start("a", "b")
@@ -172,7 +166,7 @@ def test_a_second_signal_kills(runs: Runs) -> None:
 
 
 def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -> None:
-    runs.behave(a={"seconds": 3})
+    runs.behave(a={"seconds": 3, "forks": True})
     caller = runs.start("a")
     wait_for(runs.root / "a" / "log.jsonl")
     os.kill(caller.pid, signal.SIGKILL)
