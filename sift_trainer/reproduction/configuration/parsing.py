@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, config_errors, layers
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[^./\\][^/\\]*")
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -80,7 +80,7 @@ def parse_config(
     runs = _expand(grid, runs or {Path(chosen.config).stem if chosen.config else "run": {}})
     for name in runs:
         if not all(_NAME.fullmatch(part) for part in name.split("/", bool(grid))):
-            raise ConfigError(f"{where}: {name!r} cannot name a folder; use letters and digits")
+            raise ConfigError(f"{where}: {name!r} cannot name a folder")
     for wanted in chosen.runs or []:
         if not any(is_chosen(name, wanted) for name in runs):
             raise ConfigError(f"--runs {wanted}: no such run; there is {', '.join(runs)}")

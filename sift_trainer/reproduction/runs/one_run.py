@@ -9,10 +9,10 @@ from transformers import set_seed
 from sift_trainer import SiftTrainer
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.configuration.parsing import is_chosen
-from sift_trainer.reproduction.runs.training import D, Experiment, S
+from sift_trainer.reproduction.runs.training import Experiment
 
 
-def sifting_run(experiment: Experiment[S, D], config: Config, wanted: str | None) -> str:
+def sifting_run(experiment: Experiment, config: Config, wanted: str | None) -> str:
     """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first."""
     for name, instances in config.runs.items():
         ratio = experiment.settings(*instances).args.sift_keep_ratio
@@ -23,7 +23,7 @@ def sifting_run(experiment: Experiment[S, D], config: Config, wanted: str | None
     raise ConfigError(f"--run {wanted}: no such run; there is {', '.join(config.runs)}")
 
 
-def trainer_of(experiment: Experiment[S, D], name: str, settings: S) -> SiftTrainer:
+def trainer_of(experiment: Experiment, name: str, settings: Any) -> SiftTrainer:
     """The trainer of a run, with its data and a freshly initialized model, without reporters.
 
     A run that does not sift gets keep ratio 0.5, so that there are candidates to choose from.

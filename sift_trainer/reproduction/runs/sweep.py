@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from sift_trainer.reproduction.configuration import parse_config
 from sift_trainer.reproduction.run_log import FILE
-from sift_trainer.reproduction.runs.training import D, Experiment, S, is_finished
+from sift_trainer.reproduction.runs.training import Experiment, is_finished
 
 logger = logging.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Planned(NamedTuple):
         return "begun" if (self.folder / FILE).is_file() else "not begun"
 
 
-def plan(experiment: Experiment[S, D], argv: Sequence[str]) -> list[Planned]:
+def plan(experiment: Experiment, argv: Sequence[str]) -> list[Planned]:
     """The runs of a checked configuration; raises `ConfigError` as training would."""
     # On the CPU, so that this process occupies no GPU.
     config = parse_config(experiment.kinds, [*argv, "--use_cpu", "true"])

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
@@ -14,7 +14,7 @@ from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
 from sift_trainer.probe.plotting import require_matplotlib
-from sift_trainer.processes.launch import LaunchArguments, check_launch
+from sift_trainer.processes.launch import check_launch
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.report import write_closing_tables
 from sift_trainer.reproduction.report.history import Run, read_run, summarize
@@ -25,26 +25,13 @@ logger = logging.get_logger(__name__)
 _RESULTS = "results.json"
 
 
-class Settings(Protocol):
-    """The objects that a configuration consists of: of one run, or shared by all runs."""
-
-    @property
-    def args(self) -> SiftTrainingArguments: ...
-    @property
-    def launch(self) -> LaunchArguments: ...
-
-
-S = TypeVar("S", bound=Settings)
-D = TypeVar("D")
-
-
 @dataclass(frozen=True)
-class Experiment(Generic[S, D]):
+class Experiment:
     """What differs between BERT and ResNet.
 
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
-        settings: makes a named tuple of one object of each.
+        settings: makes a named tuple of one object of each, with `args` and `launch` among them.
         check: checks that involve several fields; raises `ConfigError`.
         load_data: the data that all runs share; raises `ConfigError`.
         build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
@@ -54,15 +41,15 @@ class Experiment(Generic[S, D]):
     """
 
     kinds: tuple[type, ...]
-    settings: Callable[..., S]
+    settings: Callable[..., Any]
     check: Callable[[Config], None]
-    load_data: Callable[[S], D]
-    build_trainer: Callable[[S, D, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
-    describe: Callable[[S, D], dict[str, Any]]
-    waits_for: Callable[[str, S], str | None] = lambda name, settings: None
+    load_data: Callable[[Any], Any]
+    build_trainer: Callable[[Any, Any, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
+    describe: Callable[[Any, Any], dict[str, Any]]
+    waits_for: Callable[[str, Any], str | None] = lambda name, settings: None
 
 
-def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
+def train_runs(experiment: Experiment, config: Config) -> list[Run]:
     """Train every run of the configuration; write the results into `output_dir`, and print them.
 
     The tables include the runs that earlier calls left there; unfinished ones are listed with the
@@ -99,7 +86,7 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
 
 
 def check_runs(
-    config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
+    config: Config, settings: Callable[..., Any], alike: Sequence[str], check: Callable[[Any], None]
 ) -> None:
     """Check every run before the first one starts; raises `ConfigError`, which names the run.
 
@@ -136,7 +123,7 @@ def is_finished(folder: str | Path, max_steps: int) -> bool:
     return bool(max_steps <= 0 or steps >= max_steps)
 
 
-def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run | None:
+def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run | None:
     """Train one run to its last evaluation; None if a signal ended it before."""
     # A copy, because DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
