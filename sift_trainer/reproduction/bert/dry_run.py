@@ -91,14 +91,9 @@ class Plan:
         if wants_masked_only_head(self.args):
             predicted = round(self.label_share * predicted)
         # The backward of the loss holds two gradients of the logits, in fp32.
-        logits = predicted * int(self.config.vocab_size)
-        return {
-            "weights": weights,
-            "gradients": weights,
-            "AdamW": 2 * weights,
-            "activations": self._activations(),
-            "loss": 2 * 4 * logits,
-        }
+        loss = 2 * 4 * predicted * int(self.config.vocab_size)
+        state = {"weights": weights, "gradients": weights, "AdamW": 2 * weights}
+        return {**state, "activations": self._activations(), "loss": loss}
 
     def _activations(self) -> int:
         """Bytes that autograd saves in a forward, without the parameters."""
@@ -126,7 +121,7 @@ class Plan:
     @property
     def exit_block(self) -> int:
         depth = self.config.num_hidden_layers
-        return check_exit(self.args.sift_exit_layer, depth, BertForPreTraining.__name__)
+        return check_exit(self.args.sift_exit_layer, depth, "BertForPreTraining")
 
     @property
     def training_flops(self) -> float:

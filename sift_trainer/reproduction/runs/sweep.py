@@ -26,12 +26,7 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Planned(NamedTuple):
-    """A run of the sweep.
-
-    Attributes:
-        folder: its `output_dir`.
-        after: the run that must be finished before this one begins; None if there is none.
-    """
+    """A run of the sweep; ``after`` is one that must be finished before, if any."""
 
     name: str
     folder: Path
@@ -116,8 +111,7 @@ def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
 def held(path: Path) -> Iterator[IO[str] | None]:
     """The file, locked; None if another process has locked it.
 
-    Processes that inherit the open file hold the lock too, until the last of them has ended. (A
-    lock of `filelock` cannot be inherited.)
+    Processes that inherit the file hold the lock too. (A lock of `filelock` is not inherited.)
     """
     with path.open("a+") as file:
         try:
