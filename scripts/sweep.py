@@ -38,7 +38,7 @@ if __name__ == "__main__":
                 command += ["--config_file", flags.accelerate_config]
             command += [str(Path(__file__).with_name(f"{flags.script}.py")), *others]
             failed = sweep(runs, [*command, "--resume_from_checkpoint", "latest", "--runs"])
-    except (ConfigError, ChildProcessError) as error:
+    except ConfigError as error:
         sys.exit(f"error: {error}")
     width = max(len(run.name) for run in runs)
     for run in runs:

@@ -9,7 +9,7 @@ import torch
 from sift_trainer.reproduction.images import ImageArguments, load_images
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
 from tests.distributed.launch import ROOT, as_by_accelerate
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 from tests.reproduction.resnet.toy import BATCH, STEPS, table, tiny
 
 pytestmark = pytest.mark.distributed

@@ -10,11 +10,12 @@ from transformers import BertConfig, BertForPreTraining, default_data_collator
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.reproduction.bert import prepare
 from sift_trainer.reproduction.bert.arguments import KINDS, Settings
-from sift_trainer.reproduction.bert.job import PretrainingTrainer, load_data
+from sift_trainer.reproduction.bert.evaluation import PretrainingTrainer
+from sift_trainer.reproduction.bert.job import load_data
 from sift_trainer.reproduction.configuration import parse_config
 from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 from tests.distributed.launch import ROOT, as_by_accelerate
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 
 pytestmark = pytest.mark.distributed
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sift_trainer.__main__ import main
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 from tests.reproduction.resnet.toy import RESNET50
 from tests.reproduction.resnet.toy import tiny as tiny_resnet
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from transformers import BertForPreTraining
-
 from sift_trainer.arguments import SiftTrainingArguments
 from sift_trainer.early_exit.adapter import check_exit
 from sift_trainer.processes.launch import LaunchArguments
@@ -63,7 +61,7 @@ class JobArguments:
 
 
 class Settings(NamedTuple):
-    """One object for each group of fields: of one run, or shared by all runs."""
+    """One object for each group of fields."""
 
     model: ModelArguments
     corpus: CorpusArguments
@@ -73,22 +71,11 @@ class Settings(NamedTuple):
     args: SiftTrainingArguments
 
 
-KINDS = (
-    ModelArguments,
-    CorpusArguments,
-    DataArguments,
-    JobArguments,
-    LaunchArguments,
-    SiftTrainingArguments,
-)
+KINDS = tuple(Settings.__annotations__.values())
 
 
 def check(config: Config) -> None:
-    """Check every run.
-
-    Raises:
-        ConfigError: names the run.
-    """
+    """Check every run; raises `ConfigError`, which names the run."""
     check_runs(config, Settings, ("corpus", "data", "job", "launch"), _check_run)
 
 
@@ -99,5 +86,4 @@ def _check_run(run: Settings) -> None:
             f"{run.model.max_position_embeddings}; use at most that many tokens"
         )
     if run.args.sift_keep_ratio < 1:
-        depth = run.model.num_hidden_layers
-        check_exit(run.args.sift_exit_layer, depth, BertForPreTraining.__name__)
+        check_exit(run.args.sift_exit_layer, run.model.num_hidden_layers, "BertForPreTraining")

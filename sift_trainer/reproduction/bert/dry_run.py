@@ -1,94 +1,195 @@
-"""The plan of a run as text, to read before starting it."""
+"""What a run of BERT pre-training takes, computed before it starts."""
 
 import math
+from copy import deepcopy
+from dataclasses import dataclass
 
-from sift_trainer.arguments import scores_with_model
-from sift_trainer.reproduction.bert.plan import Plan
-from sift_trainer.selection.schedule import num_skipped
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import BertConfig, BertForPreTraining
 
-
-def plan_in_words(plan: Plan) -> str:
-    """Aligned lines on samples, epochs, memory and operations, without a newline at the end."""
-    lines = [*_samples(plan), *_memory(plan), *_operations(plan)]
-    return "\n".join([_title(plan), *(f"  {label:<20}{text}" for label, text in lines)])
-
-
-def _title(plan: Plan) -> str:
-    sifting = plan.sifting
-    if not sifting:
-        return f"{plan.name}: no sifting"
-    rule = plan.args.sift_criterion
-    rule += f" at exit {plan.exit_block}" if scores_with_model(plan.args) else ""
-    skipped = num_skipped(plan.drawn, plan.kept, plan.args.sift_skip_top)
-    chosen = f" after the top {skipped}" if skipped else ""
-    if plan.args.sift_selector == "percentile":
-        chosen += f" by percentile^{plan.args.sift_beta:g}"
-    interval = f", one in {sifting.step}" if sifting.step > 1 else ""
-    return (
-        f"{plan.name}: {rule} keeps {plan.kept} of {plan.drawn}{chosen} "
-        f"in steps {sifting.start:,} to "
-        f"{sifting[-1]:,}{interval} ({len(sifting) / plan.steps:.1%} of the run)"
-    )
+from sift_trainer.arguments import (
+    SiftTrainingArguments,
+    scores_with_model,
+    wants_masked_only_head,
+)
+from sift_trainer.early_exit.adapter import check_exit
+from sift_trainer.reproduction import paper
+from sift_trainer.reproduction.bert.flops import (
+    BertShape,
+    Computed,
+    ShapesOnly,
+    forward_backward,
+    scoring,
+)
+from sift_trainer.selection.schedule import num_candidates, steps_of
 
 
-def _samples(plan: Plan) -> list[tuple[str, str]]:
-    accumulated = plan.args.gradient_accumulation_steps
-    times = f"x {accumulated} accumulated " if accumulated > 1 else ""
-    times += f"x {plan.processes} process" + ("es" if plan.processes > 1 else "")
-    table = [("samples", "micro-batch", times, f"x {plan.steps:,} steps")]
-    for label, samples, steps in (
-        ("trained on", plan.kept, plan.steps),
-        ("drawn", plan.drawn, plan.steps),
-        ("scored", plan.drawn, plan.scored_steps),
-    ):
-        step = samples * plan.micro_batches
-        if steps:
-            table.append((label, f"{samples:,}", f"{step:,}", f"{step * steps:,}"))
-    widths = [max(len(row[column]) for row in table) for column in (1, 2, 3)]
-    lines = [
-        (label, "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
-        for label, *cells in table
-    ]
-    if plan.steps_per_epoch is None:
-        return [*lines, ("epochs", "not known before the data is prepared")]
-    epochs = f"{plan.steps / plan.steps_per_epoch:.2f} of {plan.steps_per_epoch:,} steps"
-    return [*lines, ("epochs", f"{epochs}, {plan.training_rows:,} rows")]
+@dataclass(frozen=True)
+class Plan:
+    """One run of `BertForPreTraining` from scratch, in numbers. ``str(plan)`` is the dry run.
 
+    Rows count as full. Each process holds the whole model, as under DDP. No weights are made.
 
-def _memory(plan: Plan) -> list[tuple[str, str]]:
-    parts = plan.memory
-    total = sum(parts.values())
-    divisor, unit, digits = (1e9, "GB", 2) if total >= 1e9 else (1e6, "MB", 1)
+    Args:
+        length: tokens of a row.
+        label_share: share of the tokens that are masked, such as 0.15.
+        processes: number of processes that train together.
+        training_rows: None if not known.
+    """
 
-    def sized(number: float) -> str:
-        return f"{number / divisor:.{digits}f}"
+    name: str
+    config: BertConfig
+    args: SiftTrainingArguments
+    length: int
+    label_share: float
+    processes: int
+    training_rows: int | None = None
 
-    precision = "bf16" if plan.args.bf16 else "fp16" if plan.args.fp16 else "fp32"
-    kernels = "GPU" if plan.on_gpu else "CPU"
-    lines = [
-        ("parameters", f"{parts['weights'] // 4:,}"),
-        ("memory per process", f"{sized(total)} {unit}, {precision} on a {kernels}"),
-        ("", "= " + " + ".join(f"{name} {sized(part)}" for name, part in parts.items())),
-    ]
-    if plan.processes > 1:
-        # Without the weights of the block that is gathered.
-        sharded = total - 4 * parts["weights"] * (1 - 1 / plan.processes)
-        over = f"the first three sharded over {plan.processes} (ZeRO-3, FSDP2)"
-        lines.append(("", f"{sized(sharded)} {unit} with {over}"))
-    return lines
+    @property
+    def kept(self) -> int:
+        """Rows of a step that are trained on."""
+        accumulated = int(self.args.gradient_accumulation_steps) * self.processes
+        return accumulated * int(self.args.per_device_train_batch_size)
 
+    @property
+    def drawn(self) -> int:
+        """Rows of a step before selection."""
+        batch = int(self.args.per_device_train_batch_size)
+        return self.kept // batch * num_candidates(batch, self.args.sift_keep_ratio)
 
-def _operations(plan: Plan) -> list[tuple[str, str]]:
-    training, run = plan.training_flops, plan.steps * plan.training_flops
-    lines = [("forward + backward", f"{_flop(training)} a step")]
-    if not plan.scored_steps:
-        return [*lines, ("whole run", _flop(run))]
-    scoring, scored = plan.scoring_flops, plan.scored_steps * plan.scoring_flops
-    paper = plan.paper_overhead
-    hours = "" if paper is None else f" (in the paper's hours: {paper:.1%})"
-    text = f"{_flop(scoring)} a step, {scoring / training:.1%} of forward + backward{hours}"
-    whole = f"{_flop(run + scored)}, {scored / (run + scored):.1%} of it scoring"
-    return [*lines, ("scoring", text), ("whole run", whole)]
+    @property
+    def steps(self) -> int:
+        if self.args.max_steps <= 0:
+            raise ValueError(
+                f"run {self.name!r}: max_steps={self.args.max_steps}: a dry run needs a number of "
+                "steps, such as 800000"
+            )
+        return int(self.args.max_steps)
+
+    @property
+    def sifting(self) -> range:
+        """The steps, from 0, that sift."""
+        if self.args.sift_keep_ratio == 1:
+            return range(0)
+        begin = steps_of(self.args.sift_warmup_steps, self.steps)
+        end = self.steps - steps_of(self.args.sift_cooldown_steps, self.steps)
+        return range(begin, end, self.args.sift_interval)
+
+    @property
+    def scored_steps(self) -> int:
+        """Number of steps that score their candidates with the model: 0 for the random control."""
+        return len(self.sifting) if scores_with_model(self.args) else 0
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Estimated bytes by what needs them, weights in fp32, without the framework's own."""
+        with torch.device("meta"):
+            weights = 4 * int(BertForPreTraining(self.config).num_parameters())
+        predicted = self.args.per_device_train_batch_size * self.length
+        if wants_masked_only_head(self.args):
+            predicted = round(self.label_share * predicted)
+        # The backward of the loss holds two gradients of the logits, in fp32.
+        loss = 2 * 4 * predicted * int(self.config.vocab_size)
+        state = {"weights": weights, "gradients": weights, "AdamW": 2 * weights}
+        return {**state, "activations": self._activations(), "loss": loss}
+
+    def _activations(self) -> int:
+        """Bytes that autograd saves in a forward, without the parameters."""
+        config = deepcopy(self.config)
+        config.attention_probs_dropout_prob = 0.0  # only on CPUs dropout unfuses the attention
+        storages: set[torch.UntypedStorage] = set()  # hashed by identity: views count once
+
+        def add(saved: Tensor) -> Tensor:
+            storages.add(saved.untyped_storage())
+            return saved
+
+        rows = self.args.per_device_train_batch_size
+        labels = round(self.label_share * rows * self.length)
+        half = bool(self.args.bf16 or self.args.fp16)
+        with FakeTensorMode():
+            bert = ShapesOnly(config, rows, self.length, labels, device="cpu")
+            with (
+                torch.autograd.graph.saved_tensors_hooks(add, lambda tensor: tensor),
+                torch.autocast("cpu", torch.bfloat16, enabled=half),
+            ):
+                bert.loss(self._computed)
+            parameters = {parameter.untyped_storage() for parameter in bert.model.parameters()}
+        return sum(storage.nbytes() for storage in storages - parameters)
+
+    @property
+    def exit_block(self) -> int:
+        depth = self.config.num_hidden_layers
+        return check_exit(self.args.sift_exit_layer, depth, "BertForPreTraining")
+
+    @property
+    def training_flops(self) -> float:
+        """Forward and backward of a step, of all processes."""
+        return forward_backward(self._shape, self._computed) * self.kept * self.length
+
+    @property
+    def scoring_flops(self) -> float:
+        """Scoring of a step that scores, of all processes."""
+        fraction = self.args.sift_token_fraction
+        token = scoring(self._shape, self.exit_block, self._computed, fraction)
+        return token * self.drawn * self.length
+
+    @property
+    def paper_overhead(self) -> float | None:
+        """Scoring over forward and backward in the paper's hours; None for another setting."""
+        length = int(paper.BERT_SETTING["tokens of a row"])
+        bert_base = BertShape.of(BertConfig(), length, self.label_share)
+        hours = paper.SAMPLING_HOURS.get(self.args.sift_criterion, {}).get(self.exit_block)
+        if hours is None or self._shape != bert_base or self.args.sift_keep_ratio != 0.5:
+            return None
+        return hours / (paper.FORWARD_HOURS + paper.BACKWARD_HOURS)
+
+    @property
+    def _computed(self) -> Computed:
+        return "labelled_block" if wants_masked_only_head(self.args) else "everywhere"
+
+    @property
+    def _shape(self) -> BertShape:
+        return BertShape.of(self.config, self.length, self.label_share)
+
+    def __str__(self) -> str:
+        rows = {"trained on": self.kept * self.steps, "drawn": self.drawn * self.steps}
+        if self.scored_steps:
+            rows["scored"] = self.drawn * self.scored_steps
+        lines = {
+            name: f"{count:,} rows, {count * self.length:,} tokens" for name, count in rows.items()
+        }
+        lines["epochs"] = "not known before the data is prepared"
+        if self.training_rows is not None:
+            epochs = self.drawn * self.steps / self.training_rows
+            lines["epochs"] = f"{epochs:.2f} of {self.training_rows:,} rows"
+        memory = self.memory
+        parts = " + ".join(f"{name} {size / 1e9:.2f}" for name, size in memory.items())
+        lines["parameters"] = f"{memory['weights'] // 4:,}"
+        lines["memory per process"] = f"about {sum(memory.values()) / 1e9:.2f} GB = {parts}"
+        training, whole = self.training_flops, self.steps * self.training_flops
+        lines["forward + backward"] = f"{_flop(training)} a step"
+        scored = 0.0
+        if self.scored_steps:
+            share = f"{self.scoring_flops / training:.1%} of forward + backward"
+            hours = self.paper_overhead
+            share += "" if hours is None else f" (in the paper's hours: {hours:.1%})"
+            lines["scoring"] = f"{_flop(self.scoring_flops)} a step, {share}"
+            scored = self.scored_steps * self.scoring_flops
+        whole += scored
+        lines["whole run"] = f"{_flop(whole)}, {scored / whole:.1%} of it scoring"
+        return "\n".join([self._title(), *(f"  {name:<20}{text}" for name, text in lines.items())])
+
+    def _title(self) -> str:
+        if not self.sifting:
+            return f"{self.name}: no sifting"
+        exit_block = f" at exit {self.exit_block}" if self.scored_steps else ""
+        return (
+            f"{self.name}: {self.args.sift_criterion}{exit_block} keeps {self.kept:,} of "
+            f"{self.drawn:,} in steps {self.sifting.start:,} to {self.sifting[-1]:,} "
+            f"({len(self.sifting) / self.steps:.1%} of {self.steps:,})"
+        )
 
 
 def _flop(operations: float) -> str:

@@ -1,60 +1,47 @@
 """Evaluation of masked language models without logits of unlabelled positions."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from sift_trainer import SiftTrainer, WholeCheckpoints
 from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.positions import IGNORE_INDEX, scored_positions
 
 
-class Evaluated(NamedTuple):
-    """The results of one batch.
+class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
+    """Evaluates a `BertForPreTraining`, its vocabulary head on labelled positions only."""
 
-    Attributes:
-        predicted_ids: int64 (B, T), the likeliest word piece at labelled positions, else -100.
-        losses: float32 (B, T), the loss in nats there, else 0.
-        next_sentence: int64 (B,), the likelier class.
-        loss: scalar, what the model would return: mean masked-LM loss + mean next-sentence loss.
-    """
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, ...]:
+        """The loss that the model would return; predictions; and both kinds of labels.
 
-    predicted_ids: Tensor
-    losses: Tensor
-    next_sentence: Tensor
-    loss: Tensor
-
-
-def evaluate_pretraining(
-    forward: Callable[..., Any], head: LabelledHead | None, batch: Mapping[str, Tensor]
-) -> Evaluated:
-    """One batch through a `BertForPreTraining`, its vocabulary head on labelled positions only.
-
-    Args:
-        forward: the model, or its wrapper's forward.
-        head: the model's head; with None all positions pass through it.
-        batch: with `labels` (B, T), -100 where nothing is predicted, and `next_sentence_label`.
-    """
-    labels, next_sentence_label = batch["labels"], batch["next_sentence_label"]
-    positions = scored_positions(labels)
-    labelled = {"labels", "next_sentence_label"}
-    inputs = {name: value for name, value in batch.items() if name not in labelled}
-    with nullcontext() if head is None else head.at(positions.flat):
-        output = forward(**inputs)
-    logits = output.prediction_logits.flatten(0, 1)
-    if head is None:
-        logits = logits.index_select(0, positions.flat)
-    losses = functional.cross_entropy(logits.float(), positions.targets, reduction="none")
-    pair_logits = output.seq_relationship_logits.float()
-    return Evaluated(
-        _at(positions.flat, logits.argmax(dim=-1), labels.shape, IGNORE_INDEX),
-        _at(positions.flat, losses, labels.shape, 0.0),
-        pair_logits.argmax(dim=-1),
-        losses.mean() + functional.cross_entropy(pair_logits, next_sentence_label),
-    )
+        Predictions are the likeliest word piece at labelled positions, else -100, as int64 (B, T);
+        the loss in nats there, else 0, as float32 (B, T); the likelier class of the pair, (B,).
+        """
+        batch = self._prepare_inputs(inputs)
+        labels, next_sentence_label = batch.pop("labels"), batch.pop("next_sentence_label")
+        positions = scored_positions(labels)
+        head: Any = LabelledHead.of(self.accelerator.unwrap_model(model, keep_torch_compile=False))
+        with torch.no_grad(), self.compute_loss_context_manager(), head.at(positions.flat):
+            output = model(**batch)
+        logits = output.prediction_logits.flatten(0, 1).float()
+        pair_logits = output.seq_relationship_logits.float()
+        losses = functional.cross_entropy(logits, positions.targets, reduction="none")
+        loss = losses.mean() + functional.cross_entropy(pair_logits, next_sentence_label)
+        predictions = (
+            _at(positions.flat, logits.argmax(dim=-1), labels.shape, IGNORE_INDEX),
+            _at(positions.flat, losses, labels.shape, 0.0),
+            pair_logits.argmax(dim=-1),
+        )
+        return loss, predictions, (labels, next_sentence_label)
 
 
 def _at(flat: Tensor, values: Tensor, shape: torch.Size, fill: float) -> Tensor:

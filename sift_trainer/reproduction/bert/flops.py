@@ -1,8 +1,4 @@
-"""Floating point operations of BERT with its pre-training heads, counted on the meta device.
-
-The code that trains and scores runs on tensors that have shapes and no data. Matrix products are
-counted, attention included, with a multiply-add as two operations. Elementwise operations are not.
-"""
+"""Floating point operations of matrix products in BERT with its pre-training heads."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -42,17 +38,25 @@ class BertShape(NamedTuple):
     length: int
     label_share: float
 
+    @classmethod
+    def of(cls, config: BertConfig, length: int, label_share: float) -> "BertShape":
+        depth, inner = config.num_hidden_layers, config.intermediate_size
+        return cls(config.hidden_size, inner, depth, config.vocab_size, length, label_share)
 
-class MetaBert:
+
+class ShapesOnly:
     """A `BertForPreTraining` without weights, and a batch of full rows without data.
 
     Args:
         rows: rows of ``length`` tokens.
         labels: labelled positions of the batch, spread evenly over its rows.
+        device: ``meta``, or another one inside of a `FakeTensorMode`.
     """
 
-    def __init__(self, config: BertConfig, rows: int, length: int, labels: int) -> None:
-        with torch.device("meta"):
+    def __init__(
+        self, config: BertConfig, rows: int, length: int, labels: int, device: str = "meta"
+    ) -> None:
+        with torch.device(device):
             self.model = BertForPreTraining(config)
             self._ids = torch.zeros(rows, length, dtype=torch.long)
             index = torch.zeros(labels, dtype=torch.long)
@@ -62,7 +66,6 @@ class MetaBert:
         self._head: Any = LabelledHead.of(self.model)
 
     def loss(self, computed: Computed) -> Tensor:
-        """The loss of a forward in training mode."""
         context: AbstractContextManager[None] = nullcontext()
         labels = torch.zeros_like(self._ids)
         if computed != "everywhere":
@@ -81,7 +84,6 @@ class MetaBert:
         return loss
 
     def score(self, exit_block: int, computed: Computed) -> None:
-        """A scoring pass that leaves after block ``exit_block``."""
         positions = None if computed == "everywhere" else self._positions
         with torch.no_grad(), self._adapter.at(self._adapter.resolve(exit_block), positions):
             self.model.eval()(input_ids=self._ids)
@@ -90,7 +92,8 @@ class MetaBert:
 def flops_of(call: Callable[[], Any]) -> int:
     """Operations of all matrix products and convolutions in ``call()``.
 
-    Attention runs as plain products: the counter does not know the fused kernel of a CPU.
+    A multiply-add counts as two. Attention runs as plain products: the counter does not know the
+    fused kernel of a CPU.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
@@ -99,10 +102,7 @@ def flops_of(call: Callable[[], Any]) -> int:
 
 @cache
 def forward_backward(shape: BertShape, computed: Computed = "everywhere") -> float:
-    """Forward and backward, in operations per token of a row that is trained on.
-
-    ``everywhere`` is what the stock Trainer computes.
-    """
+    """Forward and backward, in operations per token of a row that is trained on."""
     bert = _on_meta(shape, shape.label_share)
     operations = flops_of(lambda: bert.loss(computed).backward())  # type: ignore[no-untyped-call]
     return operations / (_ROWS * shape.length)
@@ -117,18 +117,14 @@ def scoring(
 ) -> float:
     """A scoring pass, in operations per token of a candidate.
 
-    Args:
-        exit_block: the block (1..L) after which the pass ends; -1 is the last.
-        token_fraction: share of a sample's labelled positions that are scored.
-
     Raises:
-        ValueError: if the model has no such block.
+        ValueError: if the model has no block ``exit_block``, of 1..L or -1.
     """
     bert = _on_meta(shape, shape.label_share * token_fraction)
     return flops_of(lambda: bert.score(exit_block, computed)) / (_ROWS * shape.length)
 
 
-def _on_meta(shape: BertShape, label_share: float) -> MetaBert:
+def _on_meta(shape: BertShape, label_share: float) -> ShapesOnly:
     config = BertConfig(
         hidden_size=shape.hidden_size,
         intermediate_size=shape.intermediate_size,
@@ -137,4 +133,4 @@ def _on_meta(shape: BertShape, label_share: float) -> MetaBert:
         vocab_size=shape.vocab_size,
         max_position_embeddings=shape.length,
     )
-    return MetaBert(config, _ROWS, shape.length, round(label_share * _ROWS * shape.length))
+    return ShapesOnly(config, _ROWS, shape.length, round(label_share * _ROWS * shape.length))

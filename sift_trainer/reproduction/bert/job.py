@@ -1,8 +1,4 @@
-"""Pre-train BERT with masked language modelling and next-sentence prediction, once per run.
-
-This is the experiment of Section 7.1 at any size. The runs of one configuration share corpus,
-seeds, order of the data and validation masks. They differ in the fields that they override.
-"""
+"""Pre-train BERT as in Section 7.1 of the paper, once per run of a configuration."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,22 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
-from transformers import (
-    BertConfig,
-    BertForPreTraining,
-    TrainerCallback,
-    default_data_collator,
-)
+from transformers import BertConfig, BertForPreTraining, TrainerCallback, default_data_collator
 
-from sift_trainer import SiftTrainer, SiftTrainingArguments, WholeCheckpoints
-from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.reproduction.bert.arguments import KINDS, ModelArguments, Settings, check
-from sift_trainer.reproduction.bert.dry_run import plan_in_words
-from sift_trainer.reproduction.bert.evaluation import evaluate_pretraining
-from sift_trainer.reproduction.bert.plan import Plan
-from sift_trainer.reproduction.configuration import ConfigError, parse_config
+from sift_trainer import SiftTrainingArguments
+from sift_trainer.reproduction.bert.arguments import KINDS, Settings, check
+from sift_trainer.reproduction.bert.dry_run import Plan
+from sift_trainer.reproduction.bert.evaluation import PretrainingTrainer
+from sift_trainer.reproduction.configuration import config_errors, parse_config
 from sift_trainer.reproduction.corpus.corpus import (
     TRAIN,
     VOCAB_SIZE,
@@ -57,41 +45,17 @@ class CollatorOfBoth:
 
     @property
     def labels_per_row(self) -> int | None:
-        """Of training rows."""
         return self.masking.labels_per_row
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)
 
 
-class PretrainingTrainer(WholeCheckpoints, SiftTrainer):
-    """Evaluates a `BertForPreTraining` without ever holding logits of unmasked positions."""
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Any, ...]:
-        """The loss, the other fields of `Evaluated`, and the labels."""
-        batch = self._prepare_inputs(inputs)
-        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            *kept, loss = evaluate_pretraining(model, LabelledHead.of(bare), batch)
-        return loss, tuple(kept), (batch["labels"], batch["next_sentence_label"])
-
-
 def main(argv: Sequence[str]) -> list[Run]:
-    """Train every run of the configuration, see `experiments.training.train_runs`.
-
-    `--resume_from_checkpoint` takes the path of a checkpoint, or `latest`: then every run goes on
-    from its last whole checkpoint, if it has one, and finished runs stay as they are. A SIGTERM,
-    which schedulers send, saves a checkpoint after the current step and ends the call.
+    """Train every run of the configuration, see `train_runs`; with `--dry_run` print their costs.
 
     Raises:
         ConfigError: before data or model are touched.
-        ImportError: for a missing extra.
     """
     plans = any(flag.startswith("--dry_run") for flag in argv)
     if plans and not torch.accelerator.is_available():
@@ -103,26 +67,18 @@ def main(argv: Sequence[str]) -> list[Run]:
     if not shared.job.dry_run:
         return train_runs(PRETRAINING, config)
     if shared.args.process_index == 0:
-        try:
+        with config_errors():
             print("\n\n".join(dry_run(name, Settings(*run)) for name, run in config.runs.items()))
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
     return []
 
 
 def prepare(argv: Sequence[str]) -> None:
-    """Prepare the corpus of a pre-training configuration, or one job's share of it.
-
-    Raises:
-        ConfigError: for settings and sources that cannot be used.
-    """
+    """Prepare the corpus of a configuration, or one job's share of it; raises `ConfigError`."""
     own = (CorpusArguments, ShareArguments)
     config = parse_config(own, argv, ignored=[kind for kind in KINDS if kind not in own])
     corpus, share = config.instances
-    try:
+    with config_errors():
         print(prepare_corpus(corpus, share))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def load_data(settings: Settings) -> PretrainingData:
@@ -134,7 +90,7 @@ def load_data(settings: Settings) -> PretrainingData:
         ConfigError: if the corpus is not what the configuration says.
     """
     data, main = settings.data, settings.args.local_process_index == 0
-    try:
+    with config_errors():
         if settings.job.prepare and main:
             corpus = prepared(settings.corpus)
         else:
@@ -150,45 +106,22 @@ def load_data(settings: Settings) -> PretrainingData:
         if data.validation_samples is not None:
             rows = Subset(rows, range(min(data.validation_samples, len(corpus.validation))))
         validation = FixedMasks(rows, collator, data.validation_seed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     return PretrainingData(collator, corpus.train, validation, corpus.statistics)
-
-
-def build_model(args: ModelArguments, data: PretrainingData) -> BertForPreTraining:
-    """A freshly initialized model; call `set_seed` before for the same weights again."""
-    tokenizer = data.collator.tokenizer
-    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    return BertForPreTraining(BertConfig(**vocabulary, **asdict(args)))
 
 
 def dry_run(name: str, settings: Settings) -> str:
     """What a run takes, from its configuration and, if it is prepared, its corpus."""
-    corpus_args = settings.corpus
-    rows, vocabulary = None, corpus_args.vocab_size
-    if vocabulary is None and corpus_args.tokenizer == TRAIN:
-        vocabulary = VOCAB_SIZE
+    corpus_args, config = settings.corpus, BertConfig(**asdict(settings.model))
+    if corpus_args.vocab_size is not None or corpus_args.tokenizer == TRAIN:
+        config.vocab_size = corpus_args.vocab_size or VOCAB_SIZE
+    rows, share = None, settings.data.mask_probability
     with suppress(ValueError):  # not prepared yet
         corpus = load_corpus(corpus_args, checksums=False)
-        rows, vocabulary = len(corpus.train), len(corpus.tokenizer)
-    if vocabulary is None:
-        raise ConfigError(
-            f"vocab_size=None: the vocabulary of tokenizer={corpus_args.tokenizer!r} is known only "
-            "once the corpus is prepared; add --vocab_size 30522, for example"
-        )
-    share = settings.data.mask_probability
+        rows, config.vocab_size = len(corpus.train), len(corpus.tokenizer)
     if settings.data.masks_per_row is not None:
         share = settings.data.masks_per_row / corpus_args.max_length
-    plan = Plan(
-        name,
-        BertConfig(vocab_size=vocabulary, **asdict(settings.model)),
-        settings.args,
-        corpus_args.max_length,
-        share,
-        settings.launch.world_size or settings.args.world_size,
-        rows,
-    )
-    return plan_in_words(plan)
+    processes = settings.launch.world_size or settings.args.world_size
+    return str(Plan(name, config, settings.args, corpus_args.max_length, share, processes, rows))
 
 
 def build_trainer(
@@ -197,9 +130,11 @@ def build_trainer(
     args: SiftTrainingArguments,
     callbacks: list[TrainerCallback],
 ) -> PretrainingTrainer:
-    """The trainer of a run."""
+    """The trainer of a run, with a freshly initialized model."""
+    tokenizer = data.collator.tokenizer
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     return PretrainingTrainer(
-        model=build_model(settings.model, data),
+        model=BertForPreTraining(BertConfig(**vocabulary, **asdict(settings.model))),
         args=args,
         data_collator=CollatorOfBoth(data.collator),
         train_dataset=data.train,

@@ -1,6 +1,10 @@
 """One configuration from three places: command line over YAML files over dataclass defaults."""
 
 from sift_trainer.reproduction.configuration.parsing import Config, parse_config
-from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, load_yaml
+from sift_trainer.reproduction.configuration.yaml_layers import (
+    ConfigError,
+    config_errors,
+    load_yaml,
+)
 
-__all__ = ["Config", "ConfigError", "load_yaml", "parse_config"]
+__all__ = ["Config", "ConfigError", "config_errors", "load_yaml", "parse_config"]

@@ -6,14 +6,16 @@ import difflib
 import re
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sift_trainer.reproduction.configuration.field_types import typed
-from sift_trainer.reproduction.configuration.grid import expand, is_chosen
-from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, layers
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, config_errors, layers
+
+_NAME = re.compile(r"[^./\\][^/\\]*")
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
 class Config(NamedTuple):
@@ -23,7 +25,7 @@ class Config(NamedTuple):
         instances: one object per dataclass, without the overrides of any run.
         runs: name -> the objects with the run's overrides, for the runs that `--runs` picks. A file
             without `runs:` has one run, named after the file. With a `grid:` names have the form
-            ``cell/run``, see `grid.expand`.
+            ``learning_rate_0.05-seed_1/baseline``, the path of the run's folder.
         names: of all runs, in order.
     """
 
@@ -43,14 +45,12 @@ def parse_config(
     picks runs by name, cell, or name in all cells. `--help` prints every field with the value that
     the file gives it, and exits.
 
-    Every run is built here, so all errors come before any data or model is touched.
-
     Args:
-        ignored: dataclasses whose fields the files may have too: one file can serve several
-            programs. Their values are not used.
+        ignored: dataclasses whose fields the files may have too, without effect: one file can serve
+            several programs.
 
     Raises:
-        ConfigError: says where the value stands and which would work.
+        ConfigError: for values of any run that cannot be used.
     """
     kinds = list(dataclass_types)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -58,36 +58,34 @@ def parse_config(
     chosen, _ = _parse(own, argv)
 
     resolved = {name: hint for kind in kinds for name, hint in typing.get_type_hints(kind).items()}
-    hints = {name: resolved[name] for kind in kinds for name in _field_names(kind)}
-    elsewhere = {name for kind in ignored for name in _field_names(kind)} - hints.keys()
+    fields = _Fields(
+        {name: resolved[name] for kind in kinds for name in _field_names(kind)},
+        {name for kind in ignored for name in _field_names(kind)},
+    )
     values: dict[str, Any] = {}
     runs: dict[str, dict[str, Any]] = {}
     grid: dict[str, list[Any]] = {}
     for path, layer in layers(Path(chosen.config)) if chosen.config else []:
         if "runs" in layer:
+            entries = _mapping(layer.pop("runs"), f"{path}: runs")
             runs = {
-                _folder_name(name, f"{path}: runs"): _checked(
-                    {} if entry is None else entry, hints, f"{path}: runs.{name}", elsewhere
-                )
-                for name, entry in _mapping(layer.pop("runs"), f"{path}: runs").items()
+                str(name): fields.typed({} if entry is None else entry, f"{path}: runs.{name}")
+                for name, entry in entries.items()
             }
         if "grid" in layer:
-            grid = _checked_grid(layer.pop("grid"), hints, path, elsewhere)
-        values.update(_checked(layer, hints, str(path), elsewhere))
-    if not runs:
-        runs = {Path(chosen.config).stem if chosen.config else "run": {}}
-    _refuse_flags(grid, argv)
-    try:
-        runs = expand(grid, runs)
-    except ValueError as error:
-        raise ConfigError(f"{chosen.config}: {error}") from error
+            grid = fields.grid(layer.pop("grid"), f"{path}: grid")
+        values.update(fields.typed(layer, str(path)))
+    where = chosen.config or "command line"
+    _refuse_overrides(grid, runs, argv, where)
+    runs = _expand(grid, runs or {Path(chosen.config).stem if chosen.config else "run": {}})
+    for name in runs:
+        if not all(_NAME.fullmatch(part) for part in name.split("/", bool(grid))):
+            raise ConfigError(f"{where}: {name!r} cannot name a folder")
     for wanted in chosen.runs or []:
         if not any(is_chosen(name, wanted) for name in runs):
             raise ConfigError(f"--runs {wanted}: no such run; there is {', '.join(runs)}")
-
-    instances = _build(kinds, values, argv, chosen.config or "command line")
     return Config(
-        instances,
+        _build(kinds, values, argv, where),
         {
             name: _build(kinds, values | overrides, argv, f"run {name!r}")
             for name, overrides in runs.items()
@@ -97,63 +95,86 @@ def parse_config(
     )
 
 
+def is_chosen(name: str, wanted: str) -> bool:
+    """Whether ``wanted`` names this run, its cell, or the runs of this name in all cells."""
+    return wanted in (name, *name.split("/"))
+
+
+class _Fields(NamedTuple):
+    """The type of every field, and the names that a file may have without effect."""
+
+    hints: Mapping[str, Any]
+    ignored: Collection[str]
+
+    def typed(self, layer: Any, where: str) -> dict[str, Any]:
+        """The values of a mapping, converted to the types of their fields."""
+        typed = {}
+        for key, value in _mapping(layer, where).items():
+            if key in self.hints:
+                with config_errors(f"{where}: {key}={value!r}: "):
+                    typed[key] = _convert(value, self.hints[key])
+            elif key not in self.ignored:
+                near = _nearest(key, [*self.hints, "base", "runs", "grid"])
+                raise ConfigError(f"{where}: unknown key {key!r}{near}")
+        return typed
+
+    def grid(self, entries: Any, where: str) -> dict[str, list[Any]]:
+        grid = {}
+        for field, values in _mapping(entries, where).items():
+            if not isinstance(values, list) or not values:
+                raise ConfigError(f"{where}.{field}={values!r}: write '{field}: [1, 2]'")
+            cells = [self.typed({field: value}, where) for value in values]
+            if field in self.hints:
+                grid[field] = [cell[field] for cell in cells]
+        return grid
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """``value`` as the type ``hint``; raises `ValueError` if the conversion would lose something.
+
+    A bool is never a number: ``true`` would become 1.
+    """
+    if isinstance(hint, type) and issubclass(hint, dict) and isinstance(value, dict):
+        return hint(value)
+    try:
+        converted = TypeAdapter(hint, config=_ANY_CLASS).validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(detail["msg"] for detail in error.errors())
+        raise ValueError(" or ".join(reasons)) from error
+    if isinstance(value, bool) and not isinstance(converted, bool):
+        raise ValueError("Input should be a number, not true or false")
+    return converted
+
+
 def _mapping(content: Any, where: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{where}={content!r} is no mapping; write lines of 'key: value'")
     return content
 
 
-def _folder_name(name: Any, where: str) -> str:
-    if not isinstance(name, str) or not _RUN_NAME.fullmatch(name):
-        raise ConfigError(
-            f"{where} has {name!r}, which cannot name a folder; write a name such as loss_exit_1 "
-            "(in quotes if YAML reads something else)"
-        )
-    return name
+def _expand(
+    grid: Mapping[str, Sequence[Any]], runs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every run with every combination of the grid's values, all runs of a cell in a row."""
+    expanded = {}
+    for values in product(*grid.values()):
+        cell = dict(zip(grid, values, strict=True))
+        prefix = "-".join(f"{field}_{value}" for field, value in cell.items())
+        for name, overrides in runs.items():
+            expanded[f"{prefix}/{name}" if grid else name] = {**cell, **overrides}
+    return expanded
 
 
-def _checked(
-    layer: Any, hints: Mapping[str, Any], where: str, elsewhere: Collection[str]
-) -> dict[str, Any]:
-    """``layer`` without the keys that are known ``elsewhere``. Every other key must be known, and
-    its value is converted to the field's type."""
-    checked = {}
-    for key, value in _mapping(layer, where).items():
-        if key in elsewhere:
-            continue
-        if key not in hints:
-            near = _nearest(key, [*hints, "base", "runs", "grid"])
-            raise ConfigError(f"{where}: unknown key {key!r}{near}")
-        try:
-            checked[key] = typed(value, hints[key])
-        except ValueError as error:
-            raise ConfigError(f"{where}: {key}={value!r}: {error}") from error
-    return checked
-
-
-def _checked_grid(
-    entries: Any, hints: Mapping[str, Any], path: Path, elsewhere: Collection[str]
-) -> dict[str, list[Any]]:
-    grid: dict[str, list[Any]] = {}
-    for field, values in _mapping(entries, f"{path}: grid").items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(
-                f"{path}: grid.{field}={values!r} is no list of values; write '{field}: [1, 2]'"
-            )
-        for value in values:
-            for kept in _checked({field: value}, hints, f"{path}: grid", elsewhere).values():
-                _folder_name(f"{field}_{kept}", f"{path}: grid.{field}")
-                grid.setdefault(field, []).append(kept)
-    return grid
-
-
-def _refuse_flags(grid: Collection[str], argv: Sequence[str]) -> None:
+def _refuse_overrides(
+    grid: Collection[str], runs: Mapping[str, Mapping[str, Any]], argv: Sequence[str], where: str
+) -> None:
+    """A field of the grid has to differ between cells, as their names say."""
     flags = {text.partition("=")[0].replace("-", "_") for text in argv if text.startswith("--")}
     for field in grid:
-        if f"__{field}" in flags:
+        if f"__{field}" in flags or any(field in overrides for overrides in runs.values()):
             raise ConfigError(
-                f"command line: --{field} would set all runs to one value, and the grid of the "
-                f"configuration varies {field}; pick runs with --runs {field}_VALUE"
+                f"{where}: the grid varies {field}, so neither a flag nor a run can set it; pick "
+                f"runs with --runs {field}_VALUE"
             )
 
 
@@ -169,16 +190,18 @@ def _build(
     namespace, unknown = _parse(parser, argv)
     if unknown:
         flag = unknown[0].partition("=")[0]
-        known = [name for kind in kinds for name in _field_names(kind)] + ["config", "runs"]
-        near = _nearest(flag.lstrip("-").replace("-", "_"), known, prefix="--")
+        known = [
+            "--config",
+            "--runs",
+            *(f"--{name}" for kind in kinds for name in _field_names(kind)),
+        ]
+        near = _nearest(flag.replace("-", "_").replace("__", "--", 1), known)
         raise ConfigError(f"command line: unknown argument {flag!r}{near}")
-    try:
+    with config_errors(f"{where}: "):
         return tuple(
             kind(**{name: getattr(namespace, name) for name in _field_names(kind)})
             for kind in kinds
         )
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def _add_own_flags(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +220,6 @@ def _field_names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
-def _nearest(key: object, known: Sequence[str], prefix: str = "") -> str:
+def _nearest(key: object, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(key), known, n=1)
-    return f"; did you mean {prefix + near[0]!r}?" if near else "; see --help for the known ones"
+    return f"; did you mean {near[0]!r}?" if near else "; see --help for the known ones"

@@ -1,5 +1,7 @@
 """YAML files and the base files underneath them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,16 @@ import yaml
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the place, the value and a remedy."""
+    """A configuration that cannot be used; the message names the place and the value."""
+
+
+@contextmanager
+def config_errors(where: str = "") -> Iterator[None]:
+    """Raises the `ValueError` of the block as a `ConfigError`, with ``where`` before its text."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from error
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -25,34 +36,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return merged
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A `SafeLoader` (plain data, never code) that refuses a key written twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConfigError(
-                    f"{self.name}: key {key!r} is written twice, again on line "
-                    f"{key_node.start_mark.line + 1}; keep one of the two"
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
     """The file and its bases, the lowest base first; raises as `load_yaml` does."""
     if path.resolve() in above:
-        raise ConfigError(f"{path}: its 'base' leads back to itself; remove one 'base'")
+        raise ConfigError(f"{path}: its 'base' leads back to itself")
     try:
         with path.open(encoding="utf-8") as stream:
             content = yaml.load(stream, Loader=_UniqueKeyLoader) or {}
     except OSError as error:
-        named_by = f", the 'base' of {above[-1].name}," if above else ""
-        raise ConfigError(f"{path}{named_by} is not a file that can be read") from error
+        raise ConfigError(f"{path} is not a file that can be read") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -61,3 +53,19 @@ def layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[st
     if base is None:
         return [(path, content)]
     return [*layers(path.parent / str(base), (*above, path.resolve())), (path, content)]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A `SafeLoader` (plain data, never code) that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{self.name}: key {key!r} is written twice below line {line}")
+        return super().construct_mapping(node, deep)

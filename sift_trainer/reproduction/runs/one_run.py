@@ -7,37 +7,26 @@ from typing import Any
 from transformers import set_seed
 
 from sift_trainer import SiftTrainer
-from sift_trainer.reproduction.configuration import Config, ConfigError
-from sift_trainer.reproduction.configuration.grid import is_chosen
-from sift_trainer.reproduction.runs.training import D, Experiment, S
+from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
+from sift_trainer.reproduction.configuration.parsing import is_chosen
+from sift_trainer.reproduction.runs.training import Experiment
 
 
-def sifting_run(experiment: Experiment[S, D], config: Config, wanted: str | None) -> str:
-    """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first.
-
-    Raises:
-        ConfigError: if there is no such run.
-    """
-    if wanted is None:
-        sifting = (
-            name
-            for name, instances in config.runs.items()
-            if experiment.settings(*instances).args.sift_keep_ratio < 1
-        )
-        return next(sifting, next(iter(config.runs)))
-    for name in config.runs:
-        if is_chosen(name, wanted):
+def sifting_run(experiment: Experiment, config: Config, wanted: str | None) -> str:
+    """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first."""
+    for name, instances in config.runs.items():
+        ratio = experiment.settings(*instances).args.sift_keep_ratio
+        if is_chosen(name, wanted) if wanted is not None else ratio < 1:
             return name
+    if wanted is None:
+        return next(iter(config.runs))
     raise ConfigError(f"--run {wanted}: no such run; there is {', '.join(config.runs)}")
 
 
-def trainer_of(experiment: Experiment[S, D], name: str, settings: S) -> SiftTrainer:
+def trainer_of(experiment: Experiment, name: str, settings: Any) -> SiftTrainer:
     """The trainer of a run, with its data and a freshly initialized model, without reporters.
 
     A run that does not sift gets keep ratio 0.5, so that there are candidates to choose from.
-
-    Raises:
-        ConfigError: for data or models that cannot be used.
     """
     data = experiment.load_data(settings)
     output = str(Path(str(settings.args.output_dir)) / name)
@@ -45,8 +34,6 @@ def trainer_of(experiment: Experiment[S, D], name: str, settings: S) -> SiftTrai
     if settings.args.sift_keep_ratio == 1:
         changes["sift_keep_ratio"] = 0.5
     set_seed(settings.args.seed)
-    try:
+    with config_errors(f"run {name!r}: "):
         args = replace(settings.args, **changes)
         return experiment.build_trainer(settings, data, args, [])
-    except ValueError as error:
-        raise ConfigError(f"run {name!r}: {error}") from error

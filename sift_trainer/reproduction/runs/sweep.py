@@ -1,60 +1,63 @@
 """The runs of a configuration, each in processes of its own, shared by all who start the sweep.
 
-No list says who trains what. Each sweep takes the next run that nobody has locked. So a job array
-is the same command started several times, and an interrupted sweep is started again.
+Each sweep takes the next run that nobody has locked. So a job array is the same command started
+several times, and an interrupted sweep is started again.
 """
 
-from collections.abc import Sequence
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import IO, NamedTuple
 
 from transformers.utils import logging
 
 from sift_trainer.reproduction.configuration import parse_config
-from sift_trainer.reproduction.runs.job_processes import JobProcesses, held
-from sift_trainer.reproduction.runs.training import D, Experiment, S, is_finished
 from sift_trainer.reproduction.run_log import FILE
+from sift_trainer.reproduction.runs.training import Experiment, is_finished
 
 logger = logging.get_logger(__name__)
 
-_LOCK = ".lock"
+_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Planned(NamedTuple):
-    """A run of the sweep.
-
-    Attributes:
-        folder: its `output_dir`.
-        after: the run that must be finished before this one begins; None if there is none.
-    """
+    """A run of the sweep; ``after`` is one that must be finished before, if any."""
 
     name: str
     folder: Path
     max_steps: int
     after: "Planned | None"
 
+    @property
+    def lock(self) -> Path:
+        return self.folder / ".lock"
+
     def is_finished(self) -> bool:
         return is_finished(self.folder, self.max_steps)
+
+    def waits(self) -> bool:
+        return self.after is not None and not self.after.is_finished()
 
     def state(self) -> str:
         """``finished``, ``being trained``, ``begun``, ``not begun``, or what it waits for."""
         if self.is_finished():
             return "finished"
-        if (self.folder / _LOCK).is_file():
-            with held(self.folder / _LOCK) as lock:
+        if self.lock.is_file():
+            with held(self.lock) as lock:
                 if lock is None:
                     return "being trained"
-        if self.after is not None and not self.after.is_finished():
+        if self.after is not None and self.waits():
             return f"waits for {self.after.name}"
         return "begun" if (self.folder / FILE).is_file() else "not begun"
 
 
-def plan(experiment: Experiment[S, D], argv: Sequence[str]) -> list[Planned]:
-    """The runs of a checked configuration.
-
-    Raises:
-        ConfigError: as training would raise it.
-    """
+def plan(experiment: Experiment, argv: Sequence[str]) -> list[Planned]:
+    """The runs of a checked configuration; raises `ConfigError` as training would."""
     # On the CPU, so that this process occupies no GPU.
     config = parse_config(experiment.kinds, [*argv, "--use_cpu", "true"])
     experiment.check(config)
@@ -80,44 +83,86 @@ def sweep(runs: Sequence[Planned], command: Sequence[str]) -> dict[str, int]:
 
     Returns:
         Name -> exit status of the runs that failed.
-
-    Raises:
-        ChildProcessError: if a run ended before its first step, as all others would.
     """
     failed: dict[str, int] = {}
-    with JobProcesses() as processes:
+    with _Processes() as processes:
 
         def train(run: Planned) -> bool:
             """Whether anything was trained."""
-            if run.is_finished() or (run.after is not None and not run.after.is_finished()):
+            if run.name in failed or processes.stopped or run.is_finished() or run.waits():
                 return False
             run.folder.mkdir(parents=True, exist_ok=True)
-            with held(run.folder / _LOCK) as lock:
+            with held(run.lock) as lock:
                 if lock is None or run.is_finished():
                     return False
                 logger.warning(f"training {run.name} in {run.folder}")
-                before = _logged(run)
                 status = processes.run([*command, run.name], lock)
-            if run.is_finished() or processes.stopped:
-                return True
-            if _logged(run) == before:
-                raise ChildProcessError(
-                    f"{run.name} ended with status {status} before its first step: see above"
-                )
-            logger.warning(f"{run.name} ended with status {status} and is not finished")
-            failed[run.name] = status
+            if not run.is_finished() and not processes.stopped:
+                logger.warning(f"{run.name} ended with status {status} and is not finished")
+                failed[run.name] = status
             return True
 
-        trained = True
-        while trained and not processes.stopped:  # another round, for runs that waited
-            trained = False
-            for run in runs:
-                if run.name not in failed and not processes.stopped:
-                    trained |= train(run)
+        while any([train(run) for run in runs]):  # another round, for runs that waited
+            pass
     return failed
 
 
-def _logged(run: Planned) -> int:
-    """Bytes in the log of a run. The first line is written when training begins."""
-    log = run.folder / FILE
-    return log.stat().st_size if log.is_file() else 0
+@contextmanager
+def held(path: Path) -> Iterator[IO[str] | None]:
+    """The file, locked; None if another process has locked it.
+
+    Processes that inherit the file hold the lock too. (A lock of `filelock` is not inherited.)
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
+
+
+class _Processes:
+    """Runs commands, and passes on to them the signals that would end this process.
+
+    A command gets a SIGTERM for the first signal and a SIGKILL for the second.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._group: int | None = None
+
+    def __enter__(self) -> "_Processes":
+        self._previous = {number: signal.signal(number, self._pass_on) for number in _STOP}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def run(self, command: Sequence[str], lock: IO[str]) -> int:
+        """The exit status of the command, after all processes that it started have ended.
+
+        The lock becomes the standard input of the command, the one file that launchers leave open
+        for what they start. So it stays locked even if this process is killed.
+        """
+        child = subprocess.Popen(command, stdin=lock, start_new_session=True)
+        self._group = child.pid
+        if self.stopped:  # a signal came before there was a process to pass it to
+            self._send(signal.SIGTERM)
+        status = child.wait()
+        # On a signal a launcher ends before the training that it started.
+        lock.close()
+        with open(lock.name) as same:
+            fcntl.flock(same, fcntl.LOCK_EX)
+        self._group = None
+        return status
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._send(signal.SIGKILL if self.stopped else signal.SIGTERM)
+        self.stopped = True
+
+    def _send(self, number: int) -> None:
+        if self._group is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._group, number)

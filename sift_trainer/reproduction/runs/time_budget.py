@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from sift_trainer.arguments import sift_arguments
+from sift_trainer.measuring.machine import SPEED, machine
 from sift_trainer.measuring.timing import PHASES
 from sift_trainer.processes.host_group import HostGroup
-from sift_trainer.measuring.machine import SPEED, machine
 from sift_trainer.reproduction.run_log import read_run_log, read_starts
 
 if TYPE_CHECKING:
@@ -25,34 +25,24 @@ class TimeBudget(TrainerCallback):
 
     ``trainer.add_callback(TimeBudget(trainer, 3600))`` or ``TimeBudget(trainer, baseline_folder)``
 
-    Training seconds are the phases that `SiftCallback` measures on the first process: data,
-    sampling, forward, backward and optimizer. Resumed runs count all their seconds. Evaluation and
-    checkpoints do not count. The step that reaches the budget is the last one, on all processes.
-    It is logged, and evaluated and saved if the run evaluates or saves by steps.
+    Training seconds are the phases that `SiftCallback` measures on the first process. Evaluation
+    and checkpoints do not count; the seconds before a resume do. The step that reaches the budget
+    is the last one, on all processes. It is logged, and evaluated and saved if the run does these
+    by steps.
 
     ``max_steps`` (or ``num_train_epochs``) is the upper limit of the run, and the schedule is laid
     out over it. After each step the schedule moves to the share that is spent, of the budget or of
-    ``max_steps``, whichever is larger. So it ends with the run in either case. If the budget is
-    just enough for ``max_steps``, the schedule is the usual one.
+    ``max_steps``, whichever is larger. So learning rates and weights depend on the clock, and two
+    runs with one seed differ.
 
-    Learning rates, and so weights, depend on the clock: two runs with one seed differ. A fixed
-    number of steps, estimated from the seconds of the first ones, would repeat exactly but miss the
-    budget. A resumed run continues with the seconds, rate and weights of its checkpoint. With
-    another budget its rate jumps. If its budget is spent, it takes no further step.
-
-    The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (caption of Table
-    2). It does not say whether its one-cycle schedule ended by then.
-
-    On an accelerator nothing waits for the device: seconds are those of finished work, and the run
-    ends later by as much as the host is ahead.
+    The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (Table 2).
 
     Args:
-        trainer: the trainer that gets this callback; with ``sift_keep_ratio=1.0`` it does not sift.
+        trainer: the trainer that gets this callback.
         seconds: the budget, or the ``output_dir`` of a baseline with a `RunLog`, for the seconds
             that it took.
 
     Attributes:
-        seconds: the budget.
         stopped: whether it ended the last training.
 
     Raises:
@@ -68,25 +58,10 @@ class TimeBudget(TrainerCallback):
             raise ValueError(f"seconds={seconds} must be a positive number, such as 3600")
         self.seconds = float(seconds)
         self.stopped = False
-        self._resumed = False
         self._trainer = trainer
         self._processes = HostGroup()
 
-    def _spent(self) -> float:
-        """Share of the budget, the same on every process."""
-        return self._processes.of_first(self._trainer.sift_callback.seconds() / self.seconds)
-
-    # ---- events ----
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        self._processes.close()  # a run that failed left it open
-        self.stopped = False
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         scheduler = kwargs["lr_scheduler"]
         # Other schedules compute a rate from the previous one, so they cannot jump.
         if not isinstance(scheduler, (LambdaLR, OneCycleLR)):
@@ -95,33 +70,11 @@ class TimeBudget(TrainerCallback):
                 "follow the time; use OneCycleMixin, or lr_scheduler_type='linear'"
             )
         check_cooldown(args)
+        self.stopped = False
         self._processes.open(args.world_size)
-        self._resumed = state.global_step > 0
 
-    def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        # Not in `on_train_begin`: SiftCallback may not have read its checkpoint by then.
-        if self._resumed and self._spent() >= 1:
-            logger.warning(
-                f"the checkpoint has spent the budget of seconds={self.seconds:g}, so training "
-                "ends; give a larger budget to go on"
-            )
-            self.stopped = control.should_training_stop = True
-        self._resumed = False
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        spent = self._spent()
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        spent = self._processes.of_first(self._trainer.sift_callback.seconds() / self.seconds)
         share = max(spent, state.global_step / state.max_steps)
         scheduler = kwargs["lr_scheduler"]
         # This comes after the Trainer's own step of the schedule.
@@ -140,22 +93,12 @@ class TimeBudget(TrainerCallback):
                 f"{self.seconds:g} seconds; raise max_steps to use all of them"
             )
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._processes.close()
 
 
 def check_cooldown(args: TrainingArguments) -> None:
-    """Refuse ``sift_cooldown_steps``, which needs a known last step.
-
-    Raises:
-        ValueError: if it is not 0.
-    """
+    """Refuse ``sift_cooldown_steps``, which needs a known last step, with a `ValueError`."""
     cooldown = sift_arguments(args).sift_cooldown_steps
     if cooldown:
         raise ValueError(
@@ -176,8 +119,8 @@ def training_seconds(folder: str | Path) -> float:
     last = max((line["step"] for line in lines), default=0)
     if not ends or ends[-1]["step"] != last or last < ends[-1].get("max_steps", 0):
         raise ValueError(
-            f"the run in seconds={str(folder)!r} is unfinished: its log ends at step {last} "
-            "without the totals of a whole run; finish it, or give a number of seconds"
+            f"the run in seconds={str(folder)!r} is unfinished: its log ends at step {last}; "
+            "finish it, or give a number of seconds"
         )
     here = machine()
     for there in (start["machine"] for start in read_starts(folder)):
@@ -185,7 +128,7 @@ def training_seconds(folder: str | Path) -> float:
             if there.get(name, here[name]) != here[name]:
                 raise ValueError(
                     f"the run in seconds={str(folder)!r} was on a machine with {name}="
-                    f"{there[name]!r}, and this one has {here[name]!r}, so seconds do not compare. "
-                    "Train the baseline here, or give a number of seconds"
+                    f"{there[name]!r}, and this one has {here[name]!r}, so seconds do not compare; "
+                    "train the baseline here, or give a number of seconds"
                 )
     return float(sum(ends[-1][f"sift/{phase}_hours"] for phase in PHASES)) * 3600

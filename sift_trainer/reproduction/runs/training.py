@@ -1,33 +1,23 @@
-"""The runs of one configuration, trained one after another and compared.
-
-An `Experiment` holds what differs between BERT and ResNet: settings, data and trainer.
-"""
+"""The runs of one configuration, trained one after another and compared."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from transformers import ProgressCallback, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
-from sift_trainer import (
-    SiftCallback,
-    SiftTrainer,
-    SiftTrainingArguments,
-    StopOnSignal,
-    last_whole_checkpoint,
-)
+from sift_trainer import SiftTrainer, SiftTrainingArguments, StopOnSignal, last_whole_checkpoint
 from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
-from sift_trainer.reproduction.configuration import Config, ConfigError
-from sift_trainer.reproduction.runs.progress import SiftProgress
 from sift_trainer.probe.plotting import require_matplotlib
-from sift_trainer.processes.launch import LaunchArguments, check_launch
-from sift_trainer.reproduction.report.history import Run, read_run, summarize
+from sift_trainer.processes.launch import check_launch
+from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.report import write_closing_tables
+from sift_trainer.reproduction.report.history import Run, read_run, summarize
 from sift_trainer.reproduction.run_log import RunLog
 
 logger = logging.get_logger(__name__)
@@ -35,27 +25,13 @@ logger = logging.get_logger(__name__)
 _RESULTS = "results.json"
 
 
-class Settings(Protocol):
-    """The objects that a configuration consists of: of one run, or shared by all runs."""
-
-    @property
-    def args(self) -> SiftTrainingArguments: ...
-
-    @property
-    def launch(self) -> LaunchArguments: ...
-
-
-S = TypeVar("S", bound=Settings)
-D = TypeVar("D")
-
-
 @dataclass(frozen=True)
-class Experiment(Generic[S, D]):
-    """A kind of experiment.
+class Experiment:
+    """What differs between BERT and ResNet.
 
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
-        settings: makes a named tuple of one object of each.
+        settings: makes a named tuple of one object of each, with `args` and `launch` among them.
         check: checks that involve several fields; raises `ConfigError`.
         load_data: the data that all runs share; raises `ConfigError`.
         build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
@@ -65,21 +41,21 @@ class Experiment(Generic[S, D]):
     """
 
     kinds: tuple[type, ...]
-    settings: Callable[..., S]
+    settings: Callable[..., Any]
     check: Callable[[Config], None]
-    load_data: Callable[[S], D]
-    build_trainer: Callable[[S, D, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
-    describe: Callable[[S, D], dict[str, Any]]
-    waits_for: Callable[[str, S], str | None] = lambda name, settings: None
+    load_data: Callable[[Any], Any]
+    build_trainer: Callable[[Any, Any, SiftTrainingArguments, list[TrainerCallback]], SiftTrainer]
+    describe: Callable[[Any, Any], dict[str, Any]]
+    waits_for: Callable[[str, Any], str | None] = lambda name, settings: None
 
 
-def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
-    """Train every run of the configuration; write and print the results.
+def train_runs(experiment: Experiment, config: Config) -> list[Run]:
+    """Train every run of the configuration; write the results into `output_dir`, and print them.
 
-    The main process writes, into `output_dir`, a folder per run with `log.jsonl`, `results.json`,
-    `trainer_state.json` and the reporters' logs, and over all runs `table.md`, `results.json` and
-    a figure named after the folder (with a grid, a figure in the folder of each cell). They include
-    the runs that earlier calls left in `output_dir`; unfinished ones are listed with the reason.
+    The tables include the runs that earlier calls left there; unfinished ones are listed with the
+    reason. `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run
+    resumes from its last whole checkpoint, if it has one, and finished runs stay as they are. A
+    SIGTERM saves a checkpoint after the current step and ends the call.
 
     Returns:
         The finished runs: fewer than the configuration has if a signal stopped the call.
@@ -89,10 +65,8 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
         ImportError: for a missing extra.
     """
     shared = experiment.settings(*config.instances)
-    try:
+    with config_errors():
         check_launch(shared.launch, shared.args)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     require_matplotlib()
     output = Path(shared.args.output_dir)
     with shared.args.main_process_first(desc="the data"):
@@ -112,16 +86,13 @@ def train_runs(experiment: Experiment[S, D], config: Config) -> list[Run]:
 
 
 def check_runs(
-    config: Config, settings: Callable[..., S], alike: Sequence[str], check: Callable[[S], None]
+    config: Config, settings: Callable[..., Any], alike: Sequence[str], check: Callable[[Any], None]
 ) -> None:
-    """Check every run before the first one starts.
+    """Check every run before the first one starts; raises `ConfigError`, which names the run.
 
     Args:
         alike: names of the objects in the settings that all runs share.
         check: further checks of a run, which raise a `ValueError`.
-
-    Raises:
-        ConfigError: names the run.
     """
     shared = settings(*config.instances)
     for name, instances in config.runs.items():
@@ -137,12 +108,10 @@ def check_runs(
                 f"resume_from_checkpoint={checkpoint!r} fits one of {len(config.runs)} runs; add "
                 f"--runs {name}, or use 'latest'"
             )
-        try:
-            if run.args.max_steps > 0:
+        with config_errors(f"run {name!r}: "):
+            if run.args.max_steps > 0 and run.args.sift_keep_ratio < 1:
                 check_steps(run.args, run.args.max_steps)
             check(run)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
 
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:
@@ -154,16 +123,12 @@ def is_finished(folder: str | Path, max_steps: int) -> bool:
     return bool(max_steps <= 0 or steps >= max_steps)
 
 
-def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run | None:
-    """Train one run, from scratch or a checkpoint, to its last evaluation; None if a signal ended
-    it before. A finished run that is resumed is read from its log."""
+def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run | None:
+    """Train one run to its last evaluation; None if a signal ended it before."""
     # A copy, because DeepSpeed's part of the arguments serves one trainer only.
     args = replace(settings.args)
     if args.resume_from_checkpoint == "latest" and is_finished(args.output_dir, args.max_steps):
-        logger.warning(
-            f"run {name!r} in {args.output_dir} is finished and stays as it is; raise max_steps to "
-            "train it longer"
-        )
+        logger.warning(f"run {name!r} in {args.output_dir} is finished and stays as it is")
         return read_run(name, args.output_dir)
 
     record = {
@@ -173,16 +138,13 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
     }
     set_seed(args.seed)
     stop = StopOnSignal()
-    try:
+    with config_errors(f"run {name!r}: "):
         trainer = experiment.build_trainer(settings, data, args, [RunLog(record), stop])
-    except ValueError as error:
-        raise ConfigError(f"run {name!r}: {error}") from error
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        sift_callback = trainer.pop_callback(SiftCallback)
-        trainer.add_callback(SiftProgress)  # before the one that prints when training ends
-        trainer.add_callback(sift_callback)
-    trainer.train(resume_from_checkpoint=_checkpoint(args))
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint == "latest":
+        folder = Path(args.output_dir)
+        checkpoint = last_whole_checkpoint(folder) if folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         return None
     history = trainer.state.log_history
@@ -195,11 +157,3 @@ def _train(experiment: Experiment[S, D], name: str, settings: S, data: D) -> Run
         result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": run.results()}
         write_json(Path(args.output_dir) / _RESULTS, result)
     return run
-
-
-def _checkpoint(args: SiftTrainingArguments) -> str | None:
-    checkpoint: str | None = args.resume_from_checkpoint
-    if checkpoint != "latest":
-        return checkpoint
-    folder = Path(args.output_dir)
-    return last_whole_checkpoint(folder) if folder.is_dir() else None

@@ -6,7 +6,7 @@ import torch
 
 from sift_trainer.__main__ import main
 from sift_trainer.reproduction import bert as pretraining
-from tests.pretraining.toy import TINY, flags, on_a_file
+from tests.reproduction.bert.toy import TINY, flags, on_a_file
 
 torch.set_num_threads(1)
 

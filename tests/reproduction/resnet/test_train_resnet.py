@@ -15,7 +15,7 @@ from sift_trainer.reproduction.resnet import main
 from sift_trainer.reproduction.resnet.arguments import ImageArguments
 from sift_trainer.reproduction.resnet.job import IMAGE_CLASSIFICATION
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetForImageClassification
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 from tests.reproduction.resnet.toy import BATCH, CLASSES, STEPS, table, tiny
 
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.pretraining.toy import flags
+from tests.reproduction.bert.toy import flags
 from tests.reproduction.images.pictures import class_folders
 
 ROOT = Path(__file__).parents[3]

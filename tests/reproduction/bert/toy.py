@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 STEPS, BATCH = 6, 4
 TINY = {

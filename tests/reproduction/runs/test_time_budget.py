@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import TrainerCallback
 
 from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
@@ -154,15 +153,6 @@ def test_resumed_run_has_the_rest_of_the_budget(tmp_path: Path, clock: Clock) ->
     assert resumed.rates == whole.rates[3:]
     assert resumed.losses == whole.losses[3:]
 
-    spent = budgeted(tmp_path, clock, 7, seed=1, **settings)
-    spent.train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))
-    assert (spent.budget.stopped, spent.state.global_step, spent.losses) == (True, 7, [])
-    weights = [trainer.model.state_dict() for trainer in (whole, spent)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-# ---- a baseline's time ----
-
 
 def test_time_of_a_baseline(tmp_path: Path, clock: Clock) -> None:
     """Its 4 seconds, of which half is before the checkpoint that it was resumed from."""
@@ -175,45 +165,25 @@ def test_time_of_a_baseline(tmp_path: Path, clock: Clock) -> None:
     assert budget.seconds == pytest.approx(4)
 
 
-@pytest.mark.parametrize(("name", "there"), [("accelerator", "another GPU"), ("threads", 999)])
-def test_a_baseline_of_another_machine_is_refused(
-    tmp_path: Path, clock: Clock, name: str, there: Any
-) -> None:
+def test_a_baseline_of_another_machine_is_refused(tmp_path: Path, clock: Clock) -> None:
     budgeted(tmp_path, clock, None, max_steps=2).train()
     log = tmp_path / "log.jsonl"
     start, *lines = log.read_text().splitlines(keepends=True)
     line = json.loads(start)
-    line["machine"][name] = there
+    line["machine"]["threads"] = 999
     log.write_text(json.dumps(line) + "\n" + "".join(lines))
     trainer = budgeted(tmp_path / "new", clock, None)
-    with pytest.raises(ValueError, match=f"was on a machine with {name}={there!r}, and this one"):
+    with pytest.raises(ValueError, match="was on a machine with threads=999, and this one"):
         TimeBudget(trainer, tmp_path)
-
-
-class Stop(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = state.global_step == 2
 
 
 def test_unfinished_baseline_is_refused(tmp_path: Path, clock: Clock) -> None:
     trainer = budgeted(tmp_path / "new", clock, None)
     with pytest.raises(ValueError, match=r"log\.jsonl is not there"):
         TimeBudget(trainer, tmp_path)
-    stopped = budgeted(tmp_path, clock, None)
-    stopped.add_callback(Stop())
-    stopped.train()
-    with pytest.raises(ValueError, match="is unfinished: its log ends at step 2 without"):
+    budgeted(tmp_path, clock, 2).train()  # of 10 steps
+    with pytest.raises(ValueError, match="is unfinished: its log ends at step 2"):
         TimeBudget(trainer, tmp_path)
-
-
-# ---- what is refused ----
-
-
-@pytest.mark.parametrize("seconds", [0, math.nan, math.inf])
-def test_budget_has_to_be_positive(seconds: float, tmp_path: Path, clock: Clock) -> None:
-    trainer = budgeted(tmp_path, clock, None)
-    with pytest.raises(ValueError, match=rf"seconds={seconds} must be .* such as 3600"):
-        TimeBudget(trainer, seconds)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForPreTraining, default_data_collator
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.early_exit.labelled_head import LabelledHead
-from sift_trainer.reproduction.bert.evaluation import evaluate_pretraining
-from sift_trainer.reproduction.bert.job import PretrainingTrainer
+from sift_trainer.reproduction.bert.evaluation import PretrainingTrainer
 from sift_trainer.reproduction.runs.metrics import pretraining_metrics
 
 VOCABULARY, ROWS, LENGTH = 301, 10, 6
@@ -57,32 +55,6 @@ def dense(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("gathered", [True, False])
-def test_one_batch_gives_what_a_dense_pass_gives(
-    model: BertForPreTraining, batch: dict[str, Tensor], gathered: bool
-) -> None:
-    head = LabelledHead.of(model) if gathered else None
-    with torch.no_grad():
-        found = evaluate_pretraining(model, head, batch)
-        logits = model(input_ids=batch["input_ids"]).prediction_logits
-    chosen = batch["labels"] != -100
-    assert torch.equal(found.predicted_ids == -100, ~chosen)
-    assert torch.equal(found.predicted_ids[chosen], logits.argmax(-1)[chosen])
-    losses = functional.cross_entropy(logits.mT, batch["labels"], reduction="none")
-    assert torch.allclose(found.losses, losses, atol=1e-6)
-    assert float(found.loss) == pytest.approx(dense(model, batch)["loss"], rel=1e-5)
-
-
-def test_no_logits_of_unlabelled_positions(
-    model: BertForPreTraining, batch: dict[str, Tensor]
-) -> None:
-    shapes = []
-    model.get_output_embeddings().register_forward_hook(lambda *args: shapes.append(args[2].shape))
-    with torch.no_grad():
-        evaluate_pretraining(model, LabelledHead.of(model), batch)
-    assert shapes == [(1, int((batch["labels"] != -100).sum()), VOCABULARY)]
-
-
 def test_the_trainer_reports_what_a_dense_pass_gives(
     model: BertForPreTraining, batch: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -104,7 +76,11 @@ def test_the_trainer_reports_what_a_dense_pass_gives(
     )
     expected = dense(model, batch)
     del expected["loss"]  # the Trainer's is a mean over batches
+    shapes: list[Any] = []
+    model.get_output_embeddings().register_forward_hook(lambda *args: shapes.append(args[2].shape))
     for _ in range(2):
         reported = trainer.evaluate()
         found = {name: reported[f"eval_{name}"] for name in expected}
         assert found == pytest.approx(expected, rel=1e-5)
+    labelled = [(batch["labels"][rows] != -100).sum() for rows in torch.arange(ROWS).split(4)]
+    assert shapes == [(1, number, VOCABULARY) for number in 2 * labelled]  # none at other positions

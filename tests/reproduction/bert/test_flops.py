@@ -52,11 +52,6 @@ def test_scoring_bert_base_by_hand(settings: Any, expected: float) -> None:
     assert scoring(BASE, *settings) / 1e6 == pytest.approx(expected, rel=1e-3)
 
 
-def test_scoring_after_a_block_that_does_not_exist() -> None:
-    with pytest.raises(ValueError, match=r"has 12 blocks, so use 1\.\.12"):
-        scoring(BASE, 13)
-
-
 # ---- whole steps as the Trainer runs them ----
 
 KEPT = 6
@@ -149,9 +144,7 @@ DEFAULT = Step()
     [
         pytest.param(DEFAULT, id="default"),
         pytest.param(replace(DEFAULT, keep_ratio=0.25, exit_layer=3), id="keep a quarter"),
-        pytest.param(replace(DEFAULT, length=32, vocabulary=1000), id="short"),
         pytest.param(replace(DEFAULT, length=128, labels=32), id="long"),
-        pytest.param(replace(DEFAULT, blocks=6, exit_layer=6), id="deep"),
         pytest.param(replace(DEFAULT, criterion="random"), id="random"),
         pytest.param(
             replace(DEFAULT, token_fraction=0.25, criterion="entropy"), id="a quarter of the labels"

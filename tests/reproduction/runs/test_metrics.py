@@ -1,17 +1,10 @@
 """Running counts equal what numpy counts over all batches at once."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 from transformers import EvalPrediction
 
-from sift_trainer.reproduction.runs.metrics import (
-    MaskedAccuracy,
-    MaskedPerplexity,
-    pretraining_metrics,
-)
+from sift_trainer.reproduction.runs.metrics import classification_metrics, pretraining_metrics
 
 
 def _made(seed: int, rows: int = 37, length: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -25,38 +18,6 @@ def _made(seed: int, rows: int = 37, length: int = 9) -> tuple[np.ndarray, np.nd
 def _by_hand(predictions: np.ndarray, references: np.ndarray) -> float:
     labelled = references != -100
     return (predictions == references)[labelled].mean()
-
-
-@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, lambda array: array.tolist()])
-def test_batches_add_up_to_the_whole(convert: Any) -> None:
-    predictions, references = _made(0)
-    metric = MaskedAccuracy()
-    for _ in range(2):  # `compute` starts anew
-        for start in range(0, 37, 8):  # the last batch is smaller
-            part = slice(start, start + 8)
-            metric.add_batch(
-                predictions=convert(predictions[part]), references=convert(references[part])
-            )
-        assert metric.compute() == {"accuracy": _by_hand(predictions, references)}
-    assert np.isnan(metric.compute()["accuracy"])
-
-
-def test_shapes_that_would_broadcast_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape \(1,\).*\(3,\)"):
-        MaskedAccuracy().add_batch(predictions=[1], references=[1, 2, 3])
-
-
-def test_perplexity_is_the_exponential_of_the_mean_over_positions() -> None:
-    """Not of the mean over batches, which have different numbers of positions."""
-    _, references = _made(3)
-    losses = np.random.default_rng(4).random(references.shape).astype(np.float32)
-    metric = MaskedPerplexity()
-    for start, stop in ((0, 5), (5, 30), (30, 37)):
-        metric.add_batch(predictions=losses[start:stop], references=references[start:stop])
-    mean = losses[references != -100].astype(np.float64).mean()
-    assert metric.compute() == pytest.approx({"loss": mean, "perplexity": np.exp(mean)})
-    metric.add_batch(predictions=[1000.0], references=[1])
-    assert metric.compute()["perplexity"] > 1e300  # no overflow
 
 
 def test_pretraining_metrics_count_both_tasks_over_all_batches() -> None:
@@ -84,3 +45,10 @@ def test_pretraining_metrics_count_both_tasks_over_all_batches() -> None:
                 "nsp_accuracy": (following == order).mean(),
             }
         )
+
+
+def test_classification_counts_rows_of_uneven_batches() -> None:
+    compute = classification_metrics()
+    for ids, labels, last in (([1, 2, 3], [1, 0, 3], False), ([4], [4], True)):
+        found = compute(EvalPrediction(np.array(ids), np.array(labels)), compute_result=last)
+    assert found == {"accuracy": 0.75}

@@ -6,7 +6,7 @@ import pytest
 
 from sift_trainer.reproduction.configuration import parse_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "configs"
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 PRETRAINING = [CONFIGS / "quickstart.yaml", *sorted(CONFIGS.glob("bert_*/*.yaml"))]
@@ -29,6 +29,8 @@ def test_accelerate_config(path):
 @pytest.mark.parametrize("path", PRETRAINING, ids=relative)
 def test_pretraining_config(path, tmp_path):
     from sift_trainer.reproduction.bert.arguments import KINDS, Settings, check
+    from sift_trainer.reproduction.corpus.corpus import CorpusArguments
+    from sift_trainer.reproduction.corpus.preparation import ShareArguments
 
     # Precision that this machine cannot compute would be refused; it is not what is tested here.
     flags = ["--output_dir", str(tmp_path), "--bf16", "false", "--report_to", "none"]
@@ -37,22 +39,11 @@ def test_pretraining_config(path, tmp_path):
     for run in map(Settings._make, config.runs.values()):
         assert run.args.batch_eval_metrics
         assert run.args.sift_random_share == 0  # the paper's rule
-
-
-@pytest.mark.parametrize("path", PRETRAINING, ids=relative)
-def test_the_corpus_of_a_pretraining_config_can_be_prepared_from_it(path):
-    """One file serves both scripts."""
-    from sift_trainer.reproduction.bert.arguments import KINDS, Settings
-    from sift_trainer.reproduction.corpus.corpus import CorpusArguments
-    from sift_trainer.reproduction.corpus.preparation import ShareArguments
-
-    argv = ["--config", str(path), "--num_proc", "3"]
-    config = parse_config((CorpusArguments, ShareArguments), argv, ignored=KINDS)
-    corpus, share = config.instances
+    # The same file serves the script that prepares the corpus.
+    own, argv = (CorpusArguments, ShareArguments), ["--config", str(path), "--num_proc", "3"]
+    corpus, share = parse_config(own, argv, ignored=KINDS).instances
     assert share.num_proc == 3
-    flags = ["--bf16", "false", "--report_to", "none"]
-    whole = parse_config(KINDS, ["--config", str(path), *flags])
-    assert corpus == Settings(*whole.instances).corpus
+    assert corpus == Settings(*config.instances).corpus
 
 
 @pytest.mark.parametrize("path", IMAGES, ids=relative)
