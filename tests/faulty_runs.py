@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sift_trainer.saving
+import sift_trainer.checkpoints.saving
 from transformers import TrainerCallback
 
 from sift_trainer import StopOnSignal, WholeCheckpoints

@@ -16,11 +16,11 @@ class StepTimer:
     `drain`; on a CPU, and for ``data`` everywhere (the host waits for the loader), by the clock.
 
     Args:
-        clock: gives seconds.
+        clock: gives seconds; by default `time.perf_counter`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.clock = time.perf_counter if clock is None else clock
         self.device = torch.device("cpu")
         self.totals = dict.fromkeys(PHASES, 0.0)
         self._interval = dict.fromkeys(PHASES, 0.0)
