@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import image_pipeline
 import label_noise
 import pytest
 import resnet_step
@@ -112,13 +111,6 @@ def test_counted_shares() -> None:
 
 
 # ---- data and wrong labels ----
-
-
-def test_image_pipeline(run: Run) -> None:
-    size = ["--pixels", "100", "--photos", "2", "--repeats", "1"]
-    results = run(image_pipeline.main, *size)["results"]
-    assert len(results) == 6
-    assert all(positive(row, "images_per_second", "lowest", "highest") for row in results)
 
 
 def test_label_noise(run: Run) -> None:
