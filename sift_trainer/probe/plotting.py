@@ -11,5 +11,5 @@ def require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'the figure needs matplotlib: pip install "sift-trainer[report]"'
+            'the figure needs matplotlib: pip install "sift-trainer[reproduction]"'
         ) from error
