@@ -1,14 +1,14 @@
 """The figures of docs/theory.md, from the numbers that `study` returns."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sift_trainer.measuring.theory import argmax_agreement
 from sift_trainer.probe.plotting import COLOURS, require_matplotlib
 from sift_trainer.reproduction.theory.constants import (
     SIGMA_LIMIT,
+    argmax_agreement,
     argmax_agreement_bound,
     p_sigma,
     p_sigma_symmetric,
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _BLACK, _BLUE, _ORANGE, _GREEN, _PURPLE = COLOURS[:5]
 _OF_CANDIDATES = {1: _BLACK, 2: _BLUE, 4: _ORANGE}
-_COVERED = [step / 100 * SIGMA_LIMIT for step in range(101)]
-"""sigma of Theorem 5.15."""
-
 _TITLES = {
     "one-sided": "outliers on one side (1 parameter)",
     "symmetric": "outliers on both sides (3 parameters)",
@@ -63,6 +60,31 @@ def draw(found: dict[str, Any], folder: Path) -> list[Path]:
     return [folder / f"theory_{name}.png" for name, _, _ in drawings]
 
 
+def _curve(
+    axes: "Axes",
+    style: str,
+    colour: str,
+    label: str,
+    at: Sequence[float],
+    value: Callable[[float], float],
+) -> None:
+    axes.plot(at, [value(each) for each in at], style, color=colour, label=label)
+
+
+def _p_curves(
+    axes: "Axes", sigmas: Sequence[float], value: Callable[[float], float], *labels: str
+) -> None:
+    """``value`` of the two p(sigma), Theorem 5.15's up to its limit."""
+    covered = [step / 100 * SIGMA_LIMIT for step in range(101)]
+    _curve(axes, "-.", _ORANGE, labels[0], covered, lambda sigma: value(p_sigma(sigma)))
+    _curve(axes, "--", _PURPLE, labels[1], sigmas, lambda sigma: value(p_sigma_symmetric(sigma)))
+
+
+def _column(rows: Sequence[dict[str, Any]], key: str, unit: float = 1.0) -> list[float]:
+    """The values in ``unit``; a gap in the curve where there is none."""
+    return [math.nan if row[key] is None else row[key] / unit for row in rows]
+
+
 def _draw_runs(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     for axes, part in zip((left, right), found["along_runs"], strict=True):
         for curve in part["curves"]:
@@ -93,53 +115,44 @@ def _draw_runs(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
 def _draw_noise(left: "Axes", middle: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     part = found["over_sigma"]
     least, ratio, rows = part["minimum_loss"], part["loss_ratio"], part["rows"]
-    top = part["max_loss_at_minimum"] / least
-    sigmas = [row["sigma"] for row in rows]
-    fine = [step / 100 * sigmas[-1] for step in range(101)]
-    by_p = [top / (p_sigma(sigma) * ratio) for sigma in _COVERED]
-    left.plot(_COVERED, by_p, "-.", color=_ORANGE, label=r"bound by $p(\sigma)\,\rho_2^*$")
-    by_symmetric = [top / max(1, p_sigma_symmetric(sigma) * ratio) for sigma in fine]
-    label = r"bound by $\max(1, \frac{1}{2}(1 + e^{-\sqrt{2}\sigma})\,\rho_2^*)$"
-    left.plot(fine, by_symmetric, "--", color=_PURPLE, label=label)
-    by_ratio = [row["floor_of_bound"] / least for row in rows]
-    left.plot(sigmas, by_ratio, "--", color=_BLUE, label=r"bound by $\rho_{2,approx}^*$ itself")
-    of_two = [row["floor_of_runs"] / least for row in rows]
-    for axes in (left, middle):
-        axes.plot(sigmas, of_two, "-o", color=_BLUE, label="greedy SGD, R = 2")
-    of_four = [row["floor_of_runs_of_4"] / least for row in rows]
-    middle.plot(sigmas, of_four, "-o", color=_ORANGE, label="greedy SGD, R = 4")
-    for axes in (left, middle):
-        axes.axhline(1, color="black", linewidth=1.2, label="SGD: F*")
-        axes.set_ylabel("floor / F*")
+    top, sigmas = part["max_loss_at_minimum"] / least, _column(rows, "sigma")
+    _p_curves(
+        left,
+        [step / 100 * sigmas[-1] for step in range(101)],
+        lambda p: top / max(1, p * ratio),
+        r"bound by $p(\sigma)\,\rho_2^*$",
+        r"bound by $\max(1, \frac{1}{2}(1 + e^{-\sqrt{2}\sigma})\,\rho_2^*)$",
+    )
+    for axes, key, style, colour, label in (
+        (left, "floor_of_bound", "--", _BLUE, r"bound by $\rho_{2,approx}^*$ itself"),
+        (left, "floor_of_runs", "-o", _BLUE, "greedy SGD, R = 2"),
+        (middle, "floor_of_runs", "-o", _BLUE, "greedy SGD, R = 2"),
+        (middle, "floor_of_runs_of_4", "-o", _ORANGE, "greedy SGD, R = 4"),
+    ):
+        axes.plot(sigmas, _column(rows, key, least), style, color=colour, label=label)
+    key = "steps_to_twice_minimum"
+    right.plot(sigmas, _column(rows, key), "-o", color=_BLUE, label="greedy SGD, R = 2")
+    (sgd,) = _column(found["along_runs"][0]["curves"][:1], key)
+    for axes, level, label, unit, corner in (
+        (left, 1, "SGD: F*", "floor / F*", "upper left"),
+        (middle, 1, "SGD: F*", "floor / F*", "upper right"),
+        (right, sgd, "SGD", "updates until E[F] = 2 F*", "lower right"),
+    ):
+        axes.axhline(level, color="black", linewidth=1.2, label=label)
+        axes.set(xlabel=r"noise $\sigma$", ylabel=unit)
+        axes.legend(loc=corner)
     left.set(title="floor by Theorem 5.14, R = 2", ylim=(0.95, 2.4))
-    left.legend(loc="upper left")
     middle.set(title="floor in the runs", ylim=(0.995, None))
-    middle.legend(loc="upper right")
-
-    nan = math.nan  # a gap in the curve
-    steps = [nan if (at := row["steps_to_twice_minimum"]) is None else at for row in rows]
-    right.plot(sigmas, steps, "-o", color=_BLUE, label="greedy SGD, R = 2")
-    sgd = found["along_runs"][0]["curves"][0]["steps_to_twice_minimum"]
-    right.axhline(nan if sgd is None else sgd, color="black", linewidth=1.2, label="SGD")
-    right.set(title="speed in the runs", ylim=(0, None), ylabel="updates until E[F] = 2 F*")
-    right.legend(loc="lower right")
-    for axes in (left, middle, right):
-        axes.set_xlabel(r"noise $\sigma$")
+    right.set(title="speed in the runs", ylim=(0, None))
 
 
 def _draw_selection(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     sigmas = [step / 50 for step in range(151)]
-    by_p = [p_sigma(sigma) for sigma in _COVERED]
-    left.plot(_COVERED, by_p, "-.", color=_ORANGE, label=r"$p(\sigma)$, Theorem 5.15")
-    symmetric = [p_sigma_symmetric(sigma) for sigma in sigmas]
-    label = r"$\frac{1}{2}(1 + e^{-\sqrt{2}\sigma})$, any $\sigma$ and noise"
-    left.plot(sigmas, symmetric, "--", color=_PURPLE, label=label)
-    pairs = [_worst_pair(sigma) for sigma in sigmas]
-    left.plot(sigmas, pairs, color=_GREEN, label="normal noise, worst pair of losses")
-    rows = found["over_sigma"]["rows"]
-    label = "normal noise, one-sided outliers, worst w"
-    measured = [row["sigma"] for row in rows], [row["kept_share"] for row in rows]
-    left.plot(*measured, "-o", color=_BLUE, label=label)
+    symmetric = r"$\frac{1}{2}(1 + e^{-\sqrt{2}\sigma})$, any $\sigma$ and noise"
+    _p_curves(left, sigmas, lambda p: p, r"$p(\sigma)$, Theorem 5.15", symmetric)
+    _curve(left, "-", _GREEN, "normal noise, worst pair of losses", sigmas, _worst_pair)
+    rows, label = found["over_sigma"]["rows"], "normal noise, one-sided outliers, worst w"
+    left.plot(_column(rows, "sigma"), _column(rows, "kept_share"), "-o", color=_BLUE, label=label)
     left.axvline(SIGMA_LIMIT, color="0.6", linestyle=":", linewidth=1.2)
     left.text(SIGMA_LIMIT + 0.04, 0.33, r"$1 / (2\sqrt{2})$", color="0.35", fontsize=9)
     left.set(xlabel=r"noise $\sigma$ of the approximate losses", ylim=(0.3, 1.02))
@@ -147,15 +160,12 @@ def _draw_selection(left: "Axes", right: "Axes", found: dict[str, Any]) -> None:
     left.legend(loc="lower right")
 
     betas = [math.sin(math.pi / 2 * step / 200) for step in range(201)]  # dense near 1
-    exact = [argmax_agreement(beta) for beta in betas]
-    right.plot(betas, exact, color="black", label="$p_j$, Equation 13")
-    sharper = [1 - math.sqrt(1 - beta**2) / 2 for beta in betas]
+    _curve(right, "-", _BLACK, "$p_j$, Equation 13", betas, argmax_agreement)
     label = r"bound with $\mathrm{erfc}(t) \leq e^{-t^2}$"
-    right.plot(betas, sharper, "--", color=_PURPLE, label=label)
-    bounds = [argmax_agreement_bound(beta) for beta in betas]
-    right.plot(betas, bounds, "-.", color=_ORANGE, label="bound, Equation 14")
+    _curve(right, "--", _PURPLE, label, betas, lambda beta: 1 - math.sqrt(1 - beta**2) / 2)
+    _curve(right, "-.", _ORANGE, "bound, Equation 14", betas, argmax_agreement_bound)
     beta, counted, low, high = (
-        [point[key] for point in found["agreement"]] for key in ("beta", "counted", "low", "high")
+        _column(found["agreement"], key) for key in ("beta", "counted", "low", "high")
     )
     below = [share - end for share, end in zip(counted, low, strict=True)]
     above = [end - share for share, end in zip(counted, high, strict=True)]
