@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -20,25 +19,15 @@ OUTLIERS = 0.1
 SMOOTHNESS = 1.0
 
 
-class Uniform(NamedTuple):
-    """A part of a mixture: uniform on [low, high], or a point if both are equal."""
-
-    weight: float
-    low: float
-    high: float
+Uniform = tuple[float, float, float]
+"""A part of a mixture: its weight, and both ends; a point if these are equal."""
 
 
 class Problem(ABC):
-    """Samples (a, b) and their mean loss F(w) = F* + curvature |w - w*|^2 / 2.
+    """Samples (a, b) and their mean loss F(w) = F* + curvature |w - w*|^2 / 2."""
 
-    Attributes:
-        minimiser: w*, (dimension,).
-        minimum_loss: F*.
-        curvature: of F, the same in all directions.
-    """
-
-    minimiser: Tensor
-    minimum_loss: float
+    minimiser: Tensor  # w*, (dimension,)
+    minimum_loss: float  # F*
     curvature: float
 
     def mean_loss(self, weights: Tensor) -> Tensor:
@@ -64,8 +53,8 @@ class OneSided(Problem):
 
     def residuals(self, offset: float) -> tuple[Uniform, ...]:
         weight = float(self.minimiser) + offset
-        clean = Uniform(1 - OUTLIERS, min(0.0, weight), max(0.0, weight))
-        return clean, Uniform(OUTLIERS, weight - 1, weight - 1)
+        clean = (1 - OUTLIERS, min(0.0, weight), max(0.0, weight))
+        return clean, (OUTLIERS, weight - 1, weight - 1)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         outlying = torch.rand(shape, generator=generator, dtype=torch.float64) < OUTLIERS
@@ -85,8 +74,7 @@ class Symmetric(Problem):
 
     def residuals(self, offset: float) -> tuple[Uniform, ...]:
         radius = abs(offset)
-        clean = Uniform(1 - OUTLIERS, -radius, radius)
-        return clean, Uniform(OUTLIERS, 1 - radius, 1 + radius)
+        return (1 - OUTLIERS, -radius, radius), (OUTLIERS, 1 - radius, 1 + radius)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         directions = torch.randn((*shape, 3), generator=generator, dtype=torch.float64)
@@ -124,15 +112,15 @@ def max_loss(residuals: Sequence[Uniform], num_candidates: int) -> float:
 
 
 @lru_cache(maxsize=1024)  # two ratios of a problem are searched over the same offsets
-def selected_loss(residuals: tuple[Uniform, ...], sigma: float, nodes: int = 200) -> float:
+def selected_loss(residuals: tuple[Uniform, ...], sigma: float) -> float:
     """F_{2,approx}(w) of Definition 5.13 if zeta of Assumption 5.12 is standard normal.
 
     2 E[f_1 P(f_1 is selected)], with probability Phi(log(f_1 / f_2) / (sqrt(2) sigma)), by the
-    midpoint rule with ``nodes`` points in each uniform part.
+    midpoint rule with 200 points in each uniform part.
     """
     if sigma == 0:
         return max_loss(residuals, 2)
-    middles = (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
+    middles = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
     sizes, chances = [], []
     for weight, low, high in residuals:
         inner = middles if low < high else middles[:1]
@@ -153,19 +141,16 @@ def infimum(ratio: Callable[[float], float]) -> float:
     return min(ratio(low + (high - low) * step / 40) for step in range(41))
 
 
-class Constants(NamedTuple):
-    """rho_R* (Definition 5.6), or rho_{2,approx}* with noise (Definition 5.13), and Delta_R."""
+def constants(problem: Problem, num_candidates: int, sigma: float = 0.0) -> dict[str, float]:
+    """rho_R* (Definition 5.6), or rho_{2,approx}* with noise (Definition 5.13), and Delta_R.
 
-    loss_ratio: float
-    max_loss_at_minimum: float
-
-
-def constants(problem: Problem, num_candidates: int, sigma: float = 0.0) -> Constants:
-    """The constants of a problem; ``sigma`` above 0 is for ``num_candidates`` 2 only."""
+    ``sigma`` above 0 is for ``num_candidates`` 2 only.
+    """
 
     def ratio(offset: float) -> float:
         residuals = problem.residuals(offset)
         selected = selected_loss(residuals, sigma) if sigma else max_loss(residuals, num_candidates)
         return selected / max_loss(residuals, 1)
 
-    return Constants(infimum(ratio), max_loss(problem.residuals(0.0), num_candidates))
+    at_minimum = max_loss(problem.residuals(0.0), num_candidates)
+    return {"loss_ratio": infimum(ratio), "max_loss_at_minimum": at_minimum}

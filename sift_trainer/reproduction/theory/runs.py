@@ -82,8 +82,7 @@ def run(problem: Problem, num_candidates: int, last: int, runs: int, sigma: floa
     generator = torch.Generator().manual_seed(num_candidates)
     weights = problem.minimiser.repeat(runs, 1)
     weights[:, 0] += DISTANCE
-    total, recorded = torch.zeros_like(weights), {}
-    every, wanted = torch.arange(runs), set(steps)
+    total, every, recorded = torch.zeros_like(weights), torch.arange(runs), []
     for done in range(0, last, _CHUNK):
         shape = (min(_CHUNK, last - done), runs, num_candidates)
         drawn = problem.draw(shape, generator)
@@ -98,9 +97,9 @@ def run(problem: Problem, num_candidates: int, last: int, runs: int, sigma: floa
             selected = approximate_logs.argmax(dim=1)
             gradients = features[every, selected] * residuals[every, selected, None]
             weights = weights - LEARNING_RATE * gradients
-            if done + step + 1 in wanted:
-                recorded[done + step + 1] = total / (done + step + 1)
-    averages = torch.stack([recorded[count] for count in steps])
+            if done + step + 1 in steps:
+                recorded.append(total / (done + step + 1))
+    averages = torch.stack(recorded)
     losses = problem.mean_loss(averages)
     errors = losses.std(dim=1) / runs**0.5
     return Runs(steps, averages, losses.mean(dim=1).tolist(), errors.tolist())

@@ -10,11 +10,12 @@ from torch.nn.functional import softplus
 
 from sift_trainer.measuring.theory import pairwise_agreement
 from sift_trainer.reproduction.theory.bounds import (
+    argmax_agreement,
+    beta_from_weights,
     crossing_step,
     greedy_sgd_bound,
     greedy_sgd_floor,
 )
-from sift_trainer.reproduction.theory.constants import argmax_agreement, beta_from_weights
 from sift_trainer.reproduction.theory.problems import (
     SMOOTHNESS,
     OneSided,
@@ -46,20 +47,18 @@ FAST = Size(steps=1024, runs=64, sigmas=(0.0, 0.35, 2.0), samples=2_000)
 def along_runs(name: str, size: Size) -> dict[str, Any]:
     """Losses over updates, the bounds of Theorems 5.7 and 5.8, and where both cross."""
     problem = PROBLEMS[name]
-    minimum = problem.minimum_loss
     start: dict[str, float] = {"initial_distance": DISTANCE, "learning_rate": LEARNING_RATE}
-    curves, sgd = [], run(problem, 1, size.steps, size.runs)
-    for num_candidates in (1, 2, 4):  # 1 is SGD: rho = 1 and Delta = F*
-        greedy = num_candidates > 1
-        found = run(problem, num_candidates, size.steps, size.runs) if greedy else sgd
-        pair = constants(problem, num_candidates)._asdict()
+    sgd, *greedy = (run(problem, count, size.steps, size.runs) for count in (1, 2, 4))
+    curves = []
+    for num_candidates, found in zip((1, 2, 4), (sgd, *greedy), strict=True):
+        pair = constants(problem, num_candidates)  # for SGD 1 and F*
 
         def bound(steps: float, pair: dict[str, float] = pair) -> float:
             return greedy_sgd_bound(steps, smoothness=SMOOTHNESS, **start, **pair)
 
         curve: dict[str, Any] = {"num_candidates": num_candidates, **pair}
-        if greedy:
-            crossing = crossing_step(minimum_loss=minimum, **start, **pair)
+        if num_candidates > 1:
+            crossing = crossing_step(minimum_loss=problem.minimum_loss, **start, **pair)
             curve["crossing_of_bounds"] = crossing
             curve["loss_at_crossing"] = bound(crossing)
             curve["crossing_of_runs"] = last_crossing(found, sgd)
@@ -69,16 +68,16 @@ def along_runs(name: str, size: Size) -> dict[str, Any]:
             "losses": found.losses,
             "errors": found.errors,
             "bounds": [bound(steps) for steps in found.steps],
-            "steps_to_twice_minimum": found.first_below(2 * minimum),
+            "steps_to_twice_minimum": found.first_below(2 * problem.minimum_loss),
         }
         curves.append(curve)
-    return {"problem": name, "minimum_loss": minimum, "steps": sgd.steps, "curves": curves}
+    top = {"problem": name, "minimum_loss": problem.minimum_loss, "steps": sgd.steps}
+    return {**top, "curves": curves}
 
 
-def over_sigma(name: str, size: Size) -> dict[str, Any]:
+def over_sigma(size: Size) -> dict[str, Any]:
     """Floors and speed of greedy SGD (R = 2) by approximate losses with normal noise."""
-    problem = PROBLEMS[name]
-    exact, rows = constants(problem, 2), []
+    problem, rows = PROBLEMS["one-sided"], []
     for sigma in size.sigmas:
         noisy = constants(problem, 2, sigma)
         found, of_four = (run(problem, count, size.steps, size.runs, sigma) for count in (2, 4))
@@ -90,26 +89,21 @@ def over_sigma(name: str, size: Size) -> dict[str, Any]:
         rows.append(
             {
                 "sigma": sigma,
-                "loss_ratio": noisy.loss_ratio,
+                "loss_ratio": noisy["loss_ratio"],
                 "kept_share": infimum(kept),
-                "floor_of_bound": greedy_sgd_floor(*noisy),
+                "floor_of_bound": greedy_sgd_floor(**noisy),
                 "floor_of_runs": float(problem.mean_loss(found.tail())),
                 "floor_of_runs_of_4": float(problem.mean_loss(of_four.tail())),
                 "steps_to_twice_minimum": found.first_below(2 * problem.minimum_loss),
             }
         )
-    return {
-        "problem": name,
-        "minimum_loss": problem.minimum_loss,
-        "max_loss_at_minimum": exact.max_loss_at_minimum,
-        "loss_ratio": exact.loss_ratio,
-        "rows": rows,
-    }
+    exact = constants(problem, 2)
+    return {"problem": "one-sided", "minimum_loss": problem.minimum_loss, **exact, "rows": rows}
 
 
-def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[dict[str, float]]:
+def agreement_of_networks(samples: int) -> list[dict[str, float]]:
     """p_j of linear networks near the identity, counted, and by Theorem 6.2 from beta_j."""
-    generator = torch.Generator().manual_seed(0)
+    layers, width, generator = 6, 16, torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -118,7 +112,7 @@ def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[
     for spread in (0.03, 0.12, 0.22):
         identity = torch.eye(width, dtype=torch.float64)
         weights = [identity + spread * normal(width, width) for _ in range(layers)]
-        head, hidden = normal(width), normal(size.samples, width)  # rows: label * input
+        head, hidden = normal(width), normal(samples, width)  # rows: label * input
         losses = []
         for weight in weights:
             hidden = hidden @ weight.T
@@ -148,10 +142,8 @@ def study(size: Size) -> dict[str, Any]:
         "runs": size.runs,
         "samples": size.samples,
         "along_runs": [along_runs(name, size) for name in PROBLEMS],
-        "over_sigma": over_sigma("one-sided", size),
-        "agreement": agreement_of_networks(size),
+        "over_sigma": over_sigma(size),
+        "agreement": agreement_of_networks(size.samples),
     }
-    rounded: dict[str, Any] = json.loads(
-        json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}")
-    )
-    return rounded
+    text = json.dumps(found)
+    return dict(json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}")))
