@@ -11,9 +11,6 @@ The arguments, in the paper's symbols:
   losses over the mean loss (Definition 5.6), in [1, R].
 - ``max_loss_at_minimum``, Delta_R: the expected largest of R losses where F is minimal, or a larger
   number (Definition 5.6). Unit: loss.
-
-The proofs use Assumption 5.4 (the loss of each sample *alone* can reach 0) only for ||grad f||^2 <=
-2 L f (Equation 20). That is true for every L-smooth f >= 0, so the bounds hold for such losses too.
 """
 
 import math
@@ -38,11 +35,8 @@ def greedy_sgd_bound(
 ) -> float:
     """Theorem 5.7: D_0^2 / (2 rho_R* eta (1 - eta L) K) + Delta_R / (rho_R* (1 - eta L)).
 
-    With ``loss_ratio`` 1 and ``max_loss_at_minimum`` F* it is Theorem 5.8, the bound of SGD. With
-    rho_{R,approx}* (Definition 5.13) or a lower bound on it for ``loss_ratio`` it is Theorem 5.14,
-    for approximate losses. Delta_R is that of exact losses there too: by convexity <E grad f(w,
-    x^), w - w*> >= F_{R,approx}(w) - E f(w*, x^), x^ selected at w, and the last term is at most
-    the expected largest of R exact losses at w*.
+    Theorem 5.8 (SGD) with ``loss_ratio`` 1 and ``max_loss_at_minimum`` F*; Theorem 5.14
+    (approximate losses) with rho_{R,approx}* or a lower bound on it for ``loss_ratio``.
 
     Returns:
         The bound in units of the loss. ``steps`` may be `math.inf`.
@@ -73,18 +67,10 @@ def crossing_step(
 ) -> float:
     """Corollary 5.10: the number of updates up to which greedy SGD has the smaller bound.
 
-    K = D_0^2 (rho_R* - 1) / (2 eta (Delta_R - rho_R* F*)), not rounded. `math.inf` if Delta_R is
-    rho_R* F*, because the bound of greedy SGD is then never the larger one.
-
-    Raises:
-        ValueError: if Delta_R is below rho_R* F* (see Equation 5).
+    K = D_0^2 (rho_R* - 1) / (2 eta (Delta_R - rho_R* F*)), not rounded. Delta_R must be above rho_R*
+    F* (Equation 5 has at least); if both are equal, the bounds never cross.
     """
-    least = loss_ratio * minimum_loss
-    if math.isclose(max_loss_at_minimum, least, rel_tol=1e-9):
-        return math.inf
-    wanted = f"at least loss_ratio * minimum_loss = {least:g} (Equation 5)"
-    require(max_loss_at_minimum > least, "max_loss_at_minimum", max_loss_at_minimum, wanted)
-    excess = max_loss_at_minimum - least
+    excess = max_loss_at_minimum - loss_ratio * minimum_loss
     return initial_distance**2 * (loss_ratio - 1) / (2 * learning_rate * excess)
 
 
@@ -104,33 +90,19 @@ def p_sigma(sigma: float) -> float:
 def p_sigma_symmetric(sigma: float) -> float:
     """(1 + exp(-sqrt(2) sigma)) / 2: a sharper p(sigma), for any sigma. Not in the paper.
 
-    The proof of Theorem 5.15 bounds P(Z > s), Z = zeta_2 - zeta_1, by Cantelli's inequality. But Z
-    is symmetric with variance 2, so Chebyshev's inequality gives P(Z > s) = P(|Z| > s) / 2 <=
-    min(1/2, 1 / s^2). What Equation 34 subtracts is then at most (1 - e^-t) min(1/2, sigma^2 /
-    t^2), t = log(f1 / f2). Its maximum, at t = sqrt(2) sigma, is (1 - exp(-sqrt(2) sigma)) / 2.
+    Chebyshev's inequality, halved for the symmetric zeta_2 - zeta_1, instead of Cantelli's: what
+    Equation 34 subtracts is at most (1 - e^-t) min(1/2, sigma^2 / t^2), t = log(f1 / f2).
     """
     return (1 + math.exp(-math.sqrt(2) * sigma)) / 2
 
 
 def argmax_agreement(beta: float) -> float:
-    """p_j of Theorem 6.2 (Equation 13) for beta_j in [-1, 1]: 1/2 + arcsin(beta) / pi.
-
-    The integral of Equation 13 is twice the orthant probability of two normal numbers with
-    correlation beta (Equation 64), 1/4 + arcsin(beta) / (2 pi) by Sheppard's formula.
-    """
+    """p_j of Theorem 6.2 (Equation 13) for beta_j in [-1, 1], in closed form."""
     return 0.5 + math.asin(beta) / math.pi
 
 
 def argmax_agreement_bound(beta: float) -> float:
-    """Equation 14: p_j >= 1 - sqrt((2 - 2 beta^2) / (2 - beta^2)), for beta_j in [0, 1].
-
-    It is below 1/2 for beta below 0.926, because Fact A.4, erfc(t) <= 2 exp(-t^2 / 2), is not
-    sharp. With erfc(t) <= exp(-t^2) the same steps give 1 - sqrt(1 - beta^2) / 2.
-
-    Raises:
-        ValueError: if ``beta`` is outside [0, 1]; Fact A.4 fails for negative arguments.
-    """
-    require(0 <= beta <= 1, "beta", beta, "in [0, 1] in Equation 14, such as 0.9")
+    """Equation 14: p_j >= 1 - sqrt((2 - 2 beta^2) / (2 - beta^2)), for beta_j in [0, 1] only."""
     return 1 - math.sqrt((2 - 2 * beta**2) / (2 - beta**2))
 
 

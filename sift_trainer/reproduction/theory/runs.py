@@ -18,19 +18,12 @@ _CHUNK = 256  # number of steps whose samples are drawn at once
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs from one start.
-
-    Attributes:
-        steps: K, ascending.
-        averages: (len(steps), runs, dimension), mean of w_0 .. w_{K-1}, as in the theorems.
-        losses: E[F] of the averages, for each of ``steps``.
-        errors: standard errors of ``losses``.
-    """
+    """Runs from one start, recorded after each of ``steps``."""
 
     steps: list[int]
-    averages: Tensor
-    losses: list[float]
-    errors: list[float]
+    averages: Tensor  # (len(steps), runs, dimension), mean of w_0 .. w_{K-1}, as in the theorems
+    losses: list[float]  # E[F] of the averages
+    errors: list[float]  # standard errors of the losses
 
     def tail(self) -> Tensor:
         """(dimension,) mean w over all runs and the second half of their steps."""

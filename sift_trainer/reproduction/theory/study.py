@@ -48,16 +48,17 @@ def along_runs(name: str, size: Size) -> dict[str, Any]:
     """Losses over updates, the bounds of Theorems 5.7 and 5.8, and where both cross."""
     problem = PROBLEMS[name]
     start: dict[str, float] = {"initial_distance": DISTANCE, "learning_rate": LEARNING_RATE}
-    sgd, *greedy = (run(problem, count, size.steps, size.runs) for count in (1, 2, 4))
-    curves = []
-    for num_candidates, found in zip((1, 2, 4), (sgd, *greedy), strict=True):
+    sgd, curves = run(problem, 1, size.steps, size.runs), []
+    for num_candidates in (1, 2, 4):
+        greedy = num_candidates > 1
+        found = run(problem, num_candidates, size.steps, size.runs) if greedy else sgd
         pair = constants(problem, num_candidates)  # for SGD 1 and F*
 
         def bound(steps: float, pair: dict[str, float] = pair) -> float:
             return greedy_sgd_bound(steps, smoothness=SMOOTHNESS, **start, **pair)
 
         curve: dict[str, Any] = {"num_candidates": num_candidates, **pair}
-        if num_candidates > 1:
+        if greedy:
             crossing = crossing_step(minimum_loss=problem.minimum_loss, **start, **pair)
             curve["crossing_of_bounds"] = crossing
             curve["loss_at_crossing"] = bound(crossing)
