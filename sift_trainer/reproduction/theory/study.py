@@ -99,7 +99,13 @@ def over_sigma(size: Size) -> dict[str, Any]:
             }
         )
     exact = constants(problem, 2)
-    return {"problem": "one-sided", "minimum_loss": problem.minimum_loss, **exact, "rows": rows}
+    return {
+        "problem": "one-sided",
+        "minimum_loss": problem.minimum_loss,
+        "max_loss_at_minimum": exact["max_loss_at_minimum"],
+        "loss_ratio": exact["loss_ratio"],
+        "rows": rows,
+    }
 
 
 def agreement_of_networks(samples: int) -> list[dict[str, float]]:
