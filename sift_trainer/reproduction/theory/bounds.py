@@ -67,8 +67,8 @@ def crossing_step(
 ) -> float:
     """Corollary 5.10: the number of updates up to which greedy SGD has the smaller bound.
 
-    K = D_0^2 (rho_R* - 1) / (2 eta (Delta_R - rho_R* F*)), not rounded, for Delta_R above rho_R* F*.
-    If both are equal (Equation 5 excludes less), the bounds never cross.
+    K = D_0^2 (rho_R* - 1) / (2 eta (Delta_R - rho_R* F*)), for Delta_R above rho_R* F*. If both
+    are equal (Equation 5 excludes less), the bounds never cross.
     """
     excess = max_loss_at_minimum - loss_ratio * minimum_loss
     return initial_distance**2 * (loss_ratio - 1) / (2 * learning_rate * excess)
