@@ -9,24 +9,21 @@ from torch import Tensor
 
 from sift_trainer.reproduction.theory.problems import Problem
 
+LEARNING_RATE = 0.05
+DISTANCE = 5.0
+"""D_0: runs start at w* + D_0 along the first axis."""
+
 _CHUNK = 256  # number of steps whose samples are drawn at once
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs from one start.
-
-    Attributes:
-        steps: K, ascending.
-        averages: (len(steps), runs, dimension), mean of w_0 .. w_{K-1}, as in the theorems.
-        losses: E[F] of the averages, for each of ``steps``.
-        errors: standard errors of ``losses``.
-    """
+    """Runs from one start, recorded after each of ``steps``."""
 
     steps: list[int]
-    averages: Tensor
-    losses: list[float]
-    errors: list[float]
+    averages: Tensor  # (len(steps), runs, dimension), mean of w_0 .. w_{K-1}, as in the theorems
+    losses: list[float]  # E[F] of the averages
+    errors: list[float]  # standard errors of the losses
 
     def tail(self) -> Tensor:
         """(dimension,) mean w over all runs and the second half of their steps."""
@@ -34,20 +31,20 @@ class Runs:
         kept = self.averages[-1] * last - self.averages[half] * self.steps[half]
         return kept.mean(dim=0) / (last - self.steps[half])
 
-    def first_below(self, loss: float) -> float:
-        """K at which the loss of the average has fallen to ``loss``; `math.inf` if it never has."""
+    def first_below(self, loss: float) -> float | None:
+        """K at which the loss of the average has fallen to ``loss``; None if it never has."""
         above = [found - loss for found in self.losses]
         index = next((index for index, gap in enumerate(above) if gap <= 0), None)
-        return math.inf if index is None else _zero_before(index, self.steps, above)
+        return None if index is None else _zero_before(index, self.steps, above)
 
 
-def last_crossing(first: Runs, second: Runs) -> float:
-    """K after which ``first``, smaller until then, stays the larger one; `math.inf` if none."""
+def last_crossing(first: Runs, second: Runs) -> float | None:
+    """K after which ``first``, smaller until then, stays the larger one; None if there is none."""
     gaps = [one - other for one, other in zip(first.losses, second.losses, strict=True)]
     index = len(gaps)
     while index > 0 and gaps[index - 1] > 0:
         index -= 1
-    return math.inf if index in (0, len(gaps)) else _zero_before(index, first.steps, gaps)
+    return None if index in (0, len(gaps)) else _zero_before(index, first.steps, gaps)
 
 
 def _zero_before(index: int, steps: Sequence[int], values: Sequence[float]) -> float:
@@ -58,43 +55,29 @@ def _zero_before(index: int, steps: Sequence[int], values: Sequence[float]) -> f
     return steps[index - 1] + share * (steps[index] - steps[index - 1])
 
 
-def powers(last: int, per_octave: int = 4) -> list[int]:
-    """Steps up to ``last``, ``per_octave`` per doubling; includes ``last`` and its half."""
-    octaves = math.ceil(math.log2(last))
-    found = {round(2 ** (exponent / per_octave)) for exponent in range(per_octave * octaves)}
+def powers(last: int) -> list[int]:
+    """Steps up to ``last``, four per doubling; includes ``last`` and its half."""
+    found = {round(2 ** (exponent / 4)) for exponent in range(4 * math.ceil(math.log2(last)))}
     return sorted({step for step in found if step < last} | {last, last // 2})
 
 
-def run(
-    problem: Problem,
-    *,
-    num_candidates: int,
-    learning_rate: float,
-    offset: float,
-    steps: Sequence[int],
-    runs: int,
-    seed: int,
-    sigma: float = 0.0,
-) -> Runs:
+def run(problem: Problem, num_candidates: int, last: int, runs: int, sigma: float = 0.0) -> Runs:
     """Greedy SGD (Equations 3 and 4), or SGD if ``num_candidates`` is 1; one sample per update.
 
     Args:
         problem: the problem to minimise.
-        num_candidates: R.
-        learning_rate: eta.
-        offset: the start is w* + offset along the first axis, so D_0 is its size.
-        steps: K at which the average is recorded, ascending.
+        num_candidates: R; also the seed, so that every sigma gets the same samples.
+        last: number of updates.
         runs: number of independent runs, at least 2 (for the standard error).
-        seed: of all draws.
         sigma: of the noise in Assumption 5.12, standard normal here.
     """
-    generator = torch.Generator().manual_seed(seed)
+    steps = powers(last)
+    generator = torch.Generator().manual_seed(num_candidates)
     weights = problem.minimiser.repeat(runs, 1)
-    weights[:, 0] += offset
-    total, recorded = torch.zeros_like(weights), {}
-    every, wanted = torch.arange(runs), set(steps)
-    for done in range(0, steps[-1], _CHUNK):
-        shape = (min(_CHUNK, steps[-1] - done), runs, num_candidates)
+    weights[:, 0] += DISTANCE
+    total, every, recorded = torch.zeros_like(weights), torch.arange(runs), []
+    for done in range(0, last, _CHUNK):
+        shape = (min(_CHUNK, last - done), runs, num_candidates)
         drawn = problem.draw(shape, generator)
         noise = torch.zeros(shape, dtype=torch.float64)
         if sigma > 0:
@@ -106,10 +89,10 @@ def run(
             approximate_logs = 2 * residuals.abs().log() + noise[step]
             selected = approximate_logs.argmax(dim=1)
             gradients = features[every, selected] * residuals[every, selected, None]
-            weights = weights - learning_rate * gradients
-            if done + step + 1 in wanted:
-                recorded[done + step + 1] = total / (done + step + 1)
-    averages = torch.stack([recorded[count] for count in steps])
+            weights = weights - LEARNING_RATE * gradients
+            if done + step + 1 in steps:
+                recorded.append(total / (done + step + 1))
+    averages = torch.stack(recorded)
     losses = problem.mean_loss(averages)
     errors = losses.std(dim=1) / runs**0.5
-    return Runs(list(steps), averages, losses.mean(dim=1).tolist(), errors.tolist())
+    return Runs(steps, averages, losses.mean(dim=1).tolist(), errors.tolist())

@@ -1,7 +1,6 @@
 """The numbers of docs/theory.md: bounds and runs, noise, agreement."""
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,101 +8,80 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sift_trainer.measuring.theory import argmax_agreement, pairwise_agreement
+from sift_trainer.measuring.theory import pairwise_agreement
 from sift_trainer.reproduction.theory.bounds import (
-    crossing_loss,
+    argmax_agreement,
+    beta_from_weights,
     crossing_step,
     greedy_sgd_bound,
     greedy_sgd_floor,
 )
-from sift_trainer.reproduction.theory.constants import beta_from_weights
-from sift_trainer.reproduction.theory.exact import constants, infimum, max_loss, selected_loss
-from sift_trainer.reproduction.theory.problems import SMOOTHNESS, OneSided, Problem, Symmetric
-from sift_trainer.reproduction.theory.runs import Runs, last_crossing, powers, run
+from sift_trainer.reproduction.theory.problems import (
+    SMOOTHNESS,
+    OneSided,
+    Problem,
+    Symmetric,
+    constants,
+    infimum,
+    max_loss,
+    selected_loss,
+)
+from sift_trainer.reproduction.theory.runs import DISTANCE, LEARNING_RATE, last_crossing, run
 
-LEARNING_RATE, DISTANCE = 0.05, 5.0
 PROBLEMS: dict[str, Problem] = {"one-sided": OneSided(), "symmetric": Symmetric()}
-SIGMAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is computed.
-
-    Attributes:
-        steps: updates of a run.
-        runs: runs per curve.
-        sigmas: noise levels.
-        samples: samples per agreement.
-    """
+    """How much is computed: updates of a run, runs per curve, noise levels, samples."""
 
     steps: int = 32768
     runs: int = 512
-    sigmas: tuple[float, ...] = SIGMAS
+    sigmas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
     samples: int = 20_000
 
 
 FAST = Size(steps=1024, runs=64, sigmas=(0.0, 0.35, 2.0), samples=2_000)
 
 
-def _run(problem: Problem, size: Size, num_candidates: int, sigma: float = 0.0) -> Runs:
-    return run(
-        problem,
-        num_candidates=num_candidates,
-        learning_rate=LEARNING_RATE,
-        offset=DISTANCE,
-        steps=powers(size.steps),
-        runs=size.runs,
-        seed=num_candidates,  # the same samples for every sigma
-        sigma=sigma,
-    )
-
-
-def _or_none(value: float) -> float | None:
-    """None for infinity, which JSON does not have."""
-    return value if math.isfinite(value) else None
-
-
 def along_runs(name: str, size: Size) -> dict[str, Any]:
     """Losses over updates, the bounds of Theorems 5.7 and 5.8, and where both cross."""
     problem = PROBLEMS[name]
-    minimum = problem.minimum_loss
-    rate: dict[str, float] = {"learning_rate": LEARNING_RATE}
-    curves, sgd = [], _run(problem, size, 1)
-    for num_candidates in (1, 2, 4):  # 1 is SGD: rho = 1 and Delta = F*
+    start: dict[str, float] = {"initial_distance": DISTANCE, "learning_rate": LEARNING_RATE}
+    sgd, curves = run(problem, 1, size.steps, size.runs), []
+    for num_candidates in (1, 2, 4):
         greedy = num_candidates > 1
-        found = _run(problem, size, num_candidates) if greedy else sgd
-        pair = constants(problem, num_candidates)._asdict()
-        start = {**rate, "initial_distance": DISTANCE}
+        found = run(problem, num_candidates, size.steps, size.runs) if greedy else sgd
+        pair = constants(problem, num_candidates)  # for SGD 1 and F*
+
+        def bound(steps: float, pair: dict[str, float] = pair) -> float:
+            return greedy_sgd_bound(steps, smoothness=SMOOTHNESS, **start, **pair)
+
         curve: dict[str, Any] = {"num_candidates": num_candidates, **pair}
         if greedy:
-            both = {**rate, **pair, "minimum_loss": minimum}
-            crossing = crossing_step(initial_distance=DISTANCE, **both)
-            curve["crossing_of_bounds"] = _or_none(crossing)
-            curve["loss_at_crossing"] = crossing_loss(smoothness=SMOOTHNESS, **both)
-            curve["crossing_of_runs"] = _or_none(last_crossing(found, sgd))
+            crossing = crossing_step(minimum_loss=problem.minimum_loss, **start, **pair)
+            curve["crossing_of_bounds"] = crossing
+            curve["loss_at_crossing"] = bound(crossing)
+            curve["crossing_of_runs"] = last_crossing(found, sgd)
         curve |= {
             "floor_of_bound": greedy_sgd_floor(**pair),
             "floor_of_runs": float(problem.mean_loss(found.tail())),
             "losses": found.losses,
             "errors": found.errors,
-            "bounds": [
-                greedy_sgd_bound(steps, smoothness=SMOOTHNESS, **start, **pair)
-                for steps in found.steps
-            ],
-            "steps_to_twice_minimum": _or_none(found.first_below(2 * minimum)),
+            "bounds": [bound(steps) for steps in found.steps],
+            "steps_to_twice_minimum": found.first_below(2 * problem.minimum_loss),
         }
         curves.append(curve)
-    return {"problem": name, "minimum_loss": minimum, "steps": sgd.steps, "curves": curves}
+    top = {"problem": name, "minimum_loss": problem.minimum_loss, "steps": sgd.steps}
+    return {**top, "curves": curves}
 
 
-def over_sigma(name: str, size: Size) -> dict[str, Any]:
+def over_sigma(size: Size) -> dict[str, Any]:
     """Floors and speed of greedy SGD (R = 2) by approximate losses with normal noise."""
-    problem = PROBLEMS[name]
-    rows = []
+    problem, rows = PROBLEMS["one-sided"], []
     for sigma in size.sigmas:
         noisy = constants(problem, 2, sigma)
-        found, of_four = _run(problem, size, 2, sigma), _run(problem, size, 4, sigma)
+        found, of_four = (run(problem, count, size.steps, size.runs, sigma) for count in (2, 4))
 
         def kept(offset: float, sigma: float = sigma) -> float:
             residuals = problem.residuals(offset)
@@ -112,27 +90,27 @@ def over_sigma(name: str, size: Size) -> dict[str, Any]:
         rows.append(
             {
                 "sigma": sigma,
-                "loss_ratio": noisy.loss_ratio,
+                "loss_ratio": noisy["loss_ratio"],
                 "kept_share": infimum(kept),
-                "floor_of_bound": noisy.max_loss_at_minimum / noisy.loss_ratio,
+                "floor_of_bound": greedy_sgd_floor(**noisy),
                 "floor_of_runs": float(problem.mean_loss(found.tail())),
                 "floor_of_runs_of_4": float(problem.mean_loss(of_four.tail())),
-                "steps_to_twice_minimum": _or_none(found.first_below(2 * problem.minimum_loss)),
+                "steps_to_twice_minimum": found.first_below(2 * problem.minimum_loss),
             }
         )
     exact = constants(problem, 2)
     return {
-        "problem": name,
+        "problem": "one-sided",
         "minimum_loss": problem.minimum_loss,
-        "max_loss_at_minimum": exact.max_loss_at_minimum,
-        "loss_ratio": exact.loss_ratio,
+        "max_loss_at_minimum": exact["max_loss_at_minimum"],
+        "loss_ratio": exact["loss_ratio"],
         "rows": rows,
     }
 
 
-def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[dict[str, float]]:
+def agreement_of_networks(samples: int) -> list[dict[str, float]]:
     """p_j of linear networks near the identity, counted, and by Theorem 6.2 from beta_j."""
-    generator = torch.Generator().manual_seed(0)
+    layers, width, generator = 6, 16, torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -141,7 +119,7 @@ def agreement_of_networks(size: Size, layers: int = 6, width: int = 16) -> list[
     for spread in (0.03, 0.12, 0.22):
         identity = torch.eye(width, dtype=torch.float64)
         weights = [identity + spread * normal(width, width) for _ in range(layers)]
-        head, hidden = normal(width), normal(size.samples, width)  # rows: label * input
+        head, hidden = normal(width), normal(samples, width)  # rows: label * input
         losses = []
         for weight in weights:
             hidden = hidden @ weight.T
@@ -171,10 +149,8 @@ def study(size: Size) -> dict[str, Any]:
         "runs": size.runs,
         "samples": size.samples,
         "along_runs": [along_runs(name, size) for name in PROBLEMS],
-        "over_sigma": over_sigma("one-sided", size),
-        "agreement": agreement_of_networks(size),
+        "over_sigma": over_sigma(size),
+        "agreement": agreement_of_networks(size.samples),
     }
-    rounded: dict[str, Any] = json.loads(
-        json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}")
-    )
-    return rounded
+    text = json.dumps(found)
+    return dict(json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}")))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sift_trainer.reproduction.theory.constants import SIGMA_LIMIT, p_sigma, p_sigma_symmetric
+from sift_trainer.reproduction.theory.bounds import SIGMA_LIMIT, p_sigma, p_sigma_symmetric
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
@@ -19,6 +19,10 @@ def _steps(key: str) -> Callable[[Row], str]:
         return "not seen" if row[key] is None else f"{row[key]:,.0f}"
 
     return cell
+
+
+def _number(key: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[key]:.3f}"
 
 
 def _over_minimum(key: str) -> Callable[[Row], str]:
@@ -37,7 +41,7 @@ def _p_sigma(row: Row, factor: float = 1.0) -> str:
 _OF_RUNS: Columns = {
     "outliers": lambda row: row["problem"],
     "choice": _choice,
-    "rho_R*": lambda row: f"{row['loss_ratio']:.3f}",
+    "rho_R*": _number("loss_ratio"),
     "Delta_R / F*": _over_minimum("max_loss_at_minimum"),
     "floor of the bound / F*": _over_minimum("floor_of_bound"),
     "floor of the runs / F*": _over_minimum("floor_of_runs"),
@@ -52,9 +56,9 @@ _OVER_SIGMA: Columns = {
     "sigma": lambda row: f"{row['sigma']:g}",
     "p(sigma)": _p_sigma,
     "p symmetric": lambda row: f"{p_sigma_symmetric(row['sigma']):.3f}",
-    "least share kept": lambda row: f"{row['kept_share']:.3f}",
+    "least share kept": _number("kept_share"),
     "p(sigma) rho_2*": lambda row: _p_sigma(row, row["exact_ratio"]),
-    "rho_2,approx*": lambda row: f"{row['loss_ratio']:.3f}",
+    "rho_2,approx*": _number("loss_ratio"),
     "floor of the bound / F*": _over_minimum("floor_of_bound"),
     "floor of the runs / F*": _over_minimum("floor_of_runs"),
     "the same, R = 4": _over_minimum("floor_of_runs_of_4"),
@@ -62,9 +66,9 @@ _OVER_SIGMA: Columns = {
 }
 _AGREEMENT: Columns = {
     "exit layer": lambda row: f"{row['exit_layer']} of {row['layers']}",
-    "beta_j": lambda row: f"{row['beta']:.3f}",
-    "p_j by theorem": lambda row: f"{row['by_theorem']:.3f}",
-    "counted": lambda row: f"{row['counted']:.3f}",
+    "beta_j": _number("beta"),
+    "p_j by theorem": _number("by_theorem"),
+    "counted": _number("counted"),
     "95% interval": lambda row: f"{row['low']:.3f} to {row['high']:.3f}",
 }
 
@@ -92,13 +96,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def with_tables(page: str, found: dict[str, Any]) -> str:
-    """The page with the tables of ``found`` between its markers `BEGIN` and `END`.
-
-    Raises:
-        ValueError: if a marker is missing.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page must have a line {BEGIN} and, below it, a line {END}")
+    """The page with the tables of ``found`` between its markers `BEGIN` and `END`."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
     return f"{before}{BEGIN}\n\n{tables(found)}\n{END}{after}"

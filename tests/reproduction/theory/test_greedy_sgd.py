@@ -9,20 +9,26 @@ from typing import Any
 import pytest
 import torch
 
-from sift_trainer.measuring.theory import expected_max_loss, expected_selected_loss
-from sift_trainer.reproduction.theory.constants import p_sigma_symmetric
-from sift_trainer.reproduction.theory.exact import constants, infimum, max_loss, selected_loss
-from sift_trainer.reproduction.theory.problems import OneSided, Problem, Symmetric
-from sift_trainer.reproduction.theory.runs import Runs, last_crossing, powers, run
+from sift_trainer.measuring.theory import expected_selected_loss
+from sift_trainer.reproduction.theory.bounds import p_sigma_symmetric
+from sift_trainer.reproduction.theory.problems import (
+    OneSided,
+    Problem,
+    Symmetric,
+    constants,
+    max_loss,
+    selected_loss,
+)
+from sift_trainer.reproduction.theory.runs import Runs, last_crossing, run
 from sift_trainer.reproduction.theory.study import PROBLEMS
 from sift_trainer.reproduction.theory.tables import BEGIN, END, tables, with_tables
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EACH = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 
 
 @EACH
-@pytest.mark.parametrize("offset", [-3.0, 0.0, 0.3, 20.0])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 20.0])
 def test_exact_losses_against_samples(problem: Problem, offset: float) -> None:
     """Tolerance 2%: 200,000 samples leave a standard error below 0.7%.
 
@@ -34,7 +40,7 @@ def test_exact_losses_against_samples(problem: Problem, offset: float) -> None:
     weights[0] += offset
     losses, residuals = (features @ weights - targets).square() / 2, problem.residuals(offset)
     for candidates in (1, 2, 4):
-        sampled = expected_max_loss(losses, candidates)
+        sampled = expected_selected_loss(losses, losses, candidates)
         assert max_loss(residuals, candidates) == pytest.approx(sampled, rel=0.02)
     assert float(problem.mean_loss(weights)) == pytest.approx(max_loss(residuals, 1), rel=1e-9)
     for sigma in (0.3, 2.0):
@@ -51,16 +57,11 @@ def test_constants_by_hand() -> None:
     """
     for candidates, top, ratio in ((2, 0.095, 1.5), (4, (1 - 0.9**4) / 2, 2.0)):
         known = constants(Symmetric(), candidates)
-        assert known.max_loss_at_minimum == pytest.approx(top, rel=1e-9)
-        assert known.loss_ratio == pytest.approx(ratio, rel=1e-6)
+        assert known["max_loss_at_minimum"] == pytest.approx(top, rel=1e-9)
+        assert known["loss_ratio"] == pytest.approx(ratio, rel=1e-6)
     assert Symmetric.minimum_loss == pytest.approx(0.05, rel=1e-9)
     assert float(OneSided.minimiser) == pytest.approx(0.25)
     assert OneSided.minimum_loss == pytest.approx(0.0375, rel=1e-9)
-
-
-def test_infimum_finds_a_minimum_within_and_a_limit() -> None:
-    assert infimum(lambda offset: (offset - 3.3) ** 2 + 1) == pytest.approx(1, abs=1e-3)
-    assert infimum(lambda offset: 1.5 + 1 / (1 + abs(offset))) == pytest.approx(1.5, abs=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.0])
@@ -70,21 +71,21 @@ def test_runs_against_a_plain_loop(sigma: float) -> None:
     The approximate loss is (residual^2 / 2) * exp(sigma zeta), by Assumption 5.12.
     """
     problem = OneSided()
-    settings: dict[str, Any] = {"learning_rate": 0.1, "offset": 2.0, "seed": 7, "sigma": sigma}
-    found = run(problem, num_candidates=3, steps=[1, 2, 3, 4], runs=8, **settings)
-    generator = torch.Generator().manual_seed(7)
+    found = run(problem, num_candidates=3, last=4, runs=8, sigma=sigma)
+    assert found.steps == [1, 2, 3, 4]
+    generator = torch.Generator().manual_seed(3)
     features, targets = problem.draw((4, 8, 3), generator)
     noise = torch.zeros(4, 8, 3, dtype=torch.float64)
     if sigma:
         noise.normal_(0, sigma, generator=generator)
     for number in range(8):
-        weight, path = 2.25, []
+        weight, path = 0.25 + 5, []
         for step in range(4):
             path.append(weight)
             a, b = features[step, number, :, 0], targets[step, number]
             approximate = (a * weight - b) ** 2 / 2 * noise[step, number].exp()
             selected = int(approximate.argmax())
-            weight -= 0.1 * float(a[selected] * (a[selected] * weight - b[selected]))
+            weight -= 0.05 * float(a[selected] * (a[selected] * weight - b[selected]))
         means = [sum(path[:steps]) / steps for steps in (1, 2, 3, 4)]
         assert found.averages[:, number, 0].tolist() == pytest.approx(means, rel=1e-12)
     losses = problem.mean_loss(found.averages).mean(dim=1)
@@ -99,12 +100,11 @@ def test_crossings_between_recorded_steps() -> None:
     """Ahead by 1 at 20, behind by 3 at 40: equal at 25. From 4 to 2 between 10 and 20: 3 at 15."""
     sgd = made([6.0, 3.0, 1.0])
     assert last_crossing(made([4.0, 2.0, 4.0]), sgd) == pytest.approx(25)
-    assert last_crossing(made([4.0, 2.0, 0.5]), sgd) == float("inf")
-    assert last_crossing(made([7.0, 4.0, 2.0]), sgd) == float("inf")
+    assert last_crossing(made([4.0, 2.0, 0.5]), sgd) is None
+    assert last_crossing(made([7.0, 4.0, 2.0]), sgd) is None
     assert made([4.0, 2.0, 1.0]).first_below(3.0) == pytest.approx(15)
     assert made([4.0, 2.0, 1.0]).first_below(5.0) == 10
-    assert made([4.0, 2.0, 1.0]).first_below(0.5) == float("inf")
-    assert powers(8, per_octave=1) == [1, 2, 4, 8]
+    assert made([4.0, 2.0, 1.0]).first_below(0.5) is None
 
 
 def script(*flags: str) -> None:
@@ -137,12 +137,6 @@ def test_script_writes_page_and_figures(folder: Path, found: dict[str, Any]) -> 
         assert (folder / f"theory_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_script_does_not_overwrite_docs_with_fast_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        script("--fast")
-    assert "--fast needs --output FOLDER" in capsys.readouterr().err
-
-
 def test_bounds_hold_and_greedy_is_faster_early(found: dict[str, Any]) -> None:
     """At every K, with three standard errors to spare."""
     for part in found["along_runs"]:
@@ -166,39 +160,8 @@ def test_noise_costs_speed_and_raises_the_floor_of_the_bound(found: dict[str, An
         assert bound < row["kept_share"]
 
 
-def test_published_floors_are_where_the_mean_update_is_zero() -> None:
-    """One-sided, R = 2: 1.026 F*, 1.032 F* at sigma = 0.75, 1.016 F* at 3; runs within 0.003.
-
-    By bisection, with 300 clean samples at quantiles and all pairs.
-    """
-    features = torch.cat([(torch.arange(300) + 0.5) / 300, torch.ones(1)]).double()
-    targets = torch.cat([torch.zeros(300), torch.ones(1)]).double()
-    chances = torch.cat([torch.full((300,), 0.9 / 300), torch.tensor([0.1])]).double()
-
-    def mean_update(weight: float, sigma: float) -> float:
-        residuals = features * weight - targets
-        logs = 2 * residuals.abs().clamp(min=1e-100).log()
-        scale = max(sigma, 1e-9) * 2**0.5
-        selected = torch.special.ndtr((logs[:, None] - logs[None]) / scale) @ chances
-        return float((chances * features * residuals) @ selected)
-
-    ends = []
-    for sigma in (0.0, 0.75, 3.0):
-        low, high = 0.25, 0.5
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (low, middle) if mean_update(middle, sigma) > 0 else (middle, high)
-        ends.append(float((chances * (features * low - targets).square()).sum()) / 2 / 0.0375)
-    assert ends == pytest.approx([1.0256, 1.0317, 1.0158], abs=5e-4)
-    kept = json.loads((REPOSITORY / "docs" / "benchmarks" / "theory.json").read_text())
-    floors = {row["sigma"]: row["floor_of_runs"] / 0.0375 for row in kept["over_sigma"]["rows"]}
-    assert [floors[sigma] for sigma in (0.0, 0.75, 3.0)] == pytest.approx(ends, abs=3e-3)
-
-
 def test_page_shows_the_published_numbers() -> None:
     docs = REPOSITORY / "docs"
     found = json.loads((docs / "benchmarks" / "theory.json").read_text())
     page = (docs / "theory.md").read_text(encoding="utf-8")
     assert with_tables(page, found) == page
-    with pytest.raises(ValueError, match="line <!-- tables: begin -->"):
-        with_tables("no markers", found)
