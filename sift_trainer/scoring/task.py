@@ -1,6 +1,5 @@
 """A task: where predictions and labels are, and how the losses of samples make up the loss."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -11,18 +10,17 @@ from sift_trainer.scoring.criteria import Criterion
 from sift_trainer.scoring.logit_pass import Values
 
 
-class Task(ABC):
-    """What a model predicts, and what its loss compares the predictions with.
+class Task:
+    """What a model predicts, and what its loss compares the predictions with: pure functions.
 
-    Pure functions; their few settings come from the model's configuration
-    (`sift_trainer.scoring.tasks.task_of`). There are B samples, with one or more predictions each.
+    There are B samples, with one or more predictions each.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("labels",)
     """Batch fields that hold the labels."""
 
     def labelled(self, batch: Mapping[str, Any]) -> bool:
-        """Whether a batch has the labels."""
+        """Whether the batch has all of them."""
         return all(isinstance(batch.get(name), Tensor) for name in self.fields)
 
     def logits(
@@ -40,11 +38,18 @@ class Task(ABC):
         labels: Tensor = batch["labels"]
         return labels
 
-    @abstractmethod
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Labels for a criterion that needs none; they mark every prediction except padding."""
+        return torch.zeros_like(logits)
 
-    @abstractmethod
+    def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in the shapes and types that `values` takes.
+
+        Raises:
+            ValueError: if they do not fit each other.
+        """
+        return logits, labels
+
     def scores(
         self,
         criterion: Criterion,
@@ -56,8 +61,6 @@ class Task(ABC):
         """Per-sample scores (B,) in fp32; with the criterion `LOSS`, per-sample losses.
 
         Args:
-            criterion: one that `values` accepts.
-            logits: from `logits`.
             labels: from `labels` or `unlabelled`.
             fraction: share of a sample's labelled positions to score, if it has many.
             generator: draws that share.
@@ -65,19 +68,19 @@ class Task(ABC):
         Raises:
             ValueError: if logits and labels do not fit each other.
         """
+        return self.values(criterion)(*self.fitted(logits, labels)).float()
 
     def values(self, criterion: Criterion) -> Values:
         """The function of ``criterion`` for single predictions of this task.
 
         Raises:
-            ValueError: if the criterion has no meaning for the task, with the reason.
+            ValueError: if the criterion has no meaning for the task.
         """
         assert criterion.values is not None, "this criterion makes no pass through the model"
         return criterion.values
 
     def counts(self, labels: Tensor) -> Tensor:
-        """The number of labelled predictions of each sample: (B,). The model's own loss is the mean
-        over all of them, so this is the weight of a sample in it."""
+        """The number of labels of each sample (B,), its weight in the model's loss."""
         return torch.ones(len(labels), device=labels.device)
 
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:

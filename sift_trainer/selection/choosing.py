@@ -43,24 +43,17 @@ Choose = Callable[[Tensor, int, torch.Generator], "Tensor | tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class Selector:
-    """A rule of selection.
+    """A rule of selection: it makes `Choose` from the settings, with weights if ``weighted``."""
 
-    Attributes:
-        choose: ``(scores (B,), k, generator, settings)`` -> indices, or indices and weights.
-        weighted: whether it returns weights.
-    """
-
-    choose: Callable[
-        [Tensor, int, torch.Generator, SelectionSettings], "Tensor | tuple[Tensor, Tensor]"
-    ]
+    choosing_by: Callable[[SelectionSettings], Choose]
     weighted: bool = False
 
 
 SELECTORS: dict[str, Selector] = {
-    "top_k": Selector(lambda scores, k, generator, settings: select_top_k(scores, k)),
+    "top_k": Selector(lambda settings: lambda scores, k, _: select_top_k(scores, k)),
     "percentile": Selector(
-        lambda scores, k, generator, settings: select_percentile(
-            scores, k, settings.sift_beta, generator
+        lambda settings: (
+            lambda scores, k, generator: select_percentile(scores, k, settings.sift_beta, generator)
         )
     ),
 }
@@ -73,18 +66,15 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
         choose: gets the scores (B,) in fp32 on the model's device, the number k of samples to keep
             and a CPU generator. It returns k different indices in any order. Non-finite scores
             mark samples that should be kept last, and ``UNLABELLED`` those without a label.
-        weighted: ``choose`` returns indices and the weight of each kept sample in the loss. It then
-            chooses all kept samples itself: ``sift_random_share`` does not apply. The weighted loss
-            is the sum of weight times loss, where a sample of weight 1 counts as without weights.
+        weighted: ``choose`` returns indices and the weight of each kept sample in the loss, where 1
+            is as without weights. ``sift_random_share`` does not apply.
 
     Raises:
         ValueError: if the name is taken.
     """
     if name in SELECTORS:
         raise ValueError(f"selector name {name!r} is taken; choose one not in {sorted(SELECTORS)}")
-    SELECTORS[name] = Selector(
-        lambda scores, k, generator, settings: choose(scores, k, generator), weighted
-    )
+    SELECTORS[name] = Selector(lambda settings: choose, weighted)
 
 
 def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
@@ -99,22 +89,20 @@ def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Ge
     kept = num_kept(len(scores), settings.sift_keep_ratio)
     selector = SELECTORS[settings.sift_selector]
     scores = without_top(scores, kept, num_skipped(len(scores), kept, settings.sift_skip_top))
-    if selector.weighted:
-        return _checked(selector.choose(scores, kept, generator, settings), kept, settings)
-    by_score = kept - num_random(kept, settings.sift_random_share, generator)
-    if by_score == 0:
-        nothing = torch.empty(0, dtype=torch.long, device=scores.device)
-        return Choice(add_random(scores, nothing, kept, generator))
-    chosen = _checked(selector.choose(scores, by_score, generator, settings), by_score, settings)
-    if by_score == kept:
+    random = 0 if selector.weighted else num_random(kept, settings.sift_random_share, generator)
+    chosen = Choice(torch.empty(0, dtype=torch.long, device=scores.device))
+    if random < kept:
+        chosen = _chosen(scores, kept - random, generator, settings)
+    if random == 0:
         return chosen
     return Choice(add_random(scores, chosen.rows, kept, generator))
 
 
-def _checked(
-    found: "Tensor | tuple[Tensor, Tensor]", k: int, settings: SelectionSettings
+def _chosen(
+    scores: Tensor, k: int, generator: torch.Generator, settings: SelectionSettings
 ) -> Choice:
-    """The result of a selector with its shapes checked, in ascending order of index."""
+    """The choice of the selector with its shapes checked, in ascending order of index."""
+    found = SELECTORS[settings.sift_selector].choosing_by(settings)(scores, k, generator)
     rows, weights = found if isinstance(found, tuple) else (found, None)
     if rows.shape != (k,) or (weights is not None and weights.shape != (k,)):
         shapes = [tuple(each.shape) for each in (rows, weights) if each is not None]
@@ -145,10 +133,10 @@ def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
 
 
 def select_top_k(scores: Tensor, k: int) -> Tensor:
-    """Indices (k,) of the k largest scores (B,), in ascending order of index.
+    """Indices (k,) of the k largest scores (B,), ascending.
 
-    Non-finite scores of either sign rank below all others. Among equal scores the first samples
-    win, so a batch of non-finite scores keeps its first k samples. (`torch.topk` ranks NaN first.)
+    Non-finite scores rank below all others (`torch.topk` ranks NaN first). Among equal scores the
+    first samples win.
 
     Raises:
         ValueError: if k is not in 1..B.
@@ -159,15 +147,12 @@ def select_top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Generator) -> Tensor:
-    """Indices (k,) drawn without replacement with weights percentile^beta, in ascending order.
+    """Indices (k,) drawn without replacement with weights percentile^beta, ascending.
 
     The percentile of a score (B,) is the share of the candidates' scores that are not larger.
-    Selective-Backprop (Jiang et al., 2019) takes percentiles of recent losses and decides about
-    each sample separately. ``beta`` 0 draws uniformly; a large one gives nearly the choice of
-    `select_top_k`. Unlabelled samples and non-finite scores are taken only after all others.
-
-    Args:
-        generator: CPU generator; B numbers are drawn for any scores.
+    (Selective-Backprop, Jiang et al., 2019, takes percentiles of recent losses.) ``beta`` 0 draws
+    uniformly; a large one nearly as `select_top_k`. Unlabelled samples and non-finite scores are
+    taken only after all others. B numbers are drawn from the CPU ``generator`` for any scores.
 
     Raises:
         ValueError: if k is not in 1..B, or beta not in [0, 1e6].
@@ -188,14 +173,10 @@ def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Gene
 
 
 def add_random(scores: Tensor, chosen: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Indices (k,) of the ``chosen`` samples and of others, drawn uniformly from the rest without
-    replacement, in ascending order.
+    """Indices (k,) of the ``chosen`` samples, at most k, and of others drawn uniformly, ascending.
 
-    Unlabelled samples and non-finite scores are taken only after all others.
-
-    Args:
-        chosen: at most k indices.
-        generator: CPU generator; B numbers are drawn for any scores (B,).
+    Unlabelled samples and non-finite scores are taken only after all others. B numbers are drawn
+    from the CPU ``generator`` for any scores (B,).
 
     Raises:
         ValueError: if k is not in 1..B.

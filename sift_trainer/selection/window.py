@@ -32,15 +32,12 @@ class Selection:
 
 @dataclass
 class Window:
-    """The micro-batches between two updates (a gradient accumulation window).
-
-    The weights do not change until the last micro-batch, so all are scored at the first one.
+    """The micro-batches between two updates, all scored at the first one.
 
     Attributes:
         batches: candidates before the selection, the kept samples after it.
         selections: one for each batch; None before the selection.
-        num_items: number of labelled predictions of the kept samples, which the model's loss
-            divides by.
+        num_items: number of labels of the kept samples, which the model's loss divides by.
         trained: the batch in training now, if its sample losses are needed.
     """
 
@@ -54,12 +51,8 @@ class Window:
         return next((i for i, each in enumerate(self.batches) if each is batch), None)
 
     def selection_of(self, batch: Batch) -> Selection:
-        """The selection from a batch of this window.
-
-        Raises:
-            ValueError: before the selection, or for a batch of another window.
-        """
+        """The selection from a batch of this window, after the selection."""
         index = self.index_of(batch)
-        if index is None or self.selections is None:
-            raise ValueError("nothing was selected from this batch in this window")
+        assert index is not None
+        assert self.selections is not None
         return self.selections[index]

@@ -22,8 +22,7 @@ class ModelPasses:
     Attributes:
         module: the bare module.
         forward: the module, or the forward of its wrapper.
-        compiled: compiled forward for scoring, if training is compiled. It is used for static
-            shapes only: a graph for each number of labels is slower than no graph.
+        compiled: compiled forward for scoring with static shapes, if training is compiled.
         trained: the module in the wrapper in which it is trained; None without a wrapper.
     """
 
@@ -54,7 +53,7 @@ class ModelFacts:
 
     Attributes:
         task: what it predicts, and what its loss compares the predictions with.
-        label_names: batch fields that hold labels.
+        label_names: batch fields with labels.
         labels_per_row: the most labels of a sample; None if that is not known.
         known: False if no row of the batch had a finite loss, so the next batch must be probed.
         divides_by_count: whether its loss divides by ``num_items_in_batch``.

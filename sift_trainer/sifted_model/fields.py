@@ -27,10 +27,8 @@ def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
 
 
 def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward`` that drops the fields which the model's own forward does not take.
-
-    A loss that is not the model's own may read such fields.
-    """
+    """``forward`` that drops the fields which the model's own forward does not take: a loss that is
+    not the model's own may read them."""
     parameters = signature(model.forward).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return forward
@@ -42,11 +40,7 @@ def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable
 
 
 def check_labels(criterion: str, task: Task, batch: Mapping[str, Any]) -> None:
-    """Refuse a batch without the labels of ``task``, if the criterion needs labels.
-
-    Raises:
-        ValueError: names the missing fields and those of the batch.
-    """
+    """Raise a ValueError for a batch without the labels of ``task`` that the criterion needs."""
     missing = [name for name in task.fields if not isinstance(batch.get(name), Tensor)]
     if CRITERIA[criterion].needs_labels and missing:
         raise ValueError(

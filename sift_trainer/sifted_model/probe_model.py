@@ -54,12 +54,9 @@ def probe_model(
 
     Args:
         batch: on the model's device; None if it has no labels.
-        sift: the settings of the run.
-        task: what the model predicts.
         trained_loss: the loss that is trained on; None: the model's own.
-        label_names: batch fields that hold labels.
-        labels_per_row: the most labels of a sample, if that is known. Then no step waits for the
-            device to count them.
+        label_names: batch fields with labels.
+        labels_per_row: the most labels of a sample, if that is known.
         all_agree: whether the answer is true on all processes, which call it together.
 
     Raises:
@@ -95,28 +92,26 @@ class _Probe:
         self.scores = scores_with_model(sift)
 
     def with_calls_on(self, facts: ModelFacts, batch: Mapping[str, Any]) -> ModelFacts:
-        """The facts, completed by calls on rows of this batch."""
+        """The facts with what calls on rows of this batch show."""
+        labels = facts.task.labels(batch) if self.scores else batch[facts.task.fields[0]]
         adapter, k = exit_at(self.model, self.sift.sift_exit_layer) if self.scores else (None, 0)
         # At the exit, which is cheap: the results are those of the whole model.
         with inference(self.model), adapter.at(k) if adapter else nullcontext():
-            rows = self._rows(facts.task, batch)
+            counts = facts.task.counts(labels) if self.scores else label_counts(labels)
+            rows = rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
             if rows is None:
                 return facts
             facts = self._of_labels(replace(facts, known=True), rows)
         if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
             facts = replace(facts, needs_labels=True)
-        if self._needs_trained_loss():
+        by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
+        if by_loss or uses_sample_losses(self.sift):
             with inference(self.model):
                 self._check_trained_loss(facts, rows)
         return facts
 
-    def _rows(self, task: Task, batch: Mapping[str, Any]) -> dict[str, Any] | None:
-        labels = task.labels(batch) if self.scores else batch[task.fields[0]]
-        counts = task.counts(labels) if self.scores else label_counts(labels)
-        return rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
-
     def _of_labels(self, facts: ModelFacts, rows: dict[str, Any]) -> ModelFacts:
-        """Find out if it shifts its labels, divides by their count, and can skip positions."""
+        """Whether it shifts its labels, divides by their count, and can skip positions."""
         class_ids = isinstance(facts.task, ClassIds) and "labels" in facts.task.fields
         if class_ids and not labels_are_inputs(self.model):
             shifted = self.all_agree(shifts_labels(self.forward, rows))
@@ -137,8 +132,7 @@ class _Probe:
         return replace(facts, gather=self._gather(facts, rows)) if own_loss else facts
 
     def _why_not(self, facts: ModelFacts, gather: Gather, rows: Mapping[str, Any]) -> str | None:
-        """Why ``gather`` is not used; None if it is. All processes must decide alike, because they
-        must make the same passes."""
+        """Why ``gather`` is not used; None if it is. All processes must decide alike."""
         labels = aligned_labels(rows["labels"], facts.shifted)
         if not self.all_agree(bool((labels != IGNORE_INDEX).any())):
             return "the first batch has no labelled position to compare at"
@@ -165,11 +159,6 @@ class _Probe:
             return False
         with inference(self.model), scorer.adapter.at(scorer.exit_layer):
             return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
-
-    def _needs_trained_loss(self) -> bool:
-        """Whether per-sample losses are used: for scores, for a criterion's state, or weighted."""
-        by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
-        return by_loss or uses_sample_losses(self.sift)
 
     def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
         """Refuse per-sample losses that do not add up to the loss that is trained on."""
@@ -205,8 +194,7 @@ class _Probe:
         return loss_of(outputs), outputs
 
     def warn_of_replaced_loss(self, facts: ModelFacts, labelled: bool) -> None:
-        """Warn how samples are scored if the trained loss is another one than the model's: it is
-        one number for a batch, so samples cannot be compared by it."""
+        """Warn how samples are scored if the trained loss is another one than the model's."""
         if self.trained_loss.replaced_by is None or not facts.known:
             return
         warnings = []

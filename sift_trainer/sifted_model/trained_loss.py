@@ -36,12 +36,11 @@ def owner_of(cls: type, method: str, ignored: type | None = None) -> type:
 def trained_loss_of(
     trainer: Any, model: nn.Module, forward: Callable[..., Any], mixin: type
 ) -> TrainedLoss:
-    """The loss of a trainer.
+    """The loss of a trainer with ``mixin``, whose ``compute_loss`` calls the next one.
 
     Args:
         model: is called with the labels, as the Trainer does.
         forward: is called without labels, if a function computes the loss of the outputs.
-        mixin: the class whose ``compute_loss`` calls the next one.
     """
     takes_count = bool(trainer.model_accepts_loss_kwargs)
     owner = owner_of(type(trainer), "compute_loss", mixin)
@@ -72,15 +71,14 @@ def weighted_loss(
 ) -> Tensor:
     """``loss`` with the sample losses in it weighted.
 
-    The loss is ``f * (sum of share * losses) + unscored``. The factor f is one over the number of
-    labels in the batch, in the accumulation window or over all processes. It is computed from the
-    loss itself, and the weighted loss has the same factor.
+    The loss is ``f * (sum of share * losses) + unscored``. The factor f, one over a number of
+    labels, is computed from the loss itself, and the weighted loss has the same factor.
 
     Args:
         loss: of the batch in training.
         losses: ``(k,)`` of its samples, with gradient.
         weights: ``(k,)``; if all are 1, the result is ``loss``.
-        share: ``(k,)`` how much each sample's loss counts without weights.
+        share: ``(k,)`` the number of labels of each.
         unscored: the part of the loss that is not in ``losses``, such as next sentence prediction.
     """
     plain = (losses * share).sum()
