@@ -11,10 +11,9 @@ from sift_trainer.scoring.positions import ScoredPositions
 
 
 class ExitAdapter(ABC):
-    """How one architecture leaves early. Each model has an adapter of its own.
+    """How one architecture leaves early. ``model`` is the bare module: not compiled or wrapped.
 
-    Subclass it and call `register_exit(MyModel, MyAdapter)` if the blocks of an architecture are
-    not found automatically. ``model`` is the bare module: not compiled or wrapped.
+    Subclass it and call `register_exit(MyModel, MyAdapter)` for blocks that are not found.
     """
 
     gathers_positions: ClassVar[bool] = False
@@ -29,11 +28,7 @@ class ExitAdapter(ABC):
         """Number of blocks L; exits are 1..L."""
 
     def resolve(self, k: int) -> int:
-        """``k`` as a block number in 1..L, with -1 for the last.
-
-        Raises:
-            ValueError: if the model has no such exit.
-        """
+        """``k`` as a block number in 1..L, as `check_exit` does."""
         return check_exit(k, self.depth, type(self.model).__name__)
 
     @abstractmethod
@@ -53,9 +48,7 @@ class ExitAdapter(ABC):
 class WholeModel(ExitAdapter):
     """A model of which only the last exit is known: all of it runs."""
 
-    @property
-    def depth(self) -> int:
-        return 1
+    depth = 1
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         return nullcontext()

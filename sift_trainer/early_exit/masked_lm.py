@@ -1,8 +1,7 @@
 """Encoders with an MLM head: only the scored positions pass the exit block and the head.
 
-In the exit block of a BERT-like encoder, only the keys and values of the other positions are used.
-So queries, attention output and feed-forward are computed at the scored positions only, and the
-head gets only these. The scores are the same, and scoring at exit 1 costs half as much.
+Of the other positions only the keys and values are used. The scores are the same, and scoring at
+exit 1 costs half as much.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,13 +28,11 @@ class MaskedLMExit(BlockStackExit):
 
     @staticmethod
     def fits(model: nn.Module, blocks: nn.ModuleList) -> bool:
-        """Whether every block is of a known class (a subclass may compute something else), the
-        model has output embeddings, and its forward is Transformers' own (another forward may mix
-        positions)."""
-        first: Any
-        first, *_ = blocks.children()
+        """Whether blocks and forward are Transformers' own, as others may compute something else,
+        and the model has output embeddings."""
         if not {_class_name(block) for block in blocks.children()} <= _BERT_BLOCKS:
             return False
+        first: Any = blocks[0]
         attention = first.attention.self
         return (
             not attention.is_decoder
@@ -47,21 +44,17 @@ class MaskedLMExit(BlockStackExit):
     def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
         if positions is None:
             return None
-        block = list(self.blocks._modules.values())[k - 1]
-        assert block is not None
-        return _pruned(block, positions)
+        return _pruned(list(self.blocks._modules.values())[k - 1], positions)
 
 
 def _class_name(block: nn.Module) -> str:
-    """Name of the class that a block was built from: FSDP2 puts a class of its own in front."""
+    """The class that a block was built from: FSDP2 puts a class of its own in front."""
     return next(cls.__name__ for cls in type(block).__mro__ if not issubclass(cls, FSDPModule))
 
 
 class LabelledLastBlock:
-    """In training: the last block only at the positions whose output is used.
-
-    These are the labelled positions, which the head gets, and the first of each row, which the
-    pooler of a next-sentence head reads. Loss and gradients are those of the whole block.
+    """In training: the last block only at the labelled positions, and at the first of each row,
+    which the pooler of a next-sentence head reads. Loss and gradients are those of the whole block.
     """
 
     def __init__(self, adapter: MaskedLMExit, head: LabelledHead) -> None:

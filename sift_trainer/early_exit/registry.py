@@ -24,25 +24,20 @@ _BUILT_IN: dict[str, type[ExitAdapter]] = {
 
 
 def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str) -> None:
-    """Say how models of ``model_class`` (and its subclasses) leave early.
+    """Say how models of a class and its subclasses leave early.
 
     Args:
-        model_class: an ``nn.Module`` class.
         adapter: the dotted path of the ``nn.ModuleList`` of blocks, which must all map hidden
             states of one shape to the same shape, or an `ExitAdapter` subclass.
-
-    Example:
-
-        register_exit(MyNet, "encoder.blocks")
     """
     _REGISTERED[model_class] = adapter
 
 
 def exit_adapter(model: nn.Module) -> ExitAdapter:
-    """The adapter that fits ``model``; for a model in a PEFT wrapper, that of the wrapped model.
+    """The adapter that fits ``model``, or the model in its PEFT wrapper.
 
     Raises:
-        ValueError: if there is none; names the model, what was looked for and `register_exit`.
+        ValueError: if there is none.
     """
     model = unwrap_peft_model(model)
     for model_class in type(model).__mro__:
@@ -69,8 +64,7 @@ def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapt
 
 
 def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
-    """The adapter of ``model``, and exit ``k`` as a block number. -1 (the whole model) works for
-    every model.
+    """The adapter of ``model``, and exit ``k`` as a block number; -1 works for every model.
 
     Raises:
         ValueError: if no adapter fits the model, or it has no such exit.
@@ -88,8 +82,7 @@ def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
 def early_exit(model: nn.Module, k: int) -> Iterator[None]:
     """Within the context, ``model(...)`` runs its first ``k`` blocks, then final norm and head.
 
-    Equal to the head applied to ``output_hidden_states[k]`` (section 6). The model is restored at
-    the end, also after an exception.
+    Equal to the head applied to ``output_hidden_states[k]`` (section 6).
 
     Args:
         model: a Transformers model, or one with a registered adapter; not wrapped or compiled.

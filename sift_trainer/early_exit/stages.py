@@ -1,26 +1,18 @@
-"""Models of stages that differ in width: ResNet, Swin.
-
-The classifier reads the width of the last stage, so it does not fit an earlier one. Exit -1 (the
-whole model) always works; an earlier exit needs a classifier of its own.
-"""
+"""Models of stages that differ in width, such as ResNet and Swin: exits need classifiers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.early_exit.blocks import replaced_forward, truncatable
+from sift_trainer.early_exit.blocks import replaced_forward, truncated
 from sift_trainer.scoring.positions import ScoredPositions
 
 
 class StageExit(ExitAdapter):
-    """Leaves after stage k, through the classifier that `classifier` returns for it.
-
-    The modules between the stages and the model's classifier run as in the model, except those in
-    ``passed``.
-    """
+    """Leaves after stage k, through the classifier that `classifier` returns for it."""
 
     stages: ClassVar[str]
     """Path of the ``nn.ModuleList`` of stages."""
@@ -66,22 +58,14 @@ class StageExit(ExitAdapter):
         if k == self.depth:
             yield
             return
-        stages = truncatable(self._stages)
-        before, stages.exit_at = stages.exit_at, k
-        head: Any = self.model.get_submodule("classifier")
-        try:
-            with ExitStack() as replaced:
-                for path in self.passed:
-                    module = self.model.get_submodule(path)
-                    replaced.enter_context(replaced_forward(module, _unchanged))
-                replaced.enter_context(replaced_forward(head, self.classifier(k).__call__))
-                yield
-        finally:
-            stages.exit_at = before
-
-
-def _unchanged(hidden: Tensor) -> Tensor:
-    return hidden
+        forwards = {"classifier": self.classifier(k).__call__}
+        forwards.update(dict.fromkeys(self.passed, lambda hidden: hidden))
+        with ExitStack() as replaced:
+            replaced.enter_context(truncated(self._stages, k))
+            for path, forward in forwards.items():
+                module = self.model.get_submodule(path)
+                replaced.enter_context(replaced_forward(module, forward))
+            yield
 
 
 class ResNetStages(StageExit):

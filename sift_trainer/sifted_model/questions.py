@@ -139,8 +139,8 @@ def why_not_gathered(
 
 
 def why_other_loss(scored: Tensor, trained: Tensor, outputs: Any) -> str | None:
-    """Why the loss from per-sample losses, ``scored``, is not the ``trained`` loss of the same rows,
-    for which the model returned ``outputs``; None if it is, or if ``trained`` is not finite."""
+    """Why ``scored``, made of per-sample losses, is not the ``trained`` loss of the same rows, for
+    which the model returned ``outputs``; None if it is, or if ``trained`` is not finite."""
     if not bool(trained.isfinite()):
         return None
     rounding = torch.finfo(logits_of(outputs, "the model").dtype).eps
