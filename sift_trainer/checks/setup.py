@@ -20,12 +20,8 @@ def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
     """Refuse, at construction, what a run that selects could not do or would do wrongly.
 
     Args:
-        trainer: constructed, except for this check.
         batch_size: samples that a process trains on in a micro-batch.
-        mixin: the class that makes it sift.
-
-    Raises:
-        ValueError: names the setting, its value and one that works.
+        mixin: the class that makes the trainer sift.
     """
     sift, args = trainer.sift, trainer.args
     check_launch(LaunchArguments(), args, trainer.accelerator.state)
@@ -53,8 +49,7 @@ def _check_arguments(args: TrainingArguments) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"one process drives {args.n_gpu} GPUs (nn.DataParallel), which splits a batch after "
-            "the selection; start one process per GPU with `accelerate launch`, or use one GPU "
-            "with CUDA_VISIBLE_DEVICES=0"
+            "the selection; start one process per GPU with `accelerate launch`"
         )
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
@@ -72,8 +67,8 @@ def _check_audits(sift: SiftArguments, args: TrainingArguments, eval_dataset: An
     checkpointing = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {})
     if sift.sift_audit_steps and checkpointing and checkpointing.get("use_reentrant"):
         raise ValueError(
-            f"sift_audit_steps={sift.sift_audit_steps} computes gradients besides the training's, "
-            "which gradient checkpointing with use_reentrant=True does not allow; use "
+            f"sift_audit_steps={sift.sift_audit_steps} computes gradients that gradient "
+            "checkpointing does not allow with use_reentrant=True; use "
             "gradient_checkpointing_kwargs={'use_reentrant': False}, which is the default"
         )
     if sift.sift_held_out == "evaluation" and not can_be_drawn_from(eval_dataset):
@@ -111,14 +106,9 @@ def _check_routing(model: nn.Module) -> None:
 
 
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
-    """Refuse processes that share samples or their positions, because each process sifts alone.
-
-    Raises:
-        ValueError: for a tensor, context or sequence parallelism above 1.
-    """
-    if parallelism is None:
-        return
-    sizes = {name: getattr(parallelism, name) for name in ("tp_size", "cp_size", "sp_size")}
+    """Refuse processes that share samples or their positions, because each process sifts alone."""
+    names = ("tp_size", "cp_size", "sp_size")
+    sizes = {name: getattr(parallelism, name, 1) for name in names}
     if any(size > 1 for size in sizes.values()):
         raise ValueError(
             f"parallelism_config has {sizes}, so processes share samples, but each process sifts "
@@ -127,10 +117,7 @@ def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
-    """Refuse a batch so small that nothing is dropped, or that ``sift_skip_top`` is no sample.
-
-    ``auto_find_batch_size`` can make a batch that small.
-    """
+    """Refuse a batch so small that nothing is dropped, or that ``sift_skip_top`` is no sample."""
     drawn = num_candidates(batch_size, sift.sift_keep_ratio)
     if drawn == batch_size:
         raise ValueError(

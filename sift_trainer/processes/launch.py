@@ -1,7 +1,6 @@
 """Did a run get the processes and the wrapper that it was started for?
 
-Several launch lines drop distribution silently and end with status 0: the processes train alone, or
-side by side without averaging their gradients. docs/distributed.md lists them.
+docs/distributed.md lists launch lines that silently train alone, or do not average gradients.
 """
 
 import os
@@ -27,11 +26,7 @@ _AVERAGED_ELSEWHERE = {
 
 @dataclass
 class LaunchArguments:
-    """How a run must be launched; a run that is launched differently fails at its start.
-
-    Raises:
-        ValueError: at construction, for a world size below 1.
-    """
+    """How a run must be launched; a run that is launched differently fails at its start."""
 
     world_size: int | None = field(
         default=None, metadata={"help": "Processes that must train together; any if unset."}
@@ -52,11 +47,11 @@ def check_launch(
 
     Args:
         launch: what the configuration requests.
-        args: of the run; they hold the processes that there are.
-        state: of the Accelerator; None before there is one, when its wrapper is not checked.
+        args: of the run, with the processes that there are.
+        state: of the Accelerator, for its wrapper; None before there is one.
 
     Raises:
-        ValueError: names what was requested, what there is, and a launch line that works.
+        ValueError: for a difference, with a launch line that works.
     """
     if args.distributed_state is None or args.parallel_mode in _AVERAGED_ELSEWHERE:
         return
@@ -87,14 +82,7 @@ def check_launch(
 
 
 def check_wrapped(model: nn.Module, args: TrainingArguments) -> None:
-    """Refuse several processes that train a model without a wrapper that averages gradients.
-
-    Args:
-        model: as `training_step` gets it.
-
-    Raises:
-        ValueError: for such a model.
-    """
+    """Refuse several processes that train a model without a wrapper that averages gradients."""
     if args.world_size == 1 or args.parallel_mode in _AVERAGED_ELSEWHERE:
         return
     model = getattr(model, "_orig_mod", model)  # compiled after it was wrapped
@@ -102,8 +90,7 @@ def check_wrapped(model: nn.Module, args: TrainingArguments) -> None:
     if not engine and not isinstance(model, (DistributedDataParallel, FSDPModule)):
         raise ValueError(
             f"{args.world_size} processes train, but {type(model).__name__} is in no wrapper that "
-            "averages gradients (DistributedDataParallel, DeepSpeedEngine, FSDPModule); start them "
-            f"with {_line('ddp', args.world_size, args)}"
+            f"averages gradients; start them with {_line('ddp', args.world_size, args)}"
         )
 
 
@@ -137,7 +124,6 @@ def _wrapper_of(state: AcceleratorState) -> str:
 
 
 def _line(wrapper: str, processes: int, args: TrainingArguments) -> str:
-    """A launch line that works."""
     if processes == 1 and wrapper in ("none", "ddp"):
         return "'accelerate launch --num_processes 1 SCRIPT ...'"
     config = f"--config_file configs/accelerate/{_CONFIG.get(wrapper, 'ddp_8gpu')}.yaml"
@@ -146,4 +132,4 @@ def _line(wrapper: str, processes: int, args: TrainingArguments) -> str:
         return f"'{line} SCRIPT ...'"
     if wrapper == "fsdp2":
         return f"'{line} SCRIPT ...' on GPUs"
-    return f"'{line} --mixed_precision no SCRIPT ... --use_cpu True', without ACCELERATE_USE_CPU"
+    return f"'{line} --mixed_precision no SCRIPT ... --use_cpu True', ACCELERATE_USE_CPU unset"
