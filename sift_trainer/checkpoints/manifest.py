@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -58,7 +58,7 @@ def last_whole_checkpoint(folder: PathLike) -> str | None:
     A checkpoint without a manifest counts as whole if its files can be opened and have the length
     that they state. A warning is logged for it, and for each half-written one that is skipped.
     """
-    for checkpoint in _newest_first(Path(folder)):
+    for checkpoint in map(Path, reversed(sort_checkpoints(str(folder)))):
         if (fault := _fault(checkpoint)) is not None:
             logger.warning(f"{checkpoint} is half-written and not resumed from: {fault}")
             continue
@@ -85,7 +85,7 @@ def rotate(folder: PathLike, limit: int | None, best: str | None) -> None:
     """
     if not limit or limit < 0:
         return
-    for checkpoint in _newest_first(Path(folder)):
+    for checkpoint in map(Path, sort_checkpoints(str(folder))):
         kept = best is not None and checkpoint == Path(best)
         if not kept and _fault(checkpoint) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -157,15 +157,6 @@ def _files(checkpoint: Path) -> Iterator[Path]:
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name not in (MANIFEST, IN_PROGRESS):
             yield path
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    steps = {}
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = path.name.rpartition("-")[2]
-        if path.is_dir() and number.isdecimal():
-            steps[int(number)] = path
-    return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def _flush_directories(*directories: Path) -> None:

@@ -39,7 +39,7 @@ class WholeCheckpoints(_Base):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Train; ``resume_from_checkpoint=True`` resumes from the newest whole checkpoint.
+        """Train; ``resume_from_checkpoint=True`` takes the newest whole checkpoint.
 
         Raises:
             ValueError: if the given checkpoint is half-written, or ``output_dir`` has no whole one.

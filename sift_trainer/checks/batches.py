@@ -18,7 +18,7 @@ from sift_trainer.scoring.task import Task
 from sift_trainer.scoring.tasks import task_of
 from sift_trainer.selection.rows import num_rows
 from sift_trainer.selection.schedule import num_kept
-from sift_trainer.sifted_model.fields import check_labels, missing_field
+from sift_trainer.sifted_model.fields import check_labels, needed_fields
 from sift_trainer.sifted_model.no_trace import random_state_kept
 from sift_trainer.sifted_model.trained_loss import owner_of
 
@@ -59,24 +59,18 @@ def check_packing(args: TrainingArguments, collator: Any) -> None:
 def check_collated_samples(
     sift: SiftArguments, trainer: type, model: nn.Module, data: Any, collator: Any, mixin: type
 ) -> None:
-    """Refuse a trainer with its own loss whose batches have no rows to select, or no rows that the
-    model itself could score.
-
-    Args:
-        model: the bare module.
-        data: the training data, of which two samples are collated.
-        mixin: the class that makes the trainer sift.
-    """
+    """Refuse a trainer with its own loss whose batches have no rows to select, or none that the
+    bare ``model`` could score."""
     owner = owner_of(trainer, "compute_loss", mixin)
     if owner is Trainer or (batch := tried_batch(data, collator)) is None:
         return
     check_mapping(batch)
     sizes = [len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()]
     check_rows_of_samples(owner, max([n for n in sizes if n % TRIED == 0], default=TRIED), TRIED)
-    if (field := missing_field(model, batch)) is not None:
+    if missing := [name for name in needed_fields(model) if name not in batch]:
         raise ValueError(
             f"{trainer.__name__} cannot sift: sifting scores samples by {type(model).__name__}"
-            f"(**batch), which has no {field!r} in the batch of the fields {sorted(batch)}; "
+            f"(**batch), which has no {missing[0]!r}: its fields are {sorted(batch)}; "
             f"{_instead(owner)}"
         )
     labels = batch.get("labels")
@@ -101,10 +95,9 @@ def check_window(micro_batches: int) -> None:
     """Refuse a batch that SiftMixin has not drawn, if its accumulation window has others."""
     if micro_batches > 1:
         raise ValueError(
-            f"an update has {micro_batches} micro-batches, and SiftMixin has not drawn this batch, "
-            "so it cannot count the labels of the others. An overridden get_batch_samples must "
-            "return what super().get_batch_samples(...) returns; an overridden training_step must "
-            "change the batch in place, not copy it; or use gradient_accumulation_steps=1"
+            f"an update has {micro_batches} micro-batches, and SiftMixin has not drawn this one: "
+            "get_batch_samples must return what super().get_batch_samples(...) returns, and "
+            "training_step must change the batch in place; or use gradient_accumulation_steps=1"
         )
 
 
@@ -134,14 +127,13 @@ def check_first_batch(
     if rows == 1 and candidates > 1:
         raise ValueError(
             f"the first batch has 1 row where {candidates} candidates were drawn: the collator "
-            "packs samples into one row, or the data has 1 row for a process; use one sample per "
-            "row, and more data or sift_keep_ratio=1.0"
+            "packs samples, or the data has 1 row for a process; use one sample per row, and more "
+            "data or sift_keep_ratio=1.0"
         )
     if rows != candidates:
         logger.warning(
             f"the first batch has {rows} rows where {candidates} candidates were to be drawn, so "
             f"{num_kept(rows, sift.sift_keep_ratio)} are trained on: the data is that small, or "
-            "an overridden get_train_dataloader does not yield round(per_device_train_batch_size "
-            "/ sift_keep_ratio) rows"
+            "an overridden get_train_dataloader yields another number"
         )
     check_labels(sift.sift_criterion, task, batch)

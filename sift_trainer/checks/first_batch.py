@@ -29,7 +29,6 @@ def probe_first_batch(
         model: as it is trained.
         batch: as the training dataloader yields it.
         candidates: samples that a process draws for a batch.
-        mixin: the class that makes the trainer sift.
 
     Raises:
         ValueError: for a batch or a model with which these settings do not work.

@@ -17,12 +17,7 @@ from sift_trainer.selection.schedule import num_candidates, num_kept, num_skippe
 
 
 def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
-    """Refuse, at construction, what a run that selects could not do or would do wrongly.
-
-    Args:
-        batch_size: samples that a process trains on in a micro-batch.
-        mixin: the class that makes the trainer sift.
-    """
+    """Refuse, at construction, what a run that selects could not do or would do wrongly."""
     sift, args = trainer.sift, trainer.args
     check_launch(LaunchArguments(), args, trainer.accelerator.state)
     check_parallelism(sift, trainer.accelerator.parallelism_config)
@@ -88,8 +83,8 @@ def _check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bo
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if held_out == "candidates" and num_kept(half, sift.sift_keep_ratio) == half:
         raise ValueError(
-            f"sift_gate={sift.sift_gate!r} holds out half of the candidates and sifts the other "
-            f"half, but per_device_train_batch_size={batch_size} with sift_keep_ratio="
+            f"sift_gate={sift.sift_gate!r} sifts half of the candidates, but "
+            f"per_device_train_batch_size={batch_size} with sift_keep_ratio="
             f"{sift.sift_keep_ratio} leaves nothing to drop there; use a batch of 8, for example"
         )
 
@@ -100,8 +95,7 @@ def _check_routing(model: nn.Module) -> None:
     if isinstance(config, PreTrainedConfig) and hasattr(config, "moe_eval_capacity_token_fraction"):
         raise ValueError(
             f"{type(model).__name__} routes by expert_capacity over the whole batch, so the score "
-            "of a sample depends on the other rows, and scoring sets another capacity than "
-            "training; use sift_criterion='random' or sift_keep_ratio=1.0"
+            "of a sample depends on the others; use sift_criterion='random' or sift_keep_ratio=1.0"
         )
 
 
@@ -137,9 +131,8 @@ def _check_split_batch(sift: SiftArguments, batch_size: int, processes: int) -> 
     if batch_size % processes or drawn % processes:
         raise ValueError(
             f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
-            f"but per_device_train_batch_size={batch_size} of {drawn} candidates "
-            f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; make both "
-            f"multiples of {processes}, such as {processes * batch_size} with sift_keep_ratio=0.5"
+            f"but per_device_train_batch_size={batch_size} of {drawn} candidates cannot be shared "
+            f"evenly; use {processes * batch_size} with sift_keep_ratio=0.5, for example"
         )
 
 

@@ -11,10 +11,8 @@ from sift_trainer.scoring.positions import ScoredPositions
 
 
 class ExitAdapter(ABC):
-    """How one architecture leaves early. ``model`` is the bare module: not compiled or wrapped.
-
-    Subclass it and call `register_exit(MyModel, MyAdapter)` for blocks that are not found.
-    """
+    """How one architecture leaves early, to subclass for `register_exit`. ``model`` is the bare
+    module: not compiled or wrapped."""
 
     gathers_positions: ClassVar[bool] = False
     """Whether `at` takes ``positions`` and returns logits (1, N, C) at those positions only."""
@@ -35,9 +33,7 @@ class ExitAdapter(ABC):
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         """While active, calling the model runs blocks 1..k, then its final norm and head.
 
-        Args:
-            k: exit block, 1..L.
-            positions: N predictions of the batch, only if `gathers_positions`.
+        ``positions`` are given only if `gathers_positions`.
         """
 
     def logits(self, outputs: Any) -> Tensor:
@@ -55,11 +51,8 @@ class WholeModel(ExitAdapter):
 
 
 def logits_of(outputs: Any, name: str) -> Tensor:
-    """``outputs['logits']``, or the first tensor in ``outputs`` that is not a loss.
-
-    Raises:
-        ValueError: if there is none; ``name`` is the model's.
-    """
+    """``outputs['logits']``, or the first tensor in ``outputs`` that is not a loss; a ValueError
+    with the ``name`` of the model if there is none."""
     logits: Any = outputs
     if isinstance(outputs, Mapping):
         named = {key: value for key, value in outputs.items() if key != "loss"}
@@ -77,11 +70,7 @@ def logits_of(outputs: Any, name: str) -> Tensor:
 
 
 def check_exit(k: int, depth: int, name: str) -> int:
-    """``k`` as a block number in 1..depth, with -1 for the last.
-
-    Raises:
-        ValueError: if the model is not that deep.
-    """
+    """``k`` as a block number in 1..depth, with -1 for the last; else a ValueError."""
     if k == -1:
         return depth
     if not 1 <= k <= depth:

@@ -55,12 +55,17 @@ class LabelledHead:
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:
         """Within the context, logits are (1, N, V) at flat ``positions`` (N,); None: at all."""
-        before = _POSITIONS.get(id(self))
+        before = self.positions
         _POSITIONS[id(self)] = positions
         try:
             yield
         finally:
             _POSITIONS[id(self)] = before
+
+    @property
+    def positions(self) -> Tensor | None:
+        """The positions that are gathered now; None: all of them."""
+        return _POSITIONS.get(id(self))
 
     def gather(self, positions: ScoredPositions, shifted: bool) -> AbstractContextManager[None]:
         """Within the context, logits are those that belong to `gathered_labels`."""
@@ -68,7 +73,7 @@ class LabelledHead:
         return self.at(torch.cat([flat, flat[-1:]]) if shifted else flat)
 
     def _gather(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        positions = _POSITIONS.get(id(self))
+        positions = self.positions
         if positions is None:
             return None
         gathered = inputs[0].flatten(0, -2).index_select(0, positions)

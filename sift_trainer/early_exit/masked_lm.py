@@ -85,15 +85,7 @@ def _pruned(
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         attention = block.attention.self
         picked = hidden.flatten(0, 1).index_select(0, positions.flat)
-        context = _attend(
-            attention.query(picked),
-            attention.key(hidden),
-            attention.value(hidden),
-            attention_mask,
-            positions,
-            attention.num_attention_heads,
-            attention.dropout.p if block.training else 0.0,
-        )
+        context = _attend(attention, picked, hidden, attention_mask, positions)
         attended = block.attention.output(context, picked)
         output: Tensor = block.output(block.intermediate(attended), attended)
         return positions.laid_out(output) if laid_out else output.unsqueeze(0)
@@ -102,15 +94,9 @@ def _pruned(
 
 
 def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    positions: ScoredPositions,
-    heads: int,
-    dropout: float,
+    attention: Any, picked: Tensor, hidden: Tensor, mask: Tensor | None, positions: ScoredPositions
 ) -> Tensor:
-    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D)."""
+    """Attention of N states (N, D), each over its own row of ``hidden`` (B, T, D) -> (N, D)."""
     if mask is not None:
         batch, length = positions.shape
         columns = positions.flat % length
@@ -120,13 +106,13 @@ def _attend(
         mask = (~forbidden if mask.dtype == torch.bool else forbidden).transpose(1, 2)
 
     def split(states: Tensor) -> Tensor:
-        return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
+        return states.view(*states.shape[:2], attention.num_attention_heads, -1).transpose(1, 2)
 
     context = functional.scaled_dot_product_attention(
-        split(positions.laid_out(query)),
-        split(key),
-        split(value),
+        split(positions.laid_out(attention.query(picked))),
+        split(attention.key(hidden)),
+        split(attention.value(hidden)),
         attn_mask=mask,
-        dropout_p=dropout,
+        dropout_p=attention.dropout.p if attention.training else 0.0,
     )
     return context.transpose(1, 2).flatten(2)[positions.rows, positions.slots]

@@ -34,11 +34,7 @@ def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str
 
 
 def exit_adapter(model: nn.Module) -> ExitAdapter:
-    """The adapter that fits ``model``, or the model in its PEFT wrapper.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The adapter that fits ``model``, or the model in its PEFT wrapper; else a ValueError."""
     model = unwrap_peft_model(model)
     for model_class in type(model).__mro__:
         if model_class in _REGISTERED:
@@ -64,11 +60,8 @@ def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapt
 
 
 def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
-    """The adapter of ``model``, and exit ``k`` as a block number; -1 works for every model.
-
-    Raises:
-        ValueError: if no adapter fits the model, or it has no such exit.
-    """
+    """The adapter of ``model``, and exit ``k`` as a block number, with the errors of `early_exit`.
+    The exit -1 works for every model."""
     try:
         adapter = exit_adapter(model)
     except ValueError:

@@ -18,23 +18,18 @@ class StageExit(ExitAdapter):
     """Path of the ``nn.ModuleList`` of stages."""
 
     passed: ClassVar[tuple[str, ...]] = ()
-    """Paths of modules behind the stages that fit the last stage only; an early exit skips them."""
+    """Paths of modules behind the stages that an early exit skips."""
 
     hint: ClassVar[str] = ""
     """Another solution for such a model, added to the error message."""
 
     def classifier(self, k: int) -> nn.Module:
-        """The classifier after stage k < depth, in place of the model's own.
-
-        Raises:
-            ValueError: always, unless a subclass overrides this.
-        """
+        """The classifier after stage k < depth; a ValueError if there is none."""
         name = type(self.model).__name__
         raise ValueError(
             f"no exit after stage {k} of {name}: its classifier reads the last stage's width. Use "
-            f"sift_exit_layer=-1 for exact scores, or add a classifier for that stage and register "
-            f"a subclass of {type(self).__name__} that returns it from `classifier` "
-            f"(register_exit){self.hint}"
+            f"sift_exit_layer=-1, or register_exit a subclass of {type(self).__name__} whose "
+            f"`classifier` returns one for that stage{self.hint}"
         )
 
     @property

@@ -17,12 +17,6 @@ from transformers.training_args import ParallelMode
 
 _CONFIG = {"ddp": "ddp_8gpu", "deepspeed": "deepspeed_zero2", "fsdp2": "fsdp2_8gpu"}
 
-_AVERAGED_ELSEWHERE = {
-    ParallelMode.TPU,
-    ParallelMode.SAGEMAKER_DATA_PARALLEL,
-    ParallelMode.SAGEMAKER_MODEL_PARALLEL,
-}
-
 
 @dataclass
 class LaunchArguments:
@@ -45,15 +39,11 @@ def check_launch(
 ) -> None:
     """Compare the processes and the wrapper with what the configuration and the launcher requested.
 
-    Args:
-        launch: what the configuration requests.
-        args: of the run, with the processes that there are.
-        state: of the Accelerator, for its wrapper; None before there is one.
-
     Raises:
-        ValueError: for a difference, with a launch line that works.
+        ValueError: for a difference, with a launch line that works. The wrapper of the Accelerator
+            is compared if its ``state`` is given.
     """
-    if args.distributed_state is None or args.parallel_mode in _AVERAGED_ELSEWHERE:
+    if args.distributed_state is None or args.parallel_mode == ParallelMode.TPU:
         return
     world_size = int(args.distributed_state.num_processes)
     unsharded = "ddp" if world_size > 1 else "none"  # DDP of one process is no wrapper
@@ -83,7 +73,7 @@ def check_launch(
 
 def check_wrapped(model: nn.Module, args: TrainingArguments) -> None:
     """Refuse several processes that train a model without a wrapper that averages gradients."""
-    if args.world_size == 1 or args.parallel_mode in _AVERAGED_ELSEWHERE:
+    if args.world_size == 1 or args.parallel_mode == ParallelMode.TPU:
         return
     model = getattr(model, "_orig_mod", model)  # compiled after it was wrapped
     engine = any(cls.__name__ == "DeepSpeedEngine" for cls in type(model).__mro__)
@@ -128,8 +118,6 @@ def _line(wrapper: str, processes: int, args: TrainingArguments) -> str:
         return "'accelerate launch --num_processes 1 SCRIPT ...'"
     config = f"--config_file configs/accelerate/{_CONFIG.get(wrapper, 'ddp_8gpu')}.yaml"
     line = f"accelerate launch {config} --num_processes {processes}"
-    if args.device.type != "cpu":
-        return f"'{line} SCRIPT ...'"
-    if wrapper == "fsdp2":
+    if args.device.type != "cpu" or wrapper == "fsdp2":
         return f"'{line} SCRIPT ...' on GPUs"
     return f"'{line} --mixed_precision no SCRIPT ... --use_cpu True', ACCELERATE_USE_CPU unset"

@@ -80,11 +80,8 @@ def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[],
 @contextmanager
 def tied_in_one_group(model: nn.Module) -> Iterator[None]:
     """Within the context, FSDP2 can wrap a model whose output embeddings share parameters with
-    other modules than the input embeddings: BERT's decoder shares its bias with the head around it.
-
-    PyTorch refuses a parameter in two groups. Accelerate cannot find the embeddings here, so it
-    does not give them a group of their own.
-    """
+    other modules than the input embeddings, as in BERT: PyTorch refuses a parameter in two groups,
+    and Accelerate does not find the embeddings here, so it gives them no group of their own."""
     if not _tied_outside(model):
         yield
         return

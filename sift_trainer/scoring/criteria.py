@@ -1,8 +1,4 @@
-"""How hard is a sample? Per-sample scores from logits and labels.
-
-A criterion turns the logits of single predictions into values; a sample's score is the mean of the
-values at its scored positions (sections 6 and 7.1 of the paper: loss-based and entropy-based SIFT).
-"""
+"""How hard is a sample? Criteria give values of predictions; a sample's score is their mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,8 +36,8 @@ class Samples:
 
     Attributes:
         fields: the batch, on the model's device, with the columns of the criterion.
-        values: ``(B,)`` fp32: the scores of the scoring pass before the selection, the losses of
-            the kept samples after the forward of training. `UNLABELLED` without a label.
+        values: ``(B,)`` fp32: scores of the scoring pass for candidates, losses in nats for kept
+            samples; `UNLABELLED` without a label.
     """
 
     fields: Mapping[str, Any]
@@ -54,8 +50,7 @@ class StatefulCriterion:
     Each process of a run makes one object of it, whose state is saved in checkpoints and restored.
 
     Attributes:
-        scored_by: the criterion of the scoring pass, whose scores `scores` gets. ``"random"``: no
-            pass through the model.
+        scored_by: the criterion of the scoring pass; ``"random"``: no pass through the model.
         columns: columns of the training data that it reads and the model does not get. The
             collator must keep them.
     """
@@ -86,11 +81,8 @@ class Criterion:
     """How hard a sample is.
 
     Attributes:
-        name: what ``sift_criterion`` calls it.
         values: of single predictions; None: no pass through the model, and random scores.
-        needs_labels: whether the values depend on the labels.
-        is_loss: whether it is the loss in training, for which tasks have `values` of their own.
-        is_entropy: whether it is the entropy, for which tasks have `values` of their own.
+        is_loss, is_entropy: whether it is that, for which a task may have values of its own.
         state: makes the scores from those of the scoring pass; None: they are the scores.
     """
 
@@ -118,8 +110,7 @@ def register_criterion(
 
     Args:
         criterion: ``(logits (N, C), targets (N,)) -> (N,)``, or a subclass of `StatefulCriterion`.
-        needs_labels: whether the batch must have labels; a `StatefulCriterion` has this from the
-            criterion that it is scored by.
+        needs_labels: whether the batch must have labels, if it is a function.
 
     Raises:
         ValueError: if the name is taken.
@@ -178,8 +169,6 @@ def per_sample_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def per_sample_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean predictive entropy over each sample's labelled positions (section 7.1).
-
-    Shapes, units and errors as in `per_sample_loss`; the labels only tell which positions count.
-    """
+    """Mean predictive entropy over each sample's labelled positions (section 7.1), with shapes,
+    units and errors as in `per_sample_loss`."""
     return _per_sample(entropy, logits, labels)

@@ -18,8 +18,7 @@ class ScoredPositions:
         flat: ``(N,)`` indices into the flattened ``(B * T,)`` predictions.
         rows: ``(N,)`` the sample of each prediction.
         slots: ``(N,)`` its place among the predictions of its row.
-        targets: ``(N,)`` its label; -100 for unlabelled predictions that fill up a row, so that all
-            rows have the same number.
+        targets: ``(N,)`` its label; -100 for unlabelled predictions that fill up a row.
         shape: (B, T).
         per_row: the largest number of places of a row.
     """
@@ -74,9 +73,8 @@ def scored_positions(
     Args:
         labels: aligned with the logits; -100 marks positions without a label.
         fraction: share of a sample's labelled positions to take, rounded, at least one.
-        generator: CPU generator that draws the subset; not used when ``fraction`` is 1.
-        per_row: the most labels that a row can have, if that is known. If a row has more, only the
-            first ones are taken.
+        generator: on the CPU, draws the subset.
+        per_row: the most labels of a row, if that is known; only that many are taken.
     """
     labelled = labels.reshape(len(labels), -1) != IGNORE_INDEX
     batch, length = labelled.shape

@@ -11,10 +11,7 @@ from sift_trainer.scoring.logit_pass import Values
 
 
 class Task:
-    """What a model predicts, and what its loss compares the predictions with: pure functions.
-
-    There are B samples, with one or more predictions each.
-    """
+    """What a model predicts for B samples, and what its loss compares the predictions with."""
 
     fields: ClassVar[tuple[str, ...]] = ("labels",)
     """Batch fields that hold the labels."""
@@ -30,11 +27,7 @@ class Task:
         return find(outputs)
 
     def labels(self, batch: Mapping[str, Any]) -> Tensor:
-        """The labels that the loss compares the logits with.
-
-        Raises:
-            ValueError: for labels of another kind.
-        """
+        """The labels that the loss compares the logits with; a ValueError for another kind."""
         labels: Tensor = batch["labels"]
         return labels
 
@@ -43,11 +36,7 @@ class Task:
         return torch.zeros_like(logits)
 
     def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in the shapes and types that `values` takes.
-
-        Raises:
-            ValueError: if they do not fit each other.
-        """
+        """Both as `values` takes them; a ValueError if they do not fit each other."""
         return logits, labels
 
     def scores(
@@ -62,8 +51,7 @@ class Task:
 
         Args:
             labels: from `labels` or `unlabelled`.
-            fraction: share of a sample's labelled positions to score, if it has many.
-            generator: draws that share.
+            fraction: share of a sample's labelled positions to score, drawn by ``generator``.
 
         Raises:
             ValueError: if logits and labels do not fit each other.
@@ -71,11 +59,7 @@ class Task:
         return self.values(criterion)(*self.fitted(logits, labels)).float()
 
     def values(self, criterion: Criterion) -> Values:
-        """The function of ``criterion`` for single predictions of this task.
-
-        Raises:
-            ValueError: if the criterion has no meaning for the task.
-        """
+        """The criterion for single predictions; a ValueError if it has no meaning for the task."""
         assert criterion.values is not None, "this criterion makes no pass through the model"
         return criterion.values
 
@@ -88,15 +72,11 @@ class Task:
         return (losses * counts).sum() / counts.sum()
 
     def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
-        """The part of the model's own loss that samples are deliberately not scored by."""
+        """The part of the model's own loss that samples are not scored by."""
         return 0.0
 
     def smoothed(self, factor: float) -> "Task":
-        """This task under the Trainer's ``label_smoothing_factor``.
-
-        Raises:
-            ValueError: if the labels are not class ids.
-        """
+        """This task under the Trainer's ``label_smoothing_factor``, which needs class ids."""
         raise ValueError(
             f"label_smoothing_factor={factor} smooths class ids, but the labels of a "
             f"{type(self).__name__} task are no class ids; use 0"

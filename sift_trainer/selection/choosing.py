@@ -26,12 +26,7 @@ class SelectionSettings(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The kept samples of a batch.
-
-    Attributes:
-        rows: ``(k,)`` their indices, ascending.
-        weights: ``(k,)`` the weight of each in the loss; None for equal weights.
-    """
+    """The kept samples: indices (k,), ascending, and their weights (k,) in the loss, if any."""
 
     rows: Tensor
     weights: Tensor | None = None
@@ -78,10 +73,7 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
 
 
 def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
-    """Choose the samples to train on by their ``scores`` (B,).
-
-    Args:
-        generator: CPU generator of this step.
+    """Choose the samples to train on by their ``scores`` (B,), with a CPU generator.
 
     Raises:
         ValueError: if a registered selector returns another number of indices or weights.

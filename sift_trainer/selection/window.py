@@ -15,7 +15,7 @@ class Selection:
     Attributes:
         rows: ``(k,)`` indices of the kept samples, ascending.
         candidates: number of samples that were drawn, B.
-        scores: ``(B,)`` the scores of the candidates; None if the step did not sift.
+        scores: ``(B,)`` their scores; None if the step did not sift.
         weights: ``(k,)`` weights in the loss; None for equal weights.
     """
 
@@ -25,9 +25,9 @@ class Selection:
     weights: Tensor | None = None
 
     @classmethod
-    def of_all(cls, candidates: int, device: torch.device | str = "cpu") -> "Selection":
+    def of_all(cls, candidates: int) -> "Selection":
         """A selection that keeps all candidates."""
-        return cls(torch.arange(candidates, device=device), candidates)
+        return cls(torch.arange(candidates), candidates)
 
 
 @dataclass

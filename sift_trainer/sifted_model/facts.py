@@ -1,7 +1,7 @@
 """How to call the model of a run, and facts about it from the first batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -31,20 +31,11 @@ class ModelPasses:
     compiled: Callable[..., Any] | None = None
     trained: nn.Module | None = None
 
-    @classmethod
-    def of(cls, model: nn.Module) -> "ModelPasses":
-        """The passes of a model without a wrapper."""
-        return cls(model, model)
-
     def with_known_fields(self) -> "ModelPasses":
         """The same passes, without the batch fields that the module does not take."""
-        compiled = self.compiled
-        return ModelPasses(
-            self.module,
-            with_known_fields(self.module, self.forward),
-            None if compiled is None else with_known_fields(self.module, compiled),
-            self.trained,
-        )
+        forward = with_known_fields(self.module, self.forward)
+        compiled = None if self.compiled is None else with_known_fields(self.module, self.compiled)
+        return replace(self, forward=forward, compiled=compiled)
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class ModelFacts:
         known: False if no row of the batch had a finite loss, so the next batch must be probed.
         divides_by_count: whether its loss divides by ``num_items_in_batch``.
         needs_labels: whether its forward fails without labels although they have a default.
-        head: the vocabulary head, computed on labelled positions; None: on all positions.
+        head: computes labelled positions only; None: all positions are computed.
         gather: restricts training to labelled positions; None: it trains on all positions.
     """
 

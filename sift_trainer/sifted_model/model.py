@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.probe_model import probe_model
 from sift_trainer.sifted_model.scorer import Scorer
-from sift_trainer.sifted_model.trained_loss import TrainedLoss, weighted_loss
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 
 class SiftedModel:
@@ -65,8 +66,9 @@ class SiftedModel:
         # A graph for each number of labels would be slower than no graph.
         static = self.facts.head is None or self.facts.labels_per_row is not None
         compiled = self.passes.compiled if static else None
+        forward = self.passes.forward if compiled is None else compiled
         with inference(self.module):
-            return scorer(compiled or self.passes.forward, batch, generator)
+            return scorer(forward, batch, generator)
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -88,14 +90,13 @@ class SiftedModel:
             self._positions = None
 
     def sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) of the samples of a batch, with gradient.
+        """Losses (B,) of the samples of a batch on the model's device, with gradient.
 
-        Args:
-            outputs: what the model returned for the batch from `labelled_only`, within its context.
-            batch: on the model's device, with the labels from the collator.
+        ``outputs`` are of the batch from `labelled_only`, within its context.
         """
         task = self.facts.task
-        find = self.scorer.adapter.logits if self.scorer and self.scorer.adapter else _find_logits
+        adapter = self.scorer.adapter if self.scorer else None
+        find = adapter.logits if adapter else partial(logits_of, name="the model")
         if self._positions is not None:
             logits = find(outputs).flatten(0, -2)[: len(self._positions.flat)]
             return score_positions(task.values(LOSS), logits, self._positions)
@@ -104,10 +105,15 @@ class SiftedModel:
     def weighted(
         self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
     ) -> Tensor:
-        """The loss of a batch with weights (B,) for the losses (B,) of its samples."""
+        """The ``loss`` of a batch with weights (B,) for the ``losses`` (B,) of its samples.
+
+        It is ``factor * (sum of labels * losses) + unscored``, and the factor is kept.
+        """
         task = self.facts.task
-        share = task.counts(task.labels(batch))
-        return weighted_loss(loss, losses, weights, share, task.unscored(outputs, batch))
+        losses = losses * task.counts(task.labels(batch))
+        scored = (loss - task.unscored(outputs, batch)).detach()
+        factor = scored / losses.sum().detach().clamp(min=1e-12)
+        return loss + factor * ((losses * (weights - 1)).sum())
 
     # ---- labels ----
 
@@ -136,7 +142,3 @@ class SiftedModel:
             labels = labels.clone()
             labels[..., 0] = IGNORE_INDEX
         return {"labels": labels}
-
-
-def _find_logits(outputs: Any) -> Tensor:
-    return logits_of(outputs, "the model")

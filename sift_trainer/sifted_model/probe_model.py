@@ -38,6 +38,9 @@ from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 logger = logging.get_logger(__name__)
 
+Agree = Callable[[bool], bool]
+"""Whether an answer is true on all processes, which call it together."""
+
 
 def probe_model(
     passes: ModelPasses,
@@ -48,16 +51,13 @@ def probe_model(
     trained_loss: TrainedLoss | None = None,
     label_names: Sequence[str] = ("labels",),
     labels_per_row: int | None = None,
-    all_agree: Callable[[bool], bool] = bool,
+    all_agree: Agree = bool,
 ) -> ModelFacts:
     """Find out how a model behaves by calls on a few rows of its first batch; it stays unchanged.
 
     Args:
         batch: on the model's device; None if it has no labels.
         trained_loss: the loss that is trained on; None: the model's own.
-        label_names: batch fields with labels.
-        labels_per_row: the most labels of a sample, if that is known.
-        all_agree: whether the answer is true on all processes, which call it together.
 
     Raises:
         ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
@@ -73,7 +73,7 @@ def probe_model(
     probe = _Probe(passes, sift, trained_loss or TrainedLoss(), all_agree)
     if batch is not None:
         facts = probe.with_calls_on(facts, batch)
-    probe.warn_of_replaced_loss(facts, labelled=batch is not None)
+    probe.warn_of_replaced_loss(facts)
     return facts
 
 
@@ -81,11 +81,7 @@ class _Probe:
     """The calls of `probe_model`."""
 
     def __init__(
-        self,
-        passes: ModelPasses,
-        sift: SiftArguments,
-        trained_loss: TrainedLoss,
-        all_agree: Callable[[bool], bool],
+        self, passes: ModelPasses, sift: SiftArguments, trained_loss: TrainedLoss, all_agree: Agree
     ) -> None:
         self.passes, self.model, self.forward = passes, passes.module, passes.forward
         self.sift, self.trained_loss, self.all_agree = sift, trained_loss, all_agree
@@ -176,9 +172,8 @@ class _Probe:
         losses = scorer(self.forward, rows, torch.Generator())
         task = facts.task
         counts = task.counts(task.labels(rows))
-        trained, outputs = (of_rows or self._own_loss)(
-            {**rows, **scorer.router_settings}, counts.sum()
-        )
+        given = {**rows, **scorer.router_settings}
+        trained, outputs = (of_rows or self._own_loss)(given, counts.sum())
         scored = task.reduce(losses, counts) + task.unscored(outputs, rows)
         reason = None if trained is None else why_other_loss(scored, trained, outputs)
         if not self.all_agree(reason is None):
@@ -193,20 +188,16 @@ class _Probe:
         outputs = self.forward(**rows)
         return loss_of(outputs), outputs
 
-    def warn_of_replaced_loss(self, facts: ModelFacts, labelled: bool) -> None:
+    def warn_of_replaced_loss(self, facts: ModelFacts) -> None:
         """Warn how samples are scored if the trained loss is another one than the model's."""
         if self.trained_loss.replaced_by is None or not facts.known:
             return
-        warnings = []
-        if facts.head is not None:
-            warnings.append("it gets the kept samples with all their positions")
+        warnings = ["it gets the kept samples with all their positions"] if facts.head else []
         if self.scores and self.trained_loss.of_rows is None:
-            label = "the next label" if facts.shifted else "their label"
             warnings.append(
                 f"samples are chosen by sift_criterion={self.sift.sift_criterion!r} of the model's "
-                f"own logits for {label if labelled else 'any token'}, at exit layer "
-                f"{self.sift.sift_exit_layer}, which is not compared with the loss that is trained "
-                "on"
+                f"own logits at exit layer {self.sift.sift_exit_layer}, which is not compared with "
+                "the loss that is trained on"
             )
         if warnings:
             logger.warning(f"{self.trained_loss.replaced_by}: {'; '.join(warnings)}")

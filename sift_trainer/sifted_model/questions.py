@@ -25,8 +25,7 @@ from sift_trainer.selection.rows import take_rows
 Forward = Callable[..., Any]
 
 Gather = Callable[[ScoredPositions, bool], AbstractContextManager[None]]
-"""``(N positions, shifted)`` -> a context in which logits are (1, M, V), matching the labels from
-`gathered_labels`."""
+"""``(positions, shifted)`` -> a context in which logits (1, M, V) match `gathered_labels`."""
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 """Errors that models raise for labels that they do not support."""
@@ -78,11 +77,8 @@ def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
 
 
 def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
-    """Whether the loss compares prediction t with label t + 1, as causal models do.
-
-    Then a batch with only the first label has the loss of a batch without labels. False if the
-    model returns no loss, or fails with such labels.
-    """
+    """Whether the loss compares prediction t with label t + 1, as causal models do: then a batch
+    with only the first label has the loss of a batch without labels."""
     labels = batch["labels"]
     if labels.dim() < 2 or labels.is_floating_point():
         return False
@@ -99,22 +95,16 @@ def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
 
 
 def why_not_gathered(
-    forward: Forward,
-    batch: Mapping[str, Any],
-    gather: Gather,
-    aligned_labels: Tensor,
-    shifted: bool,
+    forward: Forward, batch: Mapping[str, Any], gather: Gather, aligned: Tensor, shifted: bool
 ) -> str | None:
     """Why a model cannot get labelled positions only, through ``gather``; None if it can: its
     logits there, and its loss, are those of the whole model."""
-    if not shifted and bool((aligned_labels != IGNORE_INDEX).all()):
+    if not shifted and bool((aligned != IGNORE_INDEX).all()):
         # If every position is labelled, none is skipped, and a wrong model would pass the test.
-        aligned_labels = aligned_labels.clone()
-        aligned_labels.view(-1)[1::2] = IGNORE_INDEX
-        batch = {**batch, "labels": aligned_labels}
-    positions = scored_positions(aligned_labels)
-    if not len(positions.flat):
-        return "the first batch has no labelled position to compare at"
+        aligned = aligned.clone()
+        aligned.view(-1)[1::2] = IGNORE_INDEX
+        batch = {**batch, "labels": aligned}
+    positions = scored_positions(aligned)
     labels = gathered_labels(positions, shifted)
     dense = forward(**batch)
     try:

@@ -31,16 +31,11 @@ def router_settings(model: nn.Module) -> dict[str, bool]:
 
 
 class Scorer:
-    """Scores batches with a model truncated to its first ``sift_exit_layer`` blocks.
-
-    Args:
-        model: the bare module.
-        facts: what `probe_model` found.
-        sift: criterion, exit layer, token fraction.
+    """Scores batches with the bare ``model`` truncated to its first ``sift_exit_layer`` blocks.
 
     Raises:
-        ValueError: at construction, if no early exit fits the model, it is not that deep, or the
-            criterion has no meaning for the task.
+        ValueError: at construction, if the model has no such exit, or the criterion has no meaning
+            for the task.
     """
 
     def __init__(self, model: nn.Module, facts: ModelFacts, sift: SiftArguments) -> None:
@@ -68,9 +63,6 @@ class Scorer:
             forward: the model, or its forward, within `inference`.
             batch: on the model's device, with the task's labels if the criterion needs them.
             generator: on the CPU, for the token subset and the random control.
-
-        Raises:
-            ValueError: for a batch that the criterion cannot score.
         """
         if self.adapter is None:
             rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())

@@ -62,7 +62,7 @@ def test_a_real_forward_on_a_cpu_keeps_the_same(implementation, dropout):
 def test_a_real_labelled_forward_keeps_the_same():
     model = BertForPreTraining(config()).train()
     loss = TrainedLoss(takes_count=True)
-    sifted = SiftedModel.probed(ModelPasses.of(model), batch(), SiftArguments(), loss)
+    sifted = SiftedModel.probed(ModelPasses(model, model), batch(), SiftArguments(), loss)
     saved = SavedTensors(model)
     with sifted.labelled_only(batch()) as narrowed, saved.counted():
         model(**narrowed)
