@@ -34,10 +34,7 @@ def begin_manifest(checkpoint: PathLike) -> None:
 
 
 def write_manifest(checkpoint: PathLike) -> None:
-    """Flush every file of ``checkpoint`` to the disk, then mark the checkpoint as whole.
-
-    One process calls it, when no process writes into the folder any more.
-    """
+    """Flush every file of ``checkpoint`` to the disk, then mark the checkpoint as whole."""
     folder = Path(checkpoint)
     sizes = {}
     for path in _files(folder):
@@ -78,11 +75,8 @@ def check_whole(checkpoint: PathLike) -> None:
 
 
 def rotate(folder: PathLike, limit: int | None, best: str | None) -> None:
-    """Delete half-written checkpoints of ``folder``, then the oldest until ``limit`` are left.
-
-    So half-written ones do not push out whole ones. ``best`` is kept. Without a limit nothing is
-    deleted.
-    """
+    """Delete half-written checkpoints of ``folder``, which would push out whole ones, then the
+    oldest except ``best`` until ``limit`` are left, if there is a limit."""
     if not limit or limit < 0:
         return
     for checkpoint in map(Path, sort_checkpoints(str(folder))):

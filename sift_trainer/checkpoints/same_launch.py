@@ -30,11 +30,8 @@ def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
 
 
 def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bool) -> None:
-    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
-
-    Raises:
-        ValueError: for a difference, unless ``new_order`` of the data is accepted.
-    """
+    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run. A
+    ValueError for a difference, unless a ``new_order`` of the data is accepted."""
     changed = [name for name in now if before.get(name, now[name]) != now[name]]
     if not changed:
         return

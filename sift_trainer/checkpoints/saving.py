@@ -45,12 +45,11 @@ class WholeCheckpoints(_Base):
             ValueError: if the given checkpoint is half-written, or ``output_dir`` has no whole one.
         """
         if resume_from_checkpoint is True:
-            folder = self.args.output_dir
-            resume_from_checkpoint = last_whole_checkpoint(folder)
+            resume_from_checkpoint = last_whole_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(
-                    f"there is no whole checkpoint in {folder}; leave resume_from_checkpoint out "
-                    "to start from the beginning"
+                    f"there is no whole checkpoint in {self.args.output_dir}; leave "
+                    "resume_from_checkpoint out to start from the beginning"
                 )
         elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint):
             check_whole(resume_from_checkpoint)

@@ -1,8 +1,7 @@
 """Batches from which no samples can be selected are refused before the first update.
 
-A trainer with its own loss may have batches of its own layout: a reward model's have the chosen
-answers first and the rejected ones below. Only a batch shows that, so at construction the collator
-makes a batch of two samples.
+Trainers with their own loss may have several rows per sample, such as a chosen and a rejected
+answer. Only a batch shows that, so at construction the collator makes a batch of two samples.
 """
 
 from collections.abc import Callable, Mapping

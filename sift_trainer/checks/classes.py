@@ -32,10 +32,9 @@ def check_trainer_bases(cls: type, mixin: type) -> None:
 def check_is_trainer(trainer: object, mixin: type) -> None:
     """Refuse an object of ``mixin`` that is not a trainer."""
     if not isinstance(trainer, Trainer):
-        name = type(trainer).__name__
-        made = "MyTrainer" if type(trainer) is mixin else name
         raise TypeError(
-            f"{name} has no trainer to extend; write class {made}({mixin.__name__}, Trainer)"
+            f"{type(trainer).__name__} has no trainer to extend; write class "
+            f"MyTrainer({mixin.__name__}, Trainer)"
         )
 
 

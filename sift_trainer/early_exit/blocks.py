@@ -65,10 +65,10 @@ class BlockStackExit(ExitAdapter):
         return k
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
-        return self.ending_in(k, self.exit_forward(k, positions))
+        return self.ending_in(k)
 
     @contextmanager
-    def ending_in(self, k: int, forward: Callable[..., Any] | None) -> Iterator[None]:
+    def ending_in(self, k: int, forward: Callable[..., Any] | None = None) -> Iterator[None]:
         """Run blocks 1..k; if ``forward`` is given, it replaces the forward of the k-th.
 
         The block is still called as a module, because hooks gather its parameters if it is sharded.
@@ -77,10 +77,6 @@ class BlockStackExit(ExitAdapter):
         replaced = nullcontext() if forward is None else replaced_forward(block, forward)
         with truncated(self.blocks, k), replaced:
             yield
-
-    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
-        """The forward of block k when it is the exit; None for the block's own."""
-        return None
 
 
 def _why_only_whole(model: nn.Module) -> str | None:

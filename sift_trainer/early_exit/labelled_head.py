@@ -1,8 +1,4 @@
-"""The vocabulary head on labelled positions only, in training and in scoring.
-
-A hook in front of the output embeddings gathers them. The labels are gathered in the same way, so
-the model's own loss gets the same predictions and labels, without those that it ignores.
-"""
+"""The vocabulary head on labelled positions only: a hook in front of it gathers them."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -81,11 +77,8 @@ class LabelledHead:
 
 
 def gathered_labels(positions: ScoredPositions, shifted: bool) -> Tensor:
-    """Labels (1, M) with which the model's own loss is that of the N predictions.
-
-    A causal model's loss drops the first label and the last prediction. So an ignored label is
-    added in front, and the last prediction is repeated: M = N + 1. Otherwise M = N.
-    """
+    """Labels (1, M) with which the model's own loss is that of the N predictions. A causal model's
+    drops the first label and the last prediction, so M = N + 1 if ``shifted``. Otherwise M = N."""
     labels = positions.targets
     if shifted and len(labels):
         labels = torch.cat([labels.new_full((1,), IGNORE_INDEX), labels])

@@ -1,8 +1,4 @@
-"""Encoders with an MLM head: only the scored positions pass the exit block and the head.
-
-Of the other positions only the keys and values are used. The scores are the same, and scoring at
-exit 1 costs half as much.
-"""
+"""Encoders with an MLM head: only the scored positions pass the exit block and the head."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -41,10 +37,9 @@ class MaskedLMExit(BlockStackExit):
             and output_embeddings_of(model) is not None
         )
 
-    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
-        if positions is None:
-            return None
-        return _pruned(list(self.blocks._modules.values())[k - 1], positions)
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
+        block = list(self.blocks._modules.values())[k - 1]
+        return self.ending_in(k, None if positions is None else _pruned(block, positions))
 
 
 def _class_name(block: nn.Module) -> str:
@@ -54,8 +49,7 @@ def _class_name(block: nn.Module) -> str:
 
 class LabelledLastBlock:
     """In training: the last block only at the labelled positions, and at the first of each row,
-    which the pooler of a next-sentence head reads. Loss and gradients are those of the whole block.
-    """
+    which the pooler of a next-sentence head reads."""
 
     def __init__(self, adapter: MaskedLMExit, head: LabelledHead) -> None:
         self.adapter = adapter

@@ -75,11 +75,8 @@ def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
 def early_exit(model: nn.Module, k: int) -> Iterator[None]:
     """Within the context, ``model(...)`` runs its first ``k`` blocks, then final norm and head.
 
-    Equal to the head applied to ``output_hidden_states[k]`` (section 6).
-
-    Args:
-        model: a Transformers model, or one with a registered adapter; not wrapped or compiled.
-        k: 1..L, or -1 for L (the whole model).
+    Equal to the head applied to ``output_hidden_states[k]`` (section 6). ``k`` is 1..L, or -1 for
+    L, the whole model. The model is not wrapped or compiled.
 
     Raises:
         ValueError: if no adapter fits the model, or it has no such exit.

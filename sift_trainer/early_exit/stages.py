@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import nn
 
@@ -20,16 +20,13 @@ class StageExit(ExitAdapter):
     passed: ClassVar[tuple[str, ...]] = ()
     """Paths of modules behind the stages that an early exit skips."""
 
-    hint: ClassVar[str] = ""
-    """Another solution for such a model, added to the error message."""
-
     def classifier(self, k: int) -> nn.Module:
         """The classifier after stage k < depth; a ValueError if there is none."""
         name = type(self.model).__name__
         raise ValueError(
             f"no exit after stage {k} of {name}: its classifier reads the last stage's width. Use "
             f"sift_exit_layer=-1, or register_exit a subclass of {type(self).__name__} whose "
-            f"`classifier` returns one for that stage{self.hint}"
+            "`classifier` returns one for that stage"
         )
 
     @property
@@ -38,9 +35,7 @@ class StageExit(ExitAdapter):
 
     @property
     def _stages(self) -> nn.ModuleList:
-        stages = self.model.get_submodule(self.stages)
-        assert isinstance(stages, nn.ModuleList)
-        return stages
+        return cast(nn.ModuleList, self.model.get_submodule(self.stages))
 
     def resolve(self, k: int) -> int:
         k = super().resolve(k)
@@ -67,7 +62,6 @@ class ResNetStages(StageExit):
     """`ResNetForImageClassification`; a classifier gets the pooled map (B, C, 1, 1)."""
 
     stages = "resnet.encoder.stages"
-    hint = ", or use EarlyExitResNetForImageClassification, which has one"
 
 
 class SwinStages(StageExit):

@@ -61,10 +61,9 @@ def check_launch(
             f"size is {world_size}; start them with {_line(launcher, started, args)}"
         )
     if launch.world_size not in (None, world_size):
-        line = _line(launch.wrapper or launcher, launch.world_size or 1, args)
         raise ValueError(
             f"world_size={launch.world_size} is requested, but there are {world_size} processes; "
-            f"start them with {line}"
+            f"start them with {_line(launch.wrapper or launcher, launch.world_size or 1, args)}"
         )
     _check_wrapper(configured, launcher, world_size, args)
     if state is not None:
@@ -106,11 +105,10 @@ def _requested_wrapper(args: TrainingArguments) -> str | None:
 
 
 def _wrapper_of(state: AcceleratorState) -> str:
-    if state.distributed_type == DistributedType.DEEPSPEED:
-        return "deepspeed"
     if state.distributed_type == DistributedType.FSDP:
         return f"fsdp{state.fsdp_plugin.fsdp_version}"
-    return "none" if state.distributed_type == DistributedType.NO else "ddp"
+    names = {DistributedType.DEEPSPEED: "deepspeed", DistributedType.NO: "none"}
+    return names.get(state.distributed_type, "ddp")
 
 
 def _line(wrapper: str, processes: int, args: TrainingArguments) -> str:

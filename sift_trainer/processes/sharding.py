@@ -1,8 +1,4 @@
-"""Scoring with several processes: calling a wrapped model, and the same decisions on all of them.
-
-Each pass through a sharded model gathers its parameters, so all processes must make the same
-passes, for any content of their batches.
-"""
+"""Scoring with several processes: calling a wrapped model, with the same decisions on all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,11 +50,8 @@ def _wrapped_by(accelerator: Accelerator, plugin: str) -> bool:
 
 def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[], None]:
     """A function that all processes call together: it copies the first one's buffers in the state
-    dict of the bare ``model`` to all.
-
-    Each process updates statistics of batch normalisation from its own rows, and a checkpoint has
-    those of the first process. A resumed run could not repeat scores that used others.
-    """
+    dict of the bare ``model``, such as batch statistics, to all. A checkpoint has only those, so a
+    resumed run could not repeat scores that used others."""
     saved = set(model.state_dict()) if accelerator.num_processes > 1 else set()
     names = [name for name, _ in model.named_buffers() if name in saved]
 

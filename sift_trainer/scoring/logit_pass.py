@@ -1,8 +1,4 @@
-"""One pass over the logits, the largest tensor of a scoring pass, with no second one of their size.
-
-On a CPU a criterion gets a few rows at a time, which stay in the cache; on a GPU it is compiled
-into one kernel.
-"""
+"""One pass over the logits, with no second tensor of their size: in chunks, or compiled."""
 
 from collections.abc import Callable
 from functools import cache
@@ -28,13 +24,8 @@ UNCOMPILED_CHUNK = 2**24
 def values_of(
     values: Values, logits: Tensor, targets: Tensor, rows: Tensor | None = None
 ) -> Tensor:
-    """Apply ``values`` to each prediction -> (N,).
-
-    Args:
-        logits: (N, C), or (M, C) with ``rows``.
-        targets: (N,) class ids.
-        rows: (N,) the row of the logits for each target; None: row n for target n.
-    """
+    """Apply ``values`` to logits (N, C) and targets (N,) -> (N,); or to the ``rows`` (N,) of logits
+    (M, C)."""
     if logits.device.type == "cuda" and _has_triton() and values not in _UNCOMPILED:
         try:
             return _compiled(values)(logits, targets, rows)

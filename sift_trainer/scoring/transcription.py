@@ -49,18 +49,18 @@ class Transcription(Task):
         certain[self.blank] = 0
         return torch.where(padding[..., None], certain, logits)
 
-    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        raise self._refusal("entropy")
-
     def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if logits.dim() != 3 or labels.dim() != 2 or len(logits) != len(labels):
             raise no_fit(logits, labels, "one row of token ids per sound")
         return logits, labels
 
     def values(self, criterion: Criterion) -> Values:
-        if not criterion.is_loss:
-            raise self._refusal(criterion.name)
-        return self.loss
+        if criterion.is_loss:
+            return self.loss
+        raise ValueError(
+            f"sift_criterion={criterion.name!r} reads single predictions, and the loss of CTC sums "
+            "over all alignments of a transcript; use sift_criterion='loss'"
+        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """CTC loss of each sample, in nats: (B, frames, V), (B, L) -> (B,)."""
@@ -82,9 +82,3 @@ class Transcription(Task):
 
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
         return losses.mean() if self.reduction == "mean" else losses.sum()
-
-    def _refusal(self, name: str) -> ValueError:
-        return ValueError(
-            f"sift_criterion={name!r} reads single predictions, and the loss of CTC sums over all "
-            "alignments of a transcript; use sift_criterion='loss'"
-        )

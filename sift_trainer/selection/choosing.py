@@ -73,34 +73,27 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
 
 
 def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
-    """Choose the samples to train on by their ``scores`` (B,), with a CPU generator.
-
-    Raises:
-        ValueError: if a registered selector returns another number of indices or weights.
-    """
+    """Choose the samples to train on by their ``scores`` (B,), with a CPU generator. A ValueError
+    if a registered selector returns another number of indices or weights."""
     kept = num_kept(len(scores), settings.sift_keep_ratio)
     selector = SELECTORS[settings.sift_selector]
     scores = without_top(scores, kept, num_skipped(len(scores), kept, settings.sift_skip_top))
     random = 0 if selector.weighted else num_random(kept, settings.sift_random_share, generator)
     chosen = Choice(torch.empty(0, dtype=torch.long, device=scores.device))
-    if random < kept:
-        chosen = _chosen(scores, kept - random, generator, settings)
-    if random == 0:
-        return chosen
-    return Choice(add_random(scores, chosen.rows, kept, generator))
+    if by_score := kept - random:
+        found = selector.choosing_by(settings)(scores, by_score, generator)
+        chosen = _checked(found, by_score, settings.sift_selector)
+    return chosen if random == 0 else Choice(add_random(scores, chosen.rows, kept, generator))
 
 
-def _chosen(
-    scores: Tensor, k: int, generator: torch.Generator, settings: SelectionSettings
-) -> Choice:
-    """The choice of the selector with its shapes checked, in ascending order of index."""
-    found = SELECTORS[settings.sift_selector].choosing_by(settings)(scores, k, generator)
+def _checked(found: "Tensor | tuple[Tensor, Tensor]", k: int, name: str) -> Choice:
+    """What the selector of that name has chosen, with its shapes checked, in ascending order."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
     if rows.shape != (k,) or (weights is not None and weights.shape != (k,)):
         shapes = [tuple(each.shape) for each in (rows, weights) if each is not None]
         raise ValueError(
-            f"sift_selector={settings.sift_selector!r} returned shapes {shapes}, but {k} samples "
-            f"must be kept; return {k} indices, and {k} weights if it is weighted"
+            f"sift_selector={name!r} returned shapes {shapes}, but {k} samples must be kept; "
+            f"return {k} indices, and {k} weights if it is weighted"
         )
     rows, order = rows.sort()
     return Choice(rows, None if weights is None else weights[order])
@@ -112,10 +105,8 @@ def is_nonfinite(scores: Tensor) -> Tensor:
 
 
 def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
-    """Scores (B,) in which the ``skip`` largest are ``UNLABELLED``, so that they rank last.
-
-    Only finite scores of labelled samples are replaced, and at least k of these remain.
-    """
+    """Scores (B,) in which the ``skip`` largest are ``UNLABELLED``, so that they rank last. Only
+    finite scores of labelled samples are replaced, and at least k of these remain."""
     if skip == 0:
         return scores
     ranked = _finite_or_last(scores)
@@ -125,10 +116,8 @@ def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
 
 
 def select_top_k(scores: Tensor, k: int) -> Tensor:
-    """Indices (k,) of the k largest scores (B,), ascending.
-
-    Non-finite scores rank below all others (`torch.topk` ranks NaN first). Among equal scores the
-    first samples win.
+    """Indices (k,) of the k largest scores (B,), ascending; among equal scores the first win.
+    Non-finite scores rank below all others (`torch.topk` ranks NaN first).
 
     Raises:
         ValueError: if k is not in 1..B.
@@ -168,10 +157,7 @@ def add_random(scores: Tensor, chosen: Tensor, k: int, generator: torch.Generato
     """Indices (k,) of the ``chosen`` samples, at most k, and of others drawn uniformly, ascending.
 
     Unlabelled samples and non-finite scores are taken only after all others. B numbers are drawn
-    from the CPU ``generator`` for any scores (B,).
-
-    Raises:
-        ValueError: if k is not in 1..B.
+    from the CPU ``generator`` for any scores (B,). A ValueError if k is not in 1..B.
     """
     ranked = _finite_or_last(scores)
     uniform = torch.rand(len(scores), generator=generator).to(scores.device, non_blocking=True)

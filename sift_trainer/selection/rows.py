@@ -21,17 +21,13 @@ def _rows_of(name: str, value: Any) -> int | None:
         return len(value)
     raise ValueError(
         f"batch field {name!r} is a nested {type(value).__name__}, whose rows cannot be selected; "
-        "give tensors or arrays with the samples in the first dimension, or drop the field in the "
-        "collator"
+        "give tensors or arrays with the samples in the first dimension, or drop the field"
     )
 
 
 def num_rows(batch: Mapping[str, Any]) -> int:
-    """Number of samples in a batch: the first dimension of all its fields.
-
-    Raises:
-        ValueError: for a nested field, for different first dimensions, and without any.
-    """
+    """Number of samples in a batch: the first dimension of all its fields. A ValueError for a
+    nested field, for different first dimensions, and without any."""
     rows = {name: _rows_of(name, value) for name, value in batch.items()}
     sizes = {name: count for name, count in rows.items() if count is not None}
     if not sizes:
@@ -59,9 +55,8 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
 
 def first_length(batch: Mapping[str, Any]) -> int:
     """The length of the first tensor in a batch of any kind; 0 if there is none."""
-    return next(
-        (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
-    )
+    tensors = (value for value in batch.values() if isinstance(value, Tensor) and value.dim())
+    return next(map(len, tensors), 0)
 
 
 def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:

@@ -90,10 +90,8 @@ class SiftedModel:
             self._positions = None
 
     def sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) of the samples of a batch on the model's device, with gradient.
-
-        ``outputs`` are of the batch from `labelled_only`, within its context.
-        """
+        """Losses (B,) of the samples of a batch on the model's device, with gradient; ``outputs``
+        are of the batch from `labelled_only`, within its context."""
         task = self.facts.task
         adapter = self.scorer.adapter if self.scorer else None
         find = adapter.logits if adapter else partial(logits_of, name="the model")
@@ -105,10 +103,8 @@ class SiftedModel:
     def weighted(
         self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
     ) -> Tensor:
-        """The ``loss`` of a batch with weights (B,) for the ``losses`` (B,) of its samples.
-
-        It is ``factor * (sum of labels * losses) + unscored``, and the factor is kept.
-        """
+        """The ``loss`` of a batch with weights (B,) for the ``losses`` (B,) of its samples: it is
+        ``factor * (sum of labels * losses) + unscored``, and the factor is kept."""
         task = self.facts.task
         losses = losses * task.counts(task.labels(batch))
         scored = (loss - task.unscored(outputs, batch)).detach()

@@ -11,11 +11,8 @@ from torch import nn
 
 @contextmanager
 def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Restore the global random states of Python, NumPy and torch at the end.
-
-    Torch's are those of the CPU and of the accelerators among ``devices``, which must be of one
-    kind. No device is waited for.
-    """
+    """Restore the global random states of Python, NumPy and torch, on the CPU and on ``devices``
+    of one kind, at the end. No device is waited for."""
     accelerators = [device for device in set(devices) if device.type != "cpu"]
     kind = accelerators[0].type if accelerators else "cuda"
     python, numpy = random.getstate(), np.random.get_state()

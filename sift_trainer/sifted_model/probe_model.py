@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers.utils import logging
 
 from sift_trainer.arguments import (
@@ -173,7 +172,11 @@ class _Probe:
         task = facts.task
         counts = task.counts(task.labels(rows))
         given = {**rows, **scorer.router_settings}
-        trained, outputs = (of_rows or self._own_loss)(given, counts.sum())
+        if of_rows is None:
+            outputs = self.forward(**given)
+            trained = loss_of(outputs)
+        else:
+            trained, outputs = of_rows(given, counts.sum())
         scored = task.reduce(losses, counts) + task.unscored(outputs, rows)
         reason = None if trained is None else why_other_loss(scored, trained, outputs)
         if not self.all_agree(reason is None):
@@ -183,10 +186,6 @@ class _Probe:
                 f"{reason or 'they differ on another process'}. Use sift_criterion='entropy', or "
                 "a criterion of your own (register_criterion), which is not compared with the loss"
             )
-
-    def _own_loss(self, rows: dict[str, Any], count: Tensor) -> tuple[Tensor | None, Any]:
-        outputs = self.forward(**rows)
-        return loss_of(outputs), outputs
 
     def warn_of_replaced_loss(self, facts: ModelFacts) -> None:
         """Warn how samples are scored if the trained loss is another one than the model's."""

@@ -31,12 +31,8 @@ def router_settings(model: nn.Module) -> dict[str, bool]:
 
 
 class Scorer:
-    """Scores batches with the bare ``model`` truncated to its first ``sift_exit_layer`` blocks.
-
-    Raises:
-        ValueError: at construction, if the model has no such exit, or the criterion has no meaning
-            for the task.
-    """
+    """Scores batches with the bare ``model`` truncated to its first ``sift_exit_layer`` blocks. A
+    ValueError at construction, if it has no such exit or the task has no such criterion."""
 
     def __init__(self, model: nn.Module, facts: ModelFacts, sift: SiftArguments) -> None:
         self.task, self.labels_per_row = facts.task, facts.labels_per_row
@@ -57,37 +53,20 @@ class Scorer:
     def __call__(
         self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
     ) -> Tensor:
-        """Scores (B,) in fp32 on the model's device.
-
-        Args:
-            forward: the model, or its forward, within `inference`.
-            batch: on the model's device, with the task's labels if the criterion needs them.
-            generator: on the CPU, for the token subset and the random control.
-        """
+        """Scores (B,) in fp32 of a batch on the model's device. ``forward`` is the model or its
+        forward, within `inference`; the generator is on the CPU."""
         if self.adapter is None:
             rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
             return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
         check_labels(self.name, self.task, batch)
         labels = self.task.labels(batch) if self.task.labelled(batch) else None
-        if self.head is not None and labels is not None:
-            return self._labelled_only(forward, batch, labels, generator)
-        with self.adapter.at(self.exit_layer):
-            outputs = forward(**self.inputs(batch))
-        logits = self.task.logits(outputs, batch, self.adapter.logits)
-        if labels is None:
-            labels = self.task.unlabelled(logits, batch)  # all predictions except padding
-        return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
-
-    def _labelled_only(
-        self,
-        forward: Callable[..., Any],
-        batch: Mapping[str, Any],
-        labels: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Scores (B,) from the logits at the scored positions only."""
-        assert self.adapter is not None
-        assert self.head is not None
+        if self.head is None or labels is None:
+            with self.adapter.at(self.exit_layer):
+                outputs = forward(**self.inputs(batch))
+            logits = self.task.logits(outputs, batch, self.adapter.logits)
+            if labels is None:
+                labels = self.task.unlabelled(logits, batch)  # all predictions except padding
+            return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
         positions = scored_positions(labels, self.token_fraction, generator, self.labels_per_row)
         # The pruned exit works only for models with which the labelled-only head works.
         prune = self.adapter.gathers_positions and labels.dim() > 1
