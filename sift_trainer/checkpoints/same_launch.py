@@ -41,7 +41,7 @@ def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bo
         logger.warning(f"{found}. It continues from the weights, with the data in a new order")
         return
     raise ValueError(
-        f"cannot resume: {found}, so it would train on other rows. Resume with {was}; or set "
+        f"cannot resume: {found}. It would train on other rows. Resume with {was}; or set "
         "ignore_data_skip=True to continue with the data in a new order; or start a new run from "
         "the weights in the checkpoint"
     )

@@ -173,7 +173,7 @@ def test_labels_are_given_to_a_model_that_requires_them() -> None:
         (torch.rand(BATCH), r"labels are torch.float32.*sift_criterion='random'"),
         (token_labels(), r"do not fit logits of shape \(4, 5\)"),
         (torch.zeros(BATCH, 3, dtype=torch.long), r"do not fit logits of shape \(4, 5\)"),
-        (None, r"no 'labels' .*\['attention_mask', 'input_ids'\].*'entropy'"),
+        (None, r"needs 'labels' .*\['attention_mask', 'input_ids'\].*'entropy'"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels: Tensor | None, match: str) -> None:
