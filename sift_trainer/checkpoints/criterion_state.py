@@ -1,6 +1,5 @@
 """The state of a criterion in a checkpoint, one file for each process."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,26 +10,19 @@ from sift_trainer.scoring.criteria import StatefulCriterion
 logger = logging.get_logger(__name__)
 
 
-def _file(checkpoint: str | os.PathLike[str], process: int) -> Path:
-    return Path(checkpoint) / f"sift_criterion_{process}.pt"
-
-
-def save_criterion(
-    criterion: StatefulCriterion, checkpoint: str | os.PathLike[str], process: int
-) -> None:
+def save_criterion(criterion: StatefulCriterion, checkpoint: str, process: int) -> None:
     """Write the state of this process."""
     torch.save(criterion.state_dict(), _file(checkpoint, process))
 
 
-def load_criterion(
-    criterion: StatefulCriterion, checkpoint: str | os.PathLike[str], process: int
-) -> None:
-    """Restore the state of this process; warn where the checkpoint has none."""
+def load_criterion(criterion: StatefulCriterion, checkpoint: str, process: int) -> None:
+    """Restore the state of this process; warn if the checkpoint has none."""
     path = _file(checkpoint, process)
     if not path.is_file():
-        logger.warning(
-            f"{path} is missing, so {type(criterion).__name__} starts without a state: the "
-            "checkpoint was written by a run without it"
-        )
+        logger.warning(f"{path} is missing, so {type(criterion).__name__} starts without a state")
         return
     criterion.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _file(checkpoint: str, process: int) -> Path:
+    return Path(checkpoint) / f"sift_criterion_{process}.pt"

@@ -1,9 +1,4 @@
-"""Whole and half-written checkpoints: a manifest states that all files have been written.
-
-`WholeCheckpoints` puts an empty manifest into a checkpoint before its other files. It writes the
-names and sizes of all files into it after every process has written its part and the files have
-reached the disk. A checkpoint without a manifest, from any other Trainer, is judged by its content.
-"""
+"""Whole and half-written checkpoints: a manifest lists all files, or their content is judged."""
 
 import json
 import os
@@ -11,11 +6,12 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -34,18 +30,11 @@ def begin_manifest(checkpoint: PathLike) -> None:
     folder = Path(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).write_bytes(b"")
-    for directory in (folder, folder.parent):
-        _flush_directory(directory)
+    _flush_directories(folder, folder.parent)
 
 
 def write_manifest(checkpoint: PathLike) -> None:
-    """Flush every file of ``checkpoint`` to the disk, then mark the checkpoint as whole.
-
-    One process calls it, when no process writes into the folder any more.
-
-    Raises:
-        OSError: if a file cannot be written to the disk.
-    """
+    """Flush every file of ``checkpoint`` to the disk, then mark the checkpoint as whole."""
     folder = Path(checkpoint)
     sizes = {}
     for path in _files(folder):
@@ -53,8 +42,7 @@ def write_manifest(checkpoint: PathLike) -> None:
             os.fsync(file.fileno())
             # fstat of the open file: a network file system may report an old size by its path.
             sizes[path.relative_to(folder).as_posix()] = os.fstat(file.fileno()).st_size
-    for directory in {folder, folder.parent, *(path.parent for path in _files(folder))}:
-        _flush_directory(directory)
+    _flush_directories(folder.parent, folder, *(path.parent for path in _files(folder)))
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump({"files": sizes}, file, indent=1)
         file.flush()
@@ -64,13 +52,11 @@ def write_manifest(checkpoint: PathLike) -> None:
 def last_whole_checkpoint(folder: PathLike) -> str | None:
     """The whole ``checkpoint-N`` of ``folder`` with the largest N; None if there is none.
 
-    A warning is logged for each half-written checkpoint that is skipped. A checkpoint without a
-    manifest counts as whole if its files can be opened and have the length that they state; a
-    warning is logged for it too.
+    A checkpoint without a manifest counts as whole if its files can be opened and have the length
+    that they state. A warning is logged for it, and for each half-written one that is skipped.
     """
-    for checkpoint in _newest_first(Path(folder)):
-        fault = _fault(checkpoint)
-        if fault is not None:
+    for checkpoint in map(Path, reversed(sort_checkpoints(str(folder)))):
+        if (fault := _fault(checkpoint)) is not None:
             logger.warning(f"{checkpoint} is half-written and not resumed from: {fault}")
             continue
         if not (checkpoint / MANIFEST).is_file():
@@ -80,28 +66,20 @@ def last_whole_checkpoint(folder: PathLike) -> str | None:
 
 
 def check_whole(checkpoint: PathLike) -> None:
-    """Refuse a half-written checkpoint.
-
-    Raises:
-        ValueError: with the fault, and the newest whole checkpoint of the same folder.
-    """
+    """Raise a ValueError for a half-written checkpoint; it names the newest whole one beside it."""
     folder = Path(checkpoint)
-    fault = _fault(folder)
-    if fault is not None:
+    if (fault := _fault(folder)) is not None:
         whole = last_whole_checkpoint(folder.parent)
         remedy = f"resume from {whole}" if whole else "no other checkpoint there is whole"
         raise ValueError(f"{folder} is half-written: {fault}; {remedy}")
 
 
 def rotate(folder: PathLike, limit: int | None, best: str | None) -> None:
-    """Delete half-written checkpoints of ``folder``, then the oldest until ``limit`` are left.
-
-    Half-written ones must not count towards the limit and push out whole ones. ``best`` is kept.
-    Nothing is deleted if ``limit`` is None or 0.
-    """
+    """Delete half-written checkpoints of ``folder``, which would push out whole ones, then the
+    oldest except ``best`` until ``limit`` are left, if there is a limit."""
     if not limit or limit < 0:
         return
-    for checkpoint in _newest_first(Path(folder)):
+    for checkpoint in map(Path, sort_checkpoints(str(folder))):
         kept = best is not None and checkpoint == Path(best)
         if not kept and _fault(checkpoint) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -143,7 +121,7 @@ def _fault_of_content(checkpoint: Path) -> str | None:
 
 
 def _open(path: Path) -> None:
-    """Raise an error if the format of the file shows that it ends early."""
+    """Raise an error for a file that ends early, as far as its format shows it."""
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt"):  # compares the header with the length of the file
             pass
@@ -151,23 +129,21 @@ def _open(path: Path) -> None:
         json.loads(path.read_bytes())
     elif path.suffix in (".pt", ".pth", ".bin"):
         with path.open("rb") as file:
-            start = file.read(4)
-        # Files of old versions of torch.save are no archives, and have no directory at their end.
-        if not start or (start.startswith(b"PK") and not zipfile.is_zipfile(path)):
+            start = file.read(2)
+        # Files of old versions of torch.save are no archives.
+        if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
             raise ValueError("the file ends early")
 
 
 def _missing_process(files: list[Path]) -> str | None:
     """The file of a process that is missing between the files of other processes."""
-    found: dict[tuple[str, str], set[int]] = {}
-    for path in files:
-        if match := _OF_A_PROCESS.fullmatch(path.name):
+    names = {path.name for path in files}
+    for name in names:
+        if match := _OF_A_PROCESS.fullmatch(name):
             prefix, rank, suffix = match.groups()
-            found.setdefault((prefix, suffix), set()).add(int(rank))
-    for (prefix, suffix), ranks in found.items():
-        missing = set(range(max(ranks))) - ranks
-        if missing:
-            return f"{prefix}{min(missing)}{suffix} is missing"
+            before = f"{prefix}{int(rank) - 1}{suffix}"
+            if int(rank) > 0 and before not in names:
+                return f"{before} is missing"
     return None
 
 
@@ -177,24 +153,12 @@ def _files(checkpoint: Path) -> Iterator[Path]:
             yield path
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    steps = {}
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = path.name.rpartition("-")[2]
-        if path.is_dir() and number.isdecimal():
-            steps[int(number)] = path
-    return [steps[step] for step in sorted(steps, reverse=True)]
-
-
-def _flush_directory(directory: Path) -> None:
-    """Flush the names in ``directory`` to the disk, if the system can do that."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+def _flush_directories(*directories: Path) -> None:
+    """Flush the names in them to the disk, if the system can do that."""
+    for directory in set(directories):
+        with suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

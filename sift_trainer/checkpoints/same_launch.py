@@ -13,11 +13,7 @@ logger = logging.get_logger(__name__)
 
 
 def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
-    """The settings that decide the order of the data and the selection, for a checkpoint.
-
-    Args:
-        loader: of the training data. The number of rows is None if the data has no length.
-    """
+    """The settings that decide the order of the data, from ``loader``, and the selection."""
     data = getattr(loader, "dataset", None)
     return {
         "world_size": args.world_size,
@@ -34,26 +30,18 @@ def launch_settings(args: TrainingArguments, loader: Any) -> dict[str, Any]:
 
 
 def check_same_launch(before: dict[str, Any], now: dict[str, Any], new_order: bool) -> None:
-    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run.
-
-    Args:
-        new_order: whether the user accepts another order of the data (``ignore_data_skip``).
-
-    Raises:
-        ValueError: for a difference that would silently change the run.
-    """
+    """Compare `launch_settings` of a checkpoint, empty for a plain Trainer's, and of this run. A
+    ValueError for a difference, unless a ``new_order`` of the data is accepted."""
     changed = [name for name in now if before.get(name, now[name]) != now[name]]
     if not changed:
         return
-    was = ", ".join(f"{name}={before[name]!r}" for name in changed)
-    found = f"the checkpoint was written with {was}; this run has " + ", ".join(
-        f"{name}={now[name]!r}" for name in changed
-    )
+    was, runs = (", ".join(f"{name}={of[name]!r}" for name in changed) for of in (before, now))
+    found = f"the checkpoint was written with {was}; this run has {runs}"
     if new_order:
         logger.warning(f"{found}. It continues from the weights, with the data in a new order")
         return
     raise ValueError(
-        f"cannot resume: {found}. Each process draws and chooses its own candidates, so the run "
-        f"would train on other rows. Resume with {was}; or set ignore_data_skip=True to continue "
-        "with the data in a new order; or start a new run from the weights in the checkpoint"
+        f"cannot resume: {found}. It would train on other rows. Resume with {was}; or set "
+        "ignore_data_skip=True to continue with the data in a new order; or start a new run from "
+        "the weights in the checkpoint"
     )

@@ -32,9 +32,6 @@ class WholeCheckpoints(_Base):
     A checkpoint is whole once all processes have written their part, the files have reached the
     disk and its manifest says so. Only then are older checkpoints deleted (``save_total_limit``),
     so a run that dies at any moment leaves a whole checkpoint behind.
-    ``train(resume_from_checkpoint=True)`` takes the newest whole one.
-
-    After a failed training, `train` also restores the signal handlers that `StopOnSignal` replaced.
     """
 
     _in_checkpoint = False
@@ -42,19 +39,17 @@ class WholeCheckpoints(_Base):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Train; ``resume_from_checkpoint=True`` resumes from the newest whole checkpoint.
+        """Train; ``resume_from_checkpoint=True`` takes the newest whole checkpoint.
 
         Raises:
-            ValueError: if the given checkpoint is half-written, or True is given and no checkpoint
-                of ``output_dir`` is whole.
+            ValueError: if the given checkpoint is half-written, or ``output_dir`` has no whole one.
         """
         if resume_from_checkpoint is True:
-            folder = self.args.output_dir
-            resume_from_checkpoint = last_whole_checkpoint(folder)
+            resume_from_checkpoint = last_whole_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(
-                    f"resume_from_checkpoint=True, but there is no whole checkpoint in {folder}; "
-                    "leave resume_from_checkpoint out to start from the beginning"
+                    f"there is no whole checkpoint in {self.args.output_dir}; leave "
+                    "resume_from_checkpoint out to start from the beginning"
                 )
         elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint):
             check_whole(resume_from_checkpoint)
@@ -94,10 +89,7 @@ class WholeCheckpoints(_Base):
             rotate(folder, limit, self.state.best_model_checkpoint)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """Save the model and the arguments; in a checkpoint, suspend the Trainer's own deletion.
-
-        The limit is removed after the arguments have been saved with it, and set again afterwards.
-        """
+        """Save the model and the arguments; then suspend the Trainer's own deletion."""
         super().save_model(*args, **kwargs)
         if self._in_checkpoint:
             self.args.save_total_limit = None

@@ -17,18 +17,9 @@ logger = logging.get_logger(__name__)
 class StopOnSignal(TrainerCallback):
     """Saves a checkpoint and ends training after the step in which a signal arrives.
 
-    ``train()`` then returns as after the last step; `stopped` tells the two cases apart. An
-    evaluation that is due at that step is left out, because schedulers wait only for seconds. The
-    previous signal handlers are restored when training ends. After a training that failed,
-    `release` restores them; `WholeCheckpoints` calls it.
-
-    All processes stop at the same step: they agree at the end of each step by an all-reduce of one
-    number, on the CPU and over gloo, so no process waits for its device.
-
-    It replaces ``enable_jit_checkpoint`` of Transformers, whose handler is inactive while this one
-    is installed. That one may save between forward and update, after the random numbers of the
-    step were drawn, and each process decides on its own, so one may save while the others wait for
-    its gradient.
+    All processes stop at the same step. An evaluation that is due at it is left out, because
+    schedulers wait only for seconds. The previous signal handlers are restored when training ends.
+    After a training that failed, `release` restores them; `WholeCheckpoints` calls it.
 
     Args:
         signals: signal numbers, such as ``signal.SIGUSR1`` for a scheduler's warning.
@@ -49,7 +40,7 @@ class StopOnSignal(TrainerCallback):
         self._received = True
 
     def release(self) -> None:
-        """Restore the signal handlers and arguments from before training; a second call is fine."""
+        """Restore the signal handlers and arguments from before training."""
         self._shield(False)
         for number, previous in self._previous.items():
             # Keep a handler that somebody else has installed or restored in the meantime.
@@ -65,9 +56,8 @@ class StopOnSignal(TrainerCallback):
     def _shield(self, on: bool) -> None:
         """Make child processes that start from now on ignore the signals, or stop doing so.
 
-        Launchers and schedulers signal a whole session. Without this the workers of the data loader
-        die, and the run with them before it has saved. They inherit the signals that this thread
-        blocks.
+        Launchers signal a whole session, so that the workers of the data loader would die. They
+        inherit the signals that this thread blocks.
         """
         if self._previous and hasattr(signal, "pthread_sigmask"):
             how = signal.SIG_BLOCK if on else signal.SIG_UNBLOCK
@@ -93,11 +83,7 @@ class StopOnSignal(TrainerCallback):
         self._shield(False)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._processes.any(self._received):
             self.stopped = True
@@ -107,11 +93,7 @@ class StopOnSignal(TrainerCallback):
         self._shield(control.should_evaluate)  # the evaluation's data loader has workers too
 
     def on_epoch_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: Any, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.stopped:  # the step has saved a checkpoint
             control.should_save = control.should_evaluate = False

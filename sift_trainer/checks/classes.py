@@ -1,8 +1,4 @@
-"""Classes with wrong bases raise a TypeError when they are made.
-
-Python accepts bases in the wrong order and a missing ``@dataclass``: methods are skipped and fields
-keep their defaults, without an error. The messages give the line that works.
-"""
+"""Classes with wrong bases, which would skip methods or lose fields, raise a TypeError."""
 
 from collections.abc import Iterable
 from itertools import takewhile
@@ -14,11 +10,8 @@ from sift_trainer.arguments import SiftArguments
 
 
 def check_trainer_bases(cls: type, mixin: type) -> None:
-    """Refuse a trainer class in which another trainer comes before ``mixin``.
-
-    Raises:
-        TypeError: for such a class, and for one that has ``mixin`` both directly and by a base.
-    """
+    """Refuse a trainer class in which another trainer comes before ``mixin``, and one that has
+    ``mixin`` both directly and by a base."""
     bases = [base for base in cls.__bases__ if base is not mixin]
     having = [base.__name__ for base in bases if issubclass(base, mixin)]
     if mixin in cls.__bases__ and having:
@@ -37,25 +30,16 @@ def check_trainer_bases(cls: type, mixin: type) -> None:
 
 
 def check_is_trainer(trainer: object, mixin: type) -> None:
-    """Refuse an object of ``mixin`` that is not a trainer.
-
-    Raises:
-        TypeError: for such an object.
-    """
+    """Refuse an object of ``mixin`` that is not a trainer."""
     if not isinstance(trainer, Trainer):
-        name = type(trainer).__name__
-        made = "MyTrainer" if type(trainer) is mixin else name
         raise TypeError(
-            f"{name} has no trainer to extend; write class {made}({mixin.__name__}, Trainer)"
+            f"{type(trainer).__name__} has no trainer to extend; write class "
+            f"MyTrainer({mixin.__name__}, Trainer)"
         )
 
 
 def check_arguments_kept(trainer: Any, given: Iterable[Any]) -> None:
-    """Refuse a trainer that has replaced the given arguments by some without the sift fields.
-
-    Raises:
-        TypeError: for such a trainer.
-    """
+    """Refuse a trainer that has replaced the given arguments by some without the sift fields."""
     sifting = next((each for each in given if isinstance(each, SiftArguments)), None)
     if sifting is not None and not isinstance(trainer.args, SiftArguments):
         name, theirs = type(trainer).__name__, type(trainer.args).__name__

@@ -18,16 +18,7 @@ from sift_trainer.selection.schedule import num_candidates, num_kept, num_skippe
 
 
 def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
-    """Refuse, at construction, what a run that selects could not do or would do wrongly.
-
-    Args:
-        trainer: constructed, except for this check.
-        batch_size: samples that a process trains on in a micro-batch.
-        mixin: the class that makes it sift.
-
-    Raises:
-        ValueError: names the setting, its value and one that works.
-    """
+    """Refuse, at construction, what a run that selects could not do or would do wrongly."""
     sift, args = trainer.sift, trainer.args
     check_launch(LaunchArguments(), args, trainer.accelerator.state)
     check_parallelism(sift, trainer.accelerator.parallelism_config)
@@ -64,8 +55,7 @@ def _check_arguments(args: TrainingArguments) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"one process drives {args.n_gpu} GPUs (nn.DataParallel), which splits a batch after "
-            "the selection; start one process per GPU with `accelerate launch`, or use one GPU "
-            "with CUDA_VISIBLE_DEVICES=0"
+            "the selection; start one process per GPU with `accelerate launch`"
         )
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(
@@ -83,8 +73,8 @@ def _check_audits(sift: SiftArguments, args: TrainingArguments, eval_dataset: An
     checkpointing = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {})
     if sift.sift_audit_steps and checkpointing and checkpointing.get("use_reentrant"):
         raise ValueError(
-            f"sift_audit_steps={sift.sift_audit_steps} computes gradients besides the training's, "
-            "which gradient checkpointing with use_reentrant=True does not allow; use "
+            f"sift_audit_steps={sift.sift_audit_steps} computes gradients that gradient "
+            "checkpointing does not allow with use_reentrant=True; use "
             "gradient_checkpointing_kwargs={'use_reentrant': False}, which is the default"
         )
     if sift.sift_held_out == "evaluation" and not can_be_drawn_from(eval_dataset):
@@ -104,8 +94,8 @@ def _check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bo
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if held_out == "candidates" and num_kept(half, sift.sift_keep_ratio) == half:
         raise ValueError(
-            f"sift_gate={sift.sift_gate!r} holds out half of the candidates and sifts the other "
-            f"half, but per_device_train_batch_size={batch_size} with sift_keep_ratio="
+            f"sift_gate={sift.sift_gate!r} sifts half of the candidates, but "
+            f"per_device_train_batch_size={batch_size} with sift_keep_ratio="
             f"{sift.sift_keep_ratio} leaves nothing to drop there; use a batch of 8, for example"
         )
 
@@ -116,20 +106,14 @@ def _check_routing(model: nn.Module) -> None:
     if isinstance(config, PreTrainedConfig) and hasattr(config, "moe_eval_capacity_token_fraction"):
         raise ValueError(
             f"{type(model).__name__} routes by expert_capacity over the whole batch, so the score "
-            "of a sample depends on the other rows, and scoring sets another capacity than "
-            "training; use sift_criterion='random' or sift_keep_ratio=1.0"
+            "of a sample depends on the others; use sift_criterion='random' or sift_keep_ratio=1.0"
         )
 
 
 def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None) -> None:
-    """Refuse processes that share samples or their positions, because each process sifts alone.
-
-    Raises:
-        ValueError: for a tensor, context or sequence parallelism above 1.
-    """
-    if parallelism is None:
-        return
-    sizes = {name: getattr(parallelism, name) for name in ("tp_size", "cp_size", "sp_size")}
+    """Refuse processes that share samples or their positions, because each process sifts alone."""
+    names = ("tp_size", "cp_size", "sp_size")
+    sizes = {name: getattr(parallelism, name, 1) for name in names}
     if any(size > 1 for size in sizes.values()):
         raise ValueError(
             f"parallelism_config has {sizes}, so processes share samples, but each process sifts "
@@ -138,10 +122,7 @@ def check_parallelism(sift: SiftArguments, parallelism: ParallelismConfig | None
 
 
 def check_batch_size(sift: SiftArguments, batch_size: int) -> None:
-    """Refuse a batch so small that nothing is dropped, or that ``sift_skip_top`` is no sample.
-
-    ``auto_find_batch_size`` can make a batch that small.
-    """
+    """Refuse a batch so small that nothing is dropped, or that ``sift_skip_top`` is no sample."""
     drawn = num_candidates(batch_size, sift.sift_keep_ratio)
     if drawn == batch_size:
         raise ValueError(
@@ -161,9 +142,8 @@ def _check_split_batch(sift: SiftArguments, batch_size: int, processes: int) -> 
     if batch_size % processes or drawn % processes:
         raise ValueError(
             f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
-            f"but per_device_train_batch_size={batch_size} of {drawn} candidates "
-            f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; make both "
-            f"multiples of {processes}, such as {processes * batch_size} with sift_keep_ratio=0.5"
+            f"but per_device_train_batch_size={batch_size} of {drawn} candidates cannot be shared "
+            f"evenly; use {processes * batch_size} with sift_keep_ratio=0.5, for example"
         )
 
 

@@ -11,11 +11,8 @@ from sift_trainer.scoring.positions import ScoredPositions
 
 
 class ExitAdapter(ABC):
-    """How one architecture leaves early. Each model has an adapter of its own.
-
-    Subclass it and call `register_exit(MyModel, MyAdapter)` if the blocks of an architecture are
-    not found automatically. ``model`` is the bare module: not compiled or wrapped.
-    """
+    """How one architecture leaves early, to subclass for `register_exit`. ``model`` is the bare
+    module: not compiled or wrapped."""
 
     gathers_positions: ClassVar[bool] = False
     """Whether `at` takes ``positions`` and returns logits (1, N, C) at those positions only."""
@@ -29,20 +26,14 @@ class ExitAdapter(ABC):
         """Number of blocks L; exits are 1..L."""
 
     def resolve(self, k: int) -> int:
-        """``k`` as a block number in 1..L, with -1 for the last.
-
-        Raises:
-            ValueError: if the model has no such exit.
-        """
+        """``k`` as a block number in 1..L, as `check_exit` does."""
         return check_exit(k, self.depth, type(self.model).__name__)
 
     @abstractmethod
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         """While active, calling the model runs blocks 1..k, then its final norm and head.
 
-        Args:
-            k: exit block, 1..L.
-            positions: N predictions of the batch, only if `gathers_positions`.
+        ``positions`` are given only if `gathers_positions`.
         """
 
     def logits(self, outputs: Any) -> Tensor:
@@ -53,20 +44,15 @@ class ExitAdapter(ABC):
 class WholeModel(ExitAdapter):
     """A model of which only the last exit is known: all of it runs."""
 
-    @property
-    def depth(self) -> int:
-        return 1
+    depth = 1
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         return nullcontext()
 
 
 def logits_of(outputs: Any, name: str) -> Tensor:
-    """``outputs['logits']``, or the first tensor in ``outputs`` that is not a loss.
-
-    Raises:
-        ValueError: if there is none; ``name`` is the model's.
-    """
+    """``outputs['logits']``, or the first tensor in ``outputs`` that is not a loss; a ValueError
+    with the ``name`` of the model if there is none."""
     logits: Any = outputs
     if isinstance(outputs, Mapping):
         named = {key: value for key, value in outputs.items() if key != "loss"}
@@ -84,11 +70,7 @@ def logits_of(outputs: Any, name: str) -> Tensor:
 
 
 def check_exit(k: int, depth: int, name: str) -> int:
-    """``k`` as a block number in 1..depth, with -1 for the last.
-
-    Raises:
-        ValueError: if the model is not that deep.
-    """
+    """``k`` as a block number in 1..depth, with -1 for the last; else a ValueError."""
     if k == -1:
         return depth
     if not 1 <= k <= depth:

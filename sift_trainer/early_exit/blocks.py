@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,8 +16,7 @@ from sift_trainer.scoring.positions import ScoredPositions
 class TruncatableModuleList(nn.ModuleList):
     """A `ModuleList` whose iteration, length and slices can stop early.
 
-    Parameters, state-dict keys and hooks stay as they are. Replacing the list by a shorter one
-    would change them.
+    A shorter list in its place would change parameters, state-dict keys and hooks.
     """
 
     exit_at: int | None = None
@@ -29,16 +28,20 @@ class TruncatableModuleList(nn.ModuleList):
         return islice(iter(self._modules.values()), len(self))
 
     def __getitem__(self, index: Any) -> Any:
-        if self.exit_at is None:
-            return super().__getitem__(index)
-        return list(self)[index]
+        return super().__getitem__(index) if self.exit_at is None else list(self)[index]
 
 
-def truncatable(blocks: nn.ModuleList) -> TruncatableModuleList:
-    """Change the class of ``blocks`` to `TruncatableModuleList`, in place."""
+@contextmanager
+def truncated(blocks: nn.ModuleList, k: int) -> Iterator[None]:
+    """Within the context, ``blocks`` ends after the k-th. Its class is changed in place."""
     if not isinstance(blocks, TruncatableModuleList):
         blocks.__class__ = TruncatableModuleList
-    return blocks  # type: ignore[return-value]
+    stack = cast(TruncatableModuleList, blocks)
+    before, stack.exit_at = stack.exit_at, k
+    try:
+        yield
+    finally:
+        stack.exit_at = before
 
 
 class BlockStackExit(ExitAdapter):
@@ -46,7 +49,7 @@ class BlockStackExit(ExitAdapter):
 
     def __init__(self, model: nn.Module, blocks: nn.ModuleList) -> None:
         super().__init__(model)
-        self.blocks = truncatable(blocks)
+        self.blocks = blocks
 
     @property
     def depth(self) -> int:
@@ -54,55 +57,41 @@ class BlockStackExit(ExitAdapter):
 
     def resolve(self, k: int) -> int:
         k = super().resolve(k)
-        reason = why_only_whole(self.model, self.depth) if k < self.depth else None
-        if reason is not None:
+        if k < self.depth and (reason := _why_only_whole(self.model)) is not None:
             raise ValueError(
-                f"no exit after block {k} of {type(self.model).__name__}: {reason}use "
+                f"no exit after block {k} of {type(self.model).__name__}: {reason}; use "
                 "sift_exit_layer=-1 for exact scores"
             )
         return k
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
-        return self.ending_in(k, self.exit_forward(k, positions))
+        return self.ending_in(k)
 
     @contextmanager
-    def ending_in(self, k: int, forward: Callable[..., Any] | None) -> Iterator[None]:
+    def ending_in(self, k: int, forward: Callable[..., Any] | None = None) -> Iterator[None]:
         """Run blocks 1..k; if ``forward`` is given, it replaces the forward of the k-th.
 
         The block is still called as a module, because hooks gather its parameters if it is sharded.
         """
-        before, self.blocks.exit_at = self.blocks.exit_at, k
         block = list(self.blocks._modules.values())[k - 1]
-        try:
-            with nullcontext() if forward is None else replaced_forward(block, forward):
-                yield
-        finally:
-            self.blocks.exit_at = before
-
-    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
-        """The forward of block k when it is the exit; None for the block's own."""
-        return None
+        replaced = nullcontext() if forward is None else replaced_forward(block, forward)
+        with truncated(self.blocks, k), replaced:
+            yield
 
 
-def why_only_whole(model: nn.Module, depth: int) -> str | None:
-    """Why the part after the blocks is only right if all ``depth`` of them have run, and another
-    setting if there is one; None if it is right after any block."""
+def _why_only_whole(model: nn.Module) -> str | None:
+    """Why the part after the blocks is only right if all of them have run; None if it is."""
     config: Any = getattr(model, "config", None)
     if getattr(config, "use_weighted_layer_sum", False):
-        return f"with use_weighted_layer_sum its head reads the outputs of all {depth} blocks; "
-    rescale_every = getattr(config, "rescale_every", 0)  # RWKV's
-    if rescale_every > 0:
+        return "with use_weighted_layer_sum its head reads the outputs of all blocks"
+    if getattr(config, "rescale_every", 0) > 0:  # RWKV's
         return (
-            f"in evaluation with config.rescale_every={rescale_every} it divides the weights of "
-            f"the blocks that run, and training multiplies the weights of all {depth} blocks; set "
-            "config.rescale_every=0, or "
+            "evaluation divides the weights of the blocks that run, and training multiplies those "
+            "of all blocks; set config.rescale_every=0"
         )
     decodes = hasattr(getattr(model, "base_model", None), "decoder")
     if getattr(config, "model_type", None) == "funnel" and decodes:
-        return (
-            "its decoder restores the input's length, from the length after all blocks of "
-            f"config.block_sizes={config.block_sizes}; "
-        )
+        return f"its decoder undoes the pooling of all config.block_sizes={config.block_sizes}"
     return None
 
 
@@ -122,10 +111,10 @@ def replaced_forward(block: nn.Module | None, forward: Callable[..., Any]) -> It
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The block stack of a Transformers model: the only list of equal blocks that is as long as
-    the configuration says. For an encoder-decoder it is the decoder's.
+    the configuration says, for an encoder-decoder in its decoder.
 
     Raises:
-        ValueError: if there is none or there are several; names what was looked for.
+        ValueError: if there is none, or several.
     """
     depth, found = _configured_depth(model), {}
     if depth:
@@ -143,8 +132,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
-    """Lists of ``depth`` equal blocks, by name. Only the outer one of nested lists is taken: each
-    block of T5's decoder holds a list of three parts."""
+    """Lists of ``depth`` equal blocks, by name. A list within a block is not taken, as T5 has."""
     found: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{o}.") for o in found):
@@ -155,7 +143,7 @@ def _stacks(model: nn.Module, depth: int) -> dict[str, nn.ModuleList]:
 
 
 def _configured_depth(model: nn.Module) -> int | None:
-    """The number of blocks in the configuration; None if it is no Transformers model."""
+    """The number of blocks in the configuration; None if it is not known."""
     config = getattr(model, "config", None)
     if not isinstance(config, PreTrainedConfig):
         return None

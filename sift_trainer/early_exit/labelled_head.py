@@ -1,10 +1,4 @@
-"""The vocabulary head on labelled positions only, in training and in scoring.
-
-Most positions of a masked-language-model batch have no label, but are projected to the vocabulary,
-the most expensive product of a small model. A hook in front of the output embeddings gathers the
-labelled positions. The labels are gathered in the same way, so the model's own loss gets the same
-predictions and labels, without those that it ignores.
-"""
+"""The vocabulary head on labelled positions only: a hook in front of it gathers them."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,8 +13,8 @@ from sift_trainer.scoring.positions import IGNORE_INDEX, ScoredPositions
 
 
 def output_embeddings_of(model: nn.Module) -> nn.Module | None:
-    """The module that projects to the vocabulary; None if there is none, or if the model is not a
-    Transformers model (it may have a ``config`` of another kind)."""
+    """The module that projects to the vocabulary; None if a Transformers model has none."""
+    # Another library's model may have a ``config`` too.
     if not isinstance(getattr(model, "config", None), PreTrainedConfig):
         return None
     named = getattr(model, "get_output_embeddings", None)
@@ -30,7 +24,7 @@ def output_embeddings_of(model: nn.Module) -> nn.Module | None:
 # The positions that each head gathers now, by the head's id. They are not an attribute, because
 # torch.compile treats the shape of a tensor in a module's hook as fixed: it would compile again for
 # each number of labels (test_compatibility.py, test_torch_compile).
-_POSITIONS: dict[int, Tensor] = {}
+_POSITIONS: dict[int, Tensor | None] = {}
 
 # The head in front of each module. If a model is trained again, there must not be a second one.
 _HEADS: "WeakKeyDictionary[nn.Module, LabelledHead]" = WeakKeyDictionary()
@@ -45,8 +39,8 @@ class LabelledHead:
 
     @staticmethod
     def of(model: nn.Module) -> "LabelledHead | None":
-        """The head of a Transformers model; None if there are no output embeddings, and for
-        encoder-decoders, whose labels are also their inputs."""
+        """The head of a model; None without output embeddings, and for encoder-decoders, whose
+        labels are also their inputs."""
         output_embeddings = output_embeddings_of(model)
         if output_embeddings is None or model.config.is_encoder_decoder:  # type: ignore[union-attr]
             return None
@@ -58,48 +52,34 @@ class LabelledHead:
     def at(self, positions: Tensor | None) -> Iterator[None]:
         """Within the context, logits are (1, N, V) at flat ``positions`` (N,); None: at all."""
         before = self.positions
-        self._set(positions)
+        _POSITIONS[id(self)] = positions
         try:
             yield
         finally:
-            self._set(before)
-
-    def gather(self, positions: ScoredPositions, shifted: bool) -> AbstractContextManager[None]:
-        """Within the context, logits are those that belong to `gathered_labels`."""
-        return self.at(_with_last(positions.flat) if shifted else positions.flat)
+            _POSITIONS[id(self)] = before
 
     @property
     def positions(self) -> Tensor | None:
         """The positions that are gathered now; None: all of them."""
         return _POSITIONS.get(id(self))
 
-    def _set(self, positions: Tensor | None) -> None:
-        if positions is None:
-            _POSITIONS.pop(id(self), None)
-        else:
-            _POSITIONS[id(self)] = positions
+    def gather(self, positions: ScoredPositions, shifted: bool) -> AbstractContextManager[None]:
+        """Within the context, logits are those that belong to `gathered_labels`."""
+        flat = positions.flat
+        return self.at(torch.cat([flat, flat[-1:]]) if shifted else flat)
 
     def _gather(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         positions = self.positions
         if positions is None:
             return None
-        hidden = inputs[0]
-        gathered = hidden.flatten(0, -2).index_select(0, positions)
+        gathered = inputs[0].flatten(0, -2).index_select(0, positions)
         return (gathered.unsqueeze(0), *inputs[1:])
 
 
 def gathered_labels(positions: ScoredPositions, shifted: bool) -> Tensor:
-    """Labels (1, M) with which the model's own loss is that of the N predictions.
-
-    A causal model's loss drops the first label and the last prediction. So an ignored label is
-    added in front, and the last prediction is repeated: M = N + 1. Otherwise M = N.
-    """
+    """Labels (1, M) with which the model's own loss is that of the N predictions. A causal model's
+    drops the first label and the last prediction, so M = N + 1 if ``shifted``. Otherwise M = N."""
     labels = positions.targets
     if shifted and len(labels):
         labels = torch.cat([labels.new_full((1,), IGNORE_INDEX), labels])
     return labels.unsqueeze(0)
-
-
-def _with_last(flat: Tensor) -> Tensor:
-    """``flat`` with its last position repeated, if there is one."""
-    return torch.cat([flat, flat[-1:]])

@@ -1,9 +1,4 @@
-"""Encoders with an MLM head: only the scored positions pass the exit block and the head.
-
-In the exit block of a BERT-like encoder, only the keys and values of the other positions are used.
-So queries, attention output and feed-forward are computed at the scored positions only, and the
-head gets only these. The scores are the same, and scoring at exit 1 costs half as much.
-"""
+"""Encoders with an MLM head: only the scored positions pass the exit block and the head."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,13 +24,11 @@ class MaskedLMExit(BlockStackExit):
 
     @staticmethod
     def fits(model: nn.Module, blocks: nn.ModuleList) -> bool:
-        """Whether every block is of a known class (a subclass may compute something else), the
-        model has output embeddings, and its forward is Transformers' own (another forward may mix
-        positions)."""
-        first: Any
-        first, *_ = blocks.children()
+        """Whether blocks and forward are Transformers' own, as others may compute something else,
+        and the model has output embeddings."""
         if not {_class_name(block) for block in blocks.children()} <= _BERT_BLOCKS:
             return False
+        first: Any = blocks[0]
         attention = first.attention.self
         return (
             not attention.is_decoder
@@ -44,25 +37,19 @@ class MaskedLMExit(BlockStackExit):
             and output_embeddings_of(model) is not None
         )
 
-    def exit_forward(self, k: int, positions: ScoredPositions | None) -> Callable[..., Any] | None:
-        if positions is None:
-            return None
+    def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         block = list(self.blocks._modules.values())[k - 1]
-        assert block is not None
-        return _pruned(block, positions)
+        return self.ending_in(k, None if positions is None else _pruned(block, positions))
 
 
 def _class_name(block: nn.Module) -> str:
-    """Name of the class that a block was built from: FSDP2 puts a class of its own in front."""
+    """The class that a block was built from: FSDP2 puts a class of its own in front."""
     return next(cls.__name__ for cls in type(block).__mro__ if not issubclass(cls, FSDPModule))
 
 
 class LabelledLastBlock:
-    """In training: the last block only at the positions whose output is used.
-
-    These are the labelled positions, which the head gets, and the first of each row, which the
-    pooler of a next-sentence head reads. Loss and gradients are those of the whole block.
-    """
+    """In training: the last block only at the labelled positions, and at the first of each row,
+    which the pooler of a next-sentence head reads."""
 
     def __init__(self, adapter: MaskedLMExit, head: LabelledHead) -> None:
         self.adapter = adapter
@@ -92,15 +79,7 @@ def _pruned(
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         attention = block.attention.self
         picked = hidden.flatten(0, 1).index_select(0, positions.flat)
-        context = _attend(
-            attention.query(picked),
-            attention.key(hidden),
-            attention.value(hidden),
-            attention_mask,
-            positions,
-            attention.num_attention_heads,
-            attention.dropout.p if block.training else 0.0,
-        )
+        context = _attend(attention, picked, hidden, attention_mask, positions)
         attended = block.attention.output(context, picked)
         output: Tensor = block.output(block.intermediate(attended), attended)
         return positions.laid_out(output) if laid_out else output.unsqueeze(0)
@@ -109,15 +88,9 @@ def _pruned(
 
 
 def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    positions: ScoredPositions,
-    heads: int,
-    dropout: float,
+    attention: Any, picked: Tensor, hidden: Tensor, mask: Tensor | None, positions: ScoredPositions
 ) -> Tensor:
-    """Attention of N single queries (N, D), each over its own row of keys (B, T, D) -> (N, D)."""
+    """Attention of N states (N, D), each over its own row of ``hidden`` (B, T, D) -> (N, D)."""
     if mask is not None:
         batch, length = positions.shape
         columns = positions.flat % length
@@ -127,13 +100,13 @@ def _attend(
         mask = (~forbidden if mask.dtype == torch.bool else forbidden).transpose(1, 2)
 
     def split(states: Tensor) -> Tensor:
-        return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
+        return states.view(*states.shape[:2], attention.num_attention_heads, -1).transpose(1, 2)
 
     context = functional.scaled_dot_product_attention(
-        split(positions.laid_out(query)),
-        split(key),
-        split(value),
+        split(positions.laid_out(attention.query(picked))),
+        split(attention.key(hidden)),
+        split(attention.value(hidden)),
         attn_mask=mask,
-        dropout_p=dropout,
+        dropout_p=attention.dropout.p if attention.training else 0.0,
     )
     return context.transpose(1, 2).flatten(2)[positions.rows, positions.slots]

@@ -24,26 +24,17 @@ _BUILT_IN: dict[str, type[ExitAdapter]] = {
 
 
 def register_exit(model_class: type[nn.Module], adapter: type[ExitAdapter] | str) -> None:
-    """Say how models of ``model_class`` (and its subclasses) leave early.
+    """Say how models of a class and its subclasses leave early.
 
     Args:
-        model_class: an ``nn.Module`` class.
         adapter: the dotted path of the ``nn.ModuleList`` of blocks, which must all map hidden
             states of one shape to the same shape, or an `ExitAdapter` subclass.
-
-    Example:
-
-        register_exit(MyNet, "encoder.blocks")
     """
     _REGISTERED[model_class] = adapter
 
 
 def exit_adapter(model: nn.Module) -> ExitAdapter:
-    """The adapter that fits ``model``; for a model in a PEFT wrapper, that of the wrapped model.
-
-    Raises:
-        ValueError: if there is none; names the model, what was looked for and `register_exit`.
-    """
+    """The adapter that fits ``model``, or the model in its PEFT wrapper; else a ValueError."""
     model = unwrap_peft_model(model)
     for model_class in type(model).__mro__:
         if model_class in _REGISTERED:
@@ -69,12 +60,8 @@ def _registered(model: nn.Module, adapter: type[ExitAdapter] | str) -> ExitAdapt
 
 
 def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
-    """The adapter of ``model``, and exit ``k`` as a block number. -1 (the whole model) works for
-    every model.
-
-    Raises:
-        ValueError: if no adapter fits the model, or it has no such exit.
-    """
+    """The adapter of ``model``, and exit ``k`` as a block number, with the errors of `early_exit`.
+    The exit -1 works for every model."""
     try:
         adapter = exit_adapter(model)
     except ValueError:
@@ -88,12 +75,8 @@ def exit_at(model: nn.Module, k: int) -> tuple[ExitAdapter, int]:
 def early_exit(model: nn.Module, k: int) -> Iterator[None]:
     """Within the context, ``model(...)`` runs its first ``k`` blocks, then final norm and head.
 
-    Equal to the head applied to ``output_hidden_states[k]`` (section 6). The model is restored at
-    the end, also after an exception.
-
-    Args:
-        model: a Transformers model, or one with a registered adapter; not wrapped or compiled.
-        k: 1..L, or -1 for L (the whole model).
+    Equal to the head applied to ``output_hidden_states[k]`` (section 6). ``k`` is 1..L, or -1 for
+    L, the whole model. The model is not wrapped or compiled.
 
     Raises:
         ValueError: if no adapter fits the model, or it has no such exit.

@@ -1,48 +1,32 @@
-"""Models of stages that differ in width: ResNet, Swin.
-
-The classifier reads the width of the last stage, so it does not fit an earlier one. Exit -1 (the
-whole model) always works; an earlier exit needs a classifier of its own.
-"""
+"""Models of stages that differ in width, such as ResNet and Swin: exits need classifiers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from sift_trainer.early_exit.adapter import ExitAdapter
-from sift_trainer.early_exit.blocks import replaced_forward, truncatable
+from sift_trainer.early_exit.blocks import replaced_forward, truncated
 from sift_trainer.scoring.positions import ScoredPositions
 
 
 class StageExit(ExitAdapter):
-    """Leaves after stage k, through the classifier that `classifier` returns for it.
-
-    The modules between the stages and the model's classifier run as in the model, except those in
-    ``passed``.
-    """
+    """Leaves after stage k, through the classifier that `classifier` returns for it."""
 
     stages: ClassVar[str]
     """Path of the ``nn.ModuleList`` of stages."""
 
     passed: ClassVar[tuple[str, ...]] = ()
-    """Paths of modules behind the stages that fit the last stage only; an early exit skips them."""
-
-    hint: ClassVar[str] = ""
-    """Another solution for such a model, added to the error message."""
+    """Paths of modules behind the stages that an early exit skips."""
 
     def classifier(self, k: int) -> nn.Module:
-        """The classifier after stage k < depth, in place of the model's own.
-
-        Raises:
-            ValueError: always, unless a subclass overrides this.
-        """
+        """The classifier after stage k < depth; a ValueError if there is none."""
         name = type(self.model).__name__
         raise ValueError(
             f"no exit after stage {k} of {name}: its classifier reads the last stage's width. Use "
-            f"sift_exit_layer=-1 for exact scores, or add a classifier for that stage and register "
-            f"a subclass of {type(self).__name__} that returns it from `classifier` "
-            f"(register_exit){self.hint}"
+            f"sift_exit_layer=-1, or register_exit a subclass of {type(self).__name__} whose "
+            "`classifier` returns one for that stage"
         )
 
     @property
@@ -51,9 +35,7 @@ class StageExit(ExitAdapter):
 
     @property
     def _stages(self) -> nn.ModuleList:
-        stages = self.model.get_submodule(self.stages)
-        assert isinstance(stages, nn.ModuleList)
-        return stages
+        return cast(nn.ModuleList, self.model.get_submodule(self.stages))
 
     def resolve(self, k: int) -> int:
         k = super().resolve(k)
@@ -66,29 +48,20 @@ class StageExit(ExitAdapter):
         if k == self.depth:
             yield
             return
-        stages = truncatable(self._stages)
-        before, stages.exit_at = stages.exit_at, k
-        head: Any = self.model.get_submodule("classifier")
-        try:
-            with ExitStack() as replaced:
-                for path in self.passed:
-                    module = self.model.get_submodule(path)
-                    replaced.enter_context(replaced_forward(module, _unchanged))
-                replaced.enter_context(replaced_forward(head, self.classifier(k).__call__))
-                yield
-        finally:
-            stages.exit_at = before
-
-
-def _unchanged(hidden: Tensor) -> Tensor:
-    return hidden
+        forwards = {"classifier": self.classifier(k).__call__}
+        forwards.update(dict.fromkeys(self.passed, lambda hidden: hidden))
+        with ExitStack() as replaced:
+            replaced.enter_context(truncated(self._stages, k))
+            for path, forward in forwards.items():
+                module = self.model.get_submodule(path)
+                replaced.enter_context(replaced_forward(module, forward))
+            yield
 
 
 class ResNetStages(StageExit):
     """`ResNetForImageClassification`; a classifier gets the pooled map (B, C, 1, 1)."""
 
     stages = "resnet.encoder.stages"
-    hint = ", or use EarlyExitResNetForImageClassification, which has one"
 
 
 class SwinStages(StageExit):

@@ -9,8 +9,7 @@ from torch import Tensor, distributed
 class HostGroup:
     """The processes of a run, which communicate over gloo on the CPU while it is open.
 
-    While it is closed, or with one process, every call is about this process alone. All processes
-    make its calls together.
+    They make all calls together. While it is closed, a call is about this process alone.
     """
 
     def __init__(self) -> None:
@@ -23,7 +22,7 @@ class HostGroup:
             self._group = distributed.new_group(backend="gloo")
 
     def close(self) -> None:
-        """Close the group, if it is open."""
+        """Close the group; a second call does nothing."""
         if self._group is not None:
             distributed.destroy_process_group(self._group)
             self._group = None

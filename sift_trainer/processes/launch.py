@@ -1,7 +1,6 @@
 """Did a run get the processes and the wrapper that it was started for?
 
-Several launch lines drop distribution silently and end with status 0: the processes train alone, or
-side by side without averaging their gradients. docs/distributed.md lists them.
+docs/distributed.md lists launch lines that silently train alone, or do not average gradients.
 """
 
 import os
@@ -18,20 +17,10 @@ from transformers.training_args import ParallelMode
 
 _CONFIG = {"ddp": "ddp_8gpu", "deepspeed": "deepspeed_zero2", "fsdp2": "fsdp2_8gpu"}
 
-_AVERAGED_ELSEWHERE = {
-    ParallelMode.TPU,
-    ParallelMode.SAGEMAKER_DATA_PARALLEL,
-    ParallelMode.SAGEMAKER_MODEL_PARALLEL,
-}
-
 
 @dataclass
 class LaunchArguments:
-    """How a run must be launched; a run that is launched differently fails at its start.
-
-    Raises:
-        ValueError: at construction, for a world size below 1.
-    """
+    """How a run must be launched; a run that is launched differently fails at its start."""
 
     world_size: int | None = field(
         default=None, metadata={"help": "Processes that must train together; any if unset."}
@@ -50,15 +39,11 @@ def check_launch(
 ) -> None:
     """Compare the processes and the wrapper with what the configuration and the launcher requested.
 
-    Args:
-        launch: what the configuration requests.
-        args: of the run; they hold the processes that there are.
-        state: of the Accelerator; None before there is one, when its wrapper is not checked.
-
     Raises:
-        ValueError: names what was requested, what there is, and a launch line that works.
+        ValueError: for a difference, with a launch line that works. The wrapper of the Accelerator
+            is compared if its ``state`` is given.
     """
-    if args.distributed_state is None or args.parallel_mode in _AVERAGED_ELSEWHERE:
+    if args.distributed_state is None or args.parallel_mode == ParallelMode.TPU:
         return
     world_size = int(args.distributed_state.num_processes)
     unsharded = "ddp" if world_size > 1 else "none"  # DDP of one process is no wrapper
@@ -76,10 +61,9 @@ def check_launch(
             f"size is {world_size}; start them with {_line(launcher, started, args)}"
         )
     if launch.world_size not in (None, world_size):
-        line = _line(launch.wrapper or launcher, launch.world_size or 1, args)
         raise ValueError(
             f"world_size={launch.world_size} is requested, but there are {world_size} processes; "
-            f"start them with {line}"
+            f"start them with {_line(launch.wrapper or launcher, launch.world_size or 1, args)}"
         )
     _check_wrapper(configured, launcher, world_size, args)
     if state is not None:
@@ -87,23 +71,15 @@ def check_launch(
 
 
 def check_wrapped(model: nn.Module, args: TrainingArguments) -> None:
-    """Refuse several processes that train a model without a wrapper that averages gradients.
-
-    Args:
-        model: as `training_step` gets it.
-
-    Raises:
-        ValueError: for such a model.
-    """
-    if args.world_size == 1 or args.parallel_mode in _AVERAGED_ELSEWHERE:
+    """Refuse several processes that train a model without a wrapper that averages gradients."""
+    if args.world_size == 1 or args.parallel_mode == ParallelMode.TPU:
         return
     model = getattr(model, "_orig_mod", model)  # compiled after it was wrapped
     engine = any(cls.__name__ == "DeepSpeedEngine" for cls in type(model).__mro__)
     if not engine and not isinstance(model, (DistributedDataParallel, FSDPModule)):
         raise ValueError(
             f"{args.world_size} processes train, but {type(model).__name__} is in no wrapper that "
-            "averages gradients (DistributedDataParallel, DeepSpeedEngine, FSDPModule); start them "
-            f"with {_line('ddp', args.world_size, args)}"
+            f"averages gradients; start them with {_line('ddp', args.world_size, args)}"
         )
 
 
@@ -129,21 +105,17 @@ def _requested_wrapper(args: TrainingArguments) -> str | None:
 
 
 def _wrapper_of(state: AcceleratorState) -> str:
-    if state.distributed_type == DistributedType.DEEPSPEED:
-        return "deepspeed"
     if state.distributed_type == DistributedType.FSDP:
         return f"fsdp{state.fsdp_plugin.fsdp_version}"
-    return "none" if state.distributed_type == DistributedType.NO else "ddp"
+    names = {DistributedType.DEEPSPEED: "deepspeed", DistributedType.NO: "none"}
+    return names.get(state.distributed_type, "ddp")
 
 
 def _line(wrapper: str, processes: int, args: TrainingArguments) -> str:
-    """A launch line that works."""
     if processes == 1 and wrapper in ("none", "ddp"):
         return "'accelerate launch --num_processes 1 SCRIPT ...'"
     config = f"--config_file configs/accelerate/{_CONFIG.get(wrapper, 'ddp_8gpu')}.yaml"
     line = f"accelerate launch {config} --num_processes {processes}"
-    if args.device.type != "cpu":
-        return f"'{line} SCRIPT ...'"
-    if wrapper == "fsdp2":
+    if args.device.type != "cpu" or wrapper == "fsdp2":
         return f"'{line} SCRIPT ...' on GPUs"
-    return f"'{line} --mixed_precision no SCRIPT ... --use_cpu True', without ACCELERATE_USE_CPU"
+    return f"'{line} --mixed_precision no SCRIPT ... --use_cpu True', ACCELERATE_USE_CPU unset"

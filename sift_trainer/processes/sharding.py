@@ -1,9 +1,4 @@
-"""Scoring with several processes: calling a wrapped model, and the same decisions on all of them.
-
-Each pass through a sharded model gathers its parameters, so all processes must make the same
-passes, for any content of their batches. A checkpoint has the buffers of the first process only, so
-all processes must score with these.
-"""
+"""Scoring with several processes: calling a wrapped model, with the same decisions on all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,12 +23,8 @@ def unanimous(accelerator: Accelerator) -> Callable[[bool], bool]:
 
 
 def forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[..., Any]:
-    """The callable for a pass without gradient.
-
-    Args:
-        model: as it is trained. It is called itself if FSDP2 has sharded it. DeepSpeed's engine is
-            not called, because it would count the pass as part of a training step.
-    """
+    """The callable for a pass without gradient through ``model``, as it is trained: itself if FSDP2
+    has sharded it. DeepSpeed's engine would count the pass as part of a training step."""
     if _wrapped_by(accelerator, "fsdp_plugin"):
         return model
     bare: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
@@ -44,12 +35,8 @@ def compiled_forward_of(accelerator: Accelerator, model: nn.Module) -> Callable[
     """`forward_of`, compiled as training is, as a separate graph without DDP's wrapper. None if
     training is not compiled, if only its blocks are, or under FSDP or DeepSpeed."""
     plugin = accelerator.state.dynamo_plugin
-    if (
-        plugin.backend == DynamoBackend.NO
-        or plugin.use_regional_compilation
-        or _wrapped_by(accelerator, "fsdp_plugin")
-        or _wrapped_by(accelerator, "deepspeed_plugin")
-    ):
+    sharded = any(_wrapped_by(accelerator, f"{name}_plugin") for name in ("fsdp", "deepspeed"))
+    if sharded or plugin.backend == DynamoBackend.NO or plugin.use_regional_compilation:
         return None
     compiled: Callable[..., Any] = torch.compile(
         forward_of(accelerator, model), **plugin.to_kwargs()
@@ -62,16 +49,9 @@ def _wrapped_by(accelerator: Accelerator, plugin: str) -> bool:
 
 
 def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[], None]:
-    """A function that all processes call together: it copies the first one's buffers to all.
-
-    Only buffers in the state dict are copied, such as the running statistics of batch
-    normalisation, which each process updates from its own rows. DDP copies them only before a
-    training forward, and sharding never does. A checkpoint has those of the first process, so a
-    resumed run could not repeat scores that used others.
-
-    Args:
-        model: the bare module.
-    """
+    """A function that all processes call together: it copies the first one's buffers in the state
+    dict of the bare ``model``, such as batch statistics, to all. A checkpoint has only those, so a
+    resumed run could not repeat scores that used others."""
     saved = set(model.state_dict()) if accelerator.num_processes > 1 else set()
     names = [name for name, _ in model.named_buffers() if name in saved]
 
@@ -93,11 +73,8 @@ def buffers_of_first(accelerator: Accelerator, model: nn.Module) -> Callable[[],
 @contextmanager
 def tied_in_one_group(model: nn.Module) -> Iterator[None]:
     """Within the context, FSDP2 can wrap a model whose output embeddings share parameters with
-    other modules than the input embeddings: BERT's decoder shares its bias with the head around it.
-
-    Accelerate puts the output embeddings into a group of their own, and PyTorch refuses a parameter
-    in two groups. Here Accelerate cannot find them, so they stay in the model's own group.
-    """
+    other modules than the input embeddings, as in BERT: PyTorch refuses a parameter in two groups,
+    and Accelerate does not find the embeddings here, so it gives them no group of their own."""
     if not _tied_outside(model):
         yield
         return

@@ -18,9 +18,8 @@ _INPUTS = ("input_ids", "inputs_embeds")
 class AnswerSpan(ClassIds):
     """Two predictions per sample, over the tokens of the input: logits (B, 2, T), labels (B, 2).
 
-    A sample's loss is the mean of the losses of its start and its end. A position beyond the input
-    is ignored, as models do. If starts and ends are ignored in different numbers of rows, models
-    average the two separately, and the mean over samples is only close to their loss.
+    If different numbers of starts and ends are ignored, models average the two separately, and the
+    mean over samples is only close to their loss.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")

@@ -26,7 +26,7 @@ SENTENCE_LOGITS = {
 """Labels of sentence pairs in pre-training, and the names of their logits in models' outputs."""
 
 
-@cache  # compiled once
+@cache  # one function for each value, which is compiled once
 def _smoothed_cross_entropy(smoothing: float) -> Values:
     return partial(cross_entropy, label_smoothing=smoothing)
 
@@ -35,9 +35,8 @@ def _smoothed_cross_entropy(smoothing: float) -> Values:
 class ClassIds(Task):
     """Logits (B, C) or (B, T, C) and class ids (B,) or (B, T), -100 where there is none.
 
-    For language models, sequence to sequence, and the classification of sequences, tokens, choices,
-    images and sounds. The sentence label of a pre-training model is not part of the score: the
-    paper sifts by the masked-LM loss only (section 7.1).
+    The sentence label of a pre-training model is not part of the score: the paper sifts by the
+    masked-LM loss only (section 7.1).
 
     Attributes:
         shifted: whether prediction t is compared with label t + 1.
@@ -57,11 +56,11 @@ class ClassIds(Task):
         return aligned_labels(labels, self.shifted)
 
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        everywhere = logits.new_zeros(logits.shape[:-1], dtype=torch.long)
+        labels = logits.new_zeros(logits.shape[:-1], dtype=torch.long)
         mask = batch.get("attention_mask")
-        if mask is not None and mask.shape == everywhere.shape:
-            everywhere = everywhere.masked_fill(mask == 0, IGNORE_INDEX)
-        return everywhere
+        if mask is None or mask.shape != labels.shape:
+            return labels
+        return labels.masked_fill(mask == 0, IGNORE_INDEX)
 
     def scores(
         self,
@@ -76,8 +75,8 @@ class ClassIds(Task):
         if logits.shape[:-1] != labels.shape:
             raise no_fit(logits, labels, "one class id per prediction")
         # Logits of all positions exist, so take all of each row: no wait for a count of labels.
-        everywhere = labels.numel() // len(labels)
-        positions = scored_positions(labels, fraction, generator, per_row=everywhere)
+        per_row = labels.numel() // len(labels)
+        positions = scored_positions(labels, fraction, generator, per_row)
         values = self.values(criterion)
         return score_positions(values, logits.flatten(0, -2), positions, gathered=False)
 

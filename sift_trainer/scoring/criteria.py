@@ -1,8 +1,4 @@
-"""How hard is a sample? Per-sample scores from logits and labels.
-
-A criterion turns the logits of single predictions into values; a sample's score is the mean of the
-values at its scored positions (sections 6 and 7.1 of the paper: loss-based and entropy-based SIFT).
-"""
+"""How hard is a sample? Criteria give values of predictions; a sample's score is their mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,8 +36,8 @@ class Samples:
 
     Attributes:
         fields: the batch, on the model's device, with the columns of the criterion.
-        values: ``(B,)`` fp32: the scores of the scoring pass before the selection, the losses of
-            the kept samples after the forward of training. `UNLABELLED` without a label.
+        values: ``(B,)`` fp32: scores of the scoring pass for candidates, losses in nats for kept
+            samples; `UNLABELLED` without a label.
     """
 
     fields: Mapping[str, Any]
@@ -52,13 +48,11 @@ class StatefulCriterion:
     """A criterion with a state of its own: losses that it has seen, or parameters.
 
     Each process of a run makes one object of it, whose state is saved in checkpoints and restored.
-    Samples are identified by a column of the data set, such as their number.
 
     Attributes:
-        scored_by: the criterion of the scoring pass, whose scores `scores` gets. ``"random"``: no
-            pass through the model.
-        columns: batch fields that it reads and the model does not get. The Trainer keeps these
-            columns of the training data; the collator must keep them too.
+        scored_by: the criterion of the scoring pass; ``"random"``: no pass through the model.
+        columns: columns of the training data that it reads and the model does not get. The
+            collator must keep them.
     """
 
     scored_by: ClassVar[str] = "loss"
@@ -72,10 +66,7 @@ class StatefulCriterion:
         return candidates.values
 
     def learn(self, trained: Samples) -> None:
-        """Update the state after the forward of the kept samples, with gradients enabled.
-
-        Called in every step of the run, whether it sifts or not.
-        """
+        """Update the state after the forward of any step, with gradients enabled."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state: tensors, numbers, strings, lists and dictionaries."""
@@ -90,12 +81,8 @@ class Criterion:
     """How hard a sample is.
 
     Attributes:
-        name: what ``sift_criterion`` calls it.
         values: of single predictions; None: no pass through the model, and random scores.
-        needs_labels: whether the values depend on the labels.
-        is_loss: whether a sample's score is its loss in training. A task may compute another loss
-            than `values`; the first batch is checked for it.
-        is_entropy: whether it is an entropy. A task may compute another one than `values`.
+        is_loss, is_entropy: whether it is that, for which a task may have values of its own.
         state: makes the scores from those of the scoring pass; None: they are the scores.
     """
 
@@ -123,8 +110,7 @@ def register_criterion(
 
     Args:
         criterion: ``(logits (N, C), targets (N,)) -> (N,)``, or a subclass of `StatefulCriterion`.
-        needs_labels: whether the batch must have labels. A `StatefulCriterion` needs them if the
-            criterion that it is scored by does.
+        needs_labels: whether the batch must have labels, if it is a function.
 
     Raises:
         ValueError: if the name is taken.
@@ -134,15 +120,12 @@ def register_criterion(
     if isinstance(criterion, type):
         stateful: type[StatefulCriterion] = criterion
         CRITERIA[name] = replace(CRITERIA[stateful.scored_by], name=name, state=stateful)
-        return
-    CRITERIA[name] = Criterion(name, criterion, needs_labels)
+    else:
+        CRITERIA[name] = Criterion(name, criterion, needs_labels)
 
 
 def mean_per_row(values: Tensor, positions: ScoredPositions) -> Tensor:
-    """Mean of ``values`` (N,) over the labelled positions of each row -> (B,) fp32.
-
-    Rows without a labelled position get ``UNLABELLED``.
-    """
+    """Mean of ``values`` (N,) over the labelled positions of each row, else `UNLABELLED`: (B,)."""
     labelled = positions.targets != IGNORE_INDEX
     total = positions.laid_out(values.float().where(labelled, 0.0)).sum(dim=1)
     count = positions.laid_out(labelled.float()).sum(dim=1)
@@ -186,8 +169,6 @@ def per_sample_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def per_sample_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean predictive entropy over each sample's labelled positions (section 7.1).
-
-    Shapes, units and errors as in `per_sample_loss`; the labels only tell which positions count.
-    """
+    """Mean predictive entropy over each sample's labelled positions (section 7.1), with shapes,
+    units and errors as in `per_sample_loss`."""
     return _per_sample(entropy, logits, labels)

@@ -1,9 +1,4 @@
-"""One pass over the logits, with no second tensor of their size.
-
-Logits over a vocabulary are the largest tensor of a scoring pass. A criterion in plain tensor
-operations makes two or three more of that size, each written to memory and read again. So on a CPU
-it gets a few rows at a time, which stay in the cache; on a GPU it is compiled into one kernel.
-"""
+"""One pass over the logits, with no second tensor of their size: in chunks, or compiled."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,8 +12,7 @@ logger = logging.get_logger(__name__)
 
 Values = Callable[[Tensor, Tensor], Tensor]
 """``(logits (N, C), targets (N,)) -> values (N,)``, larger is harder. Each value depends on its
-own row and target only, so it can be computed for some of the rows at a time. Rows of predictions
-without a label have the target 0, and their values are not used."""
+own row and target only. Predictions without a label have the target 0; their value is not used."""
 
 CHUNK = 2**17
 """Logits that a criterion gets at a time on a CPU: half a megabyte in fp32, which fits a cache."""
@@ -30,13 +24,8 @@ UNCOMPILED_CHUNK = 2**24
 def values_of(
     values: Values, logits: Tensor, targets: Tensor, rows: Tensor | None = None
 ) -> Tensor:
-    """Apply ``values`` to each prediction -> (N,).
-
-    Args:
-        logits: (N, C), or (M, C) with ``rows``.
-        targets: (N,) class ids.
-        rows: (N,) the row of the logits for each target; None: row n for target n.
-    """
+    """Apply ``values`` to logits (N, C) and targets (N,) -> (N,); or to the ``rows`` (N,) of logits
+    (M, C)."""
     if logits.device.type == "cuda" and _has_triton() and values not in _UNCOMPILED:
         try:
             return _compiled(values)(logits, targets, rows)
@@ -64,8 +53,6 @@ def _has_triton() -> bool:
 
 @cache
 def _compiled(values: Values) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """``values`` compiled into one kernel. Its shapes are static until one changes."""
-
     def of_rows(logits: Tensor, targets: Tensor, rows: Tensor | None) -> Tensor:
         return values(logits if rows is None else logits[rows], targets)
 

@@ -1,8 +1,6 @@
 """Classification into any number of classes at once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,20 +18,10 @@ class MultiLabel(Task):
     Each class is a separate yes or no; loss and entropy are means over the classes.
     """
 
-    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        return torch.zeros_like(logits)
-
-    def scores(
-        self,
-        criterion: Criterion,
-        logits: Tensor,
-        labels: Tensor,
-        fraction: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if logits.dim() != 2 or logits.shape != labels.shape:
             raise no_fit(logits, labels, "a number in 0..1 for each class")
-        return self.values(criterion)(logits, labels.float()).float()
+        return logits, labels.float()
 
     def values(self, criterion: Criterion) -> Values:
         if criterion.is_loss:

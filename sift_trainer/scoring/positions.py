@@ -18,8 +18,7 @@ class ScoredPositions:
         flat: ``(N,)`` indices into the flattened ``(B * T,)`` predictions.
         rows: ``(N,)`` the sample of each prediction.
         slots: ``(N,)`` its place among the predictions of its row.
-        targets: ``(N,)`` its label; -100 for unlabelled predictions that fill up a row, so that all
-            rows have the same number.
+        targets: ``(N,)`` its label; -100 for unlabelled predictions that fill up a row.
         shape: (B, T).
         per_row: the largest number of places of a row.
     """
@@ -31,20 +30,15 @@ class ScoredPositions:
     shape: tuple[int, int]
     per_row: int
 
-    @property
-    def num_rows(self) -> int:
-        """B."""
-        return self.shape[0]
-
     def laid_out(self, values: Tensor) -> Tensor:
         """``values`` (N, ...) of the positions -> (B, per_row, ...), 0 at empty places."""
-        laid = values.new_zeros(self.num_rows, self.per_row, *values.shape[1:])
+        laid = values.new_zeros(self.shape[0], self.per_row, *values.shape[1:])
         laid[self.rows, self.slots] = values
         return laid
 
     def with_first(self) -> "ScoredPositions":
         """These positions, with the first position of each row in front of its others: (B + N,)."""
-        first = torch.arange(self.num_rows, device=self.flat.device)
+        first = torch.arange(self.shape[0], device=self.flat.device)
         return ScoredPositions(
             torch.cat([first * self.shape[1], self.flat]),
             torch.cat([first, self.rows]),
@@ -56,15 +50,12 @@ class ScoredPositions:
 
 
 def next_token_labels(labels: Tensor) -> Tensor:
-    """Align a causal model's labels (B, T) with its logits: position t predicts token t + 1."""
+    """Align a causal model's labels (B, T) with its logits: prediction t is of token t + 1."""
     return functional.pad(labels[..., 1:], (0, 1), value=IGNORE_INDEX)
 
 
 def aligned_labels(labels: Tensor, shifted: bool) -> Tensor:
-    """Labels aligned with the logits: those of the next tokens if the model shifts its labels.
-
-    One label per sample (B,) is never shifted.
-    """
+    """Labels aligned with the logits. One label per sample (B,) is never shifted."""
     return next_token_labels(labels) if shifted and labels.dim() > 1 else labels
 
 
@@ -76,15 +67,14 @@ def scored_positions(
 ) -> ScoredPositions:
     """The labelled positions of ``labels`` (B,) or (B, T), or a random share of each sample's.
 
-    Their number is known on the device only, and the host has to wait for it. With ``per_row`` it
-    does not wait: there are always B * per_row positions, so compiled graphs can be reused too.
+    The host has to wait for the device to count them. With ``per_row`` it does not wait: there are
+    always B * per_row positions, so compiled graphs can be reused too.
 
     Args:
         labels: aligned with the logits; -100 marks positions without a label.
         fraction: share of a sample's labelled positions to take, rounded, at least one.
-        generator: CPU generator that draws the subset; not used when ``fraction`` is 1.
-        per_row: the most labels that a row can have, if that is known. If a row has more, only the
-            first ones are taken.
+        generator: on the CPU, draws the subset.
+        per_row: the most labels of a row, if that is known; only that many are taken.
     """
     labelled = labels.reshape(len(labels), -1) != IGNORE_INDEX
     batch, length = labelled.shape

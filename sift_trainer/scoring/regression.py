@@ -1,10 +1,7 @@
 """Regression: one or more numbers per sample."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from sift_trainer.scoring.criteria import Criterion
@@ -16,25 +13,14 @@ from sift_trainer.scoring.task import Task, no_fit
 class Regression(Task):
     """Predictions (B, D) and targets (B, D), or (B,) if D is 1 (``problem_type="regression"``).
 
-    A sample's loss is the mean of the squared errors of its D numbers. Numbers have no predictive
-    entropy, so that criterion is refused.
+    A sample's loss is the mean of its squared errors. Numbers have no predictive entropy.
     """
 
-    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        return torch.zeros_like(logits)
-
-    def scores(
-        self,
-        criterion: Criterion,
-        logits: Tensor,
-        labels: Tensor,
-        fraction: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if logits.dim() > 2 or logits.numel() != labels.numel() or len(logits) != len(labels):
             raise no_fit(logits, labels, "one number per prediction")
         logits = logits.reshape(len(logits), -1)
-        return self.values(criterion)(logits, labels.reshape(logits.shape).float()).float()
+        return logits, labels.reshape(logits.shape).float()
 
     def values(self, criterion: Criterion) -> Values:
         if criterion.is_entropy:

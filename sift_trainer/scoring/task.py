@@ -1,6 +1,5 @@
 """A task: where predictions and labels are, and how the losses of samples make up the loss."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -11,18 +10,14 @@ from sift_trainer.scoring.criteria import Criterion
 from sift_trainer.scoring.logit_pass import Values
 
 
-class Task(ABC):
-    """What a model predicts, and what its loss compares the predictions with.
-
-    Pure functions; their few settings come from the model's configuration
-    (`sift_trainer.scoring.tasks.task_of`). There are B samples, with one or more predictions each.
-    """
+class Task:
+    """What a model predicts for B samples, and what its loss compares the predictions with."""
 
     fields: ClassVar[tuple[str, ...]] = ("labels",)
     """Batch fields that hold the labels."""
 
     def labelled(self, batch: Mapping[str, Any]) -> bool:
-        """Whether a batch has the labels."""
+        """Whether the batch has all of them."""
         return all(isinstance(batch.get(name), Tensor) for name in self.fields)
 
     def logits(
@@ -32,19 +27,18 @@ class Task(ABC):
         return find(outputs)
 
     def labels(self, batch: Mapping[str, Any]) -> Tensor:
-        """The labels that the loss compares the logits with.
-
-        Raises:
-            ValueError: for labels of another kind.
-        """
+        """The labels that the loss compares the logits with; a ValueError for another kind."""
         labels: Tensor = batch["labels"]
         return labels
 
-    @abstractmethod
     def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Labels for a criterion that needs none; they mark every prediction except padding."""
+        return torch.zeros_like(logits)
 
-    @abstractmethod
+    def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Both as `values` takes them; a ValueError if they do not fit each other."""
+        return logits, labels
+
     def scores(
         self,
         criterion: Criterion,
@@ -56,28 +50,21 @@ class Task(ABC):
         """Per-sample scores (B,) in fp32; with the criterion `LOSS`, per-sample losses.
 
         Args:
-            criterion: one that `values` accepts.
-            logits: from `logits`.
             labels: from `labels` or `unlabelled`.
-            fraction: share of a sample's labelled positions to score, if it has many.
-            generator: draws that share.
+            fraction: share of a sample's labelled positions to score, drawn by ``generator``.
 
         Raises:
             ValueError: if logits and labels do not fit each other.
         """
+        return self.values(criterion)(*self.fitted(logits, labels)).float()
 
     def values(self, criterion: Criterion) -> Values:
-        """The function of ``criterion`` for single predictions of this task.
-
-        Raises:
-            ValueError: if the criterion has no meaning for the task, with the reason.
-        """
+        """The criterion for single predictions; a ValueError if it has no meaning for the task."""
         assert criterion.values is not None, "this criterion makes no pass through the model"
         return criterion.values
 
     def counts(self, labels: Tensor) -> Tensor:
-        """The number of labelled predictions of each sample: (B,). The model's own loss is the mean
-        over all of them, so this is the weight of a sample in it."""
+        """The number of labels of each sample (B,), its weight in the model's loss."""
         return torch.ones(len(labels), device=labels.device)
 
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
@@ -85,15 +72,11 @@ class Task(ABC):
         return (losses * counts).sum() / counts.sum()
 
     def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
-        """The part of the model's own loss that samples are deliberately not scored by."""
+        """The part of the model's own loss that samples are not scored by."""
         return 0.0
 
     def smoothed(self, factor: float) -> "Task":
-        """This task under the Trainer's ``label_smoothing_factor``.
-
-        Raises:
-            ValueError: if the labels are not class ids.
-        """
+        """This task under the Trainer's ``label_smoothing_factor``, which needs class ids."""
         raise ValueError(
             f"label_smoothing_factor={factor} smooths class ids, but the labels of a "
             f"{type(self).__name__} task are no class ids; use 0"

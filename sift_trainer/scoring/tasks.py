@@ -39,10 +39,7 @@ _TRANSCRIBERS = set(modeling_auto.MODEL_FOR_CTC_MAPPING_NAMES.values())
 
 
 def register_task(model_class: type[nn.Module], task: Task) -> None:
-    """Set the task of ``model_class`` (and its subclasses), if it is not found automatically:
-
-    register_task(MyNet, Regression())
-    """
+    """Set the task of a class and its subclasses, as in ``register_task(MyNet, Regression())``."""
     _REGISTERED[model_class] = task
 
 
@@ -65,7 +62,13 @@ def task_of(model: nn.Module, labels: Tensor | None = None) -> Task:
     if set(AnswerSpan.fields) <= set(inspect.signature(model.forward).parameters):
         return AnswerSpan()
     if names & _TRANSCRIBERS:
-        return _transcription(model, config)
+        return Transcription(
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+            # Private in Transformers, whose CTC losses count frames with it.
+            frames=getattr(model, "_get_feat_extract_output_lengths", None),
+        )
     if names & _WITH_PROBLEM_TYPE:
         return _classification(config, labels)
     return ClassIds()
@@ -79,13 +82,3 @@ def _classification(config: PreTrainedConfig, labels: Tensor | None) -> Task:
     if kind == "multi_label_classification" or (kind is None and floating):
         return MultiLabel()
     return ClassIds()
-
-
-def _transcription(model: nn.Module, config: PreTrainedConfig) -> Task:
-    return Transcription(
-        blank=config.pad_token_id,
-        reduction=config.ctc_loss_reduction,
-        zero_infinity=config.ctc_zero_infinity,
-        # Private in Transformers, whose CTC losses count frames with it.
-        frames=getattr(model, "_get_feat_extract_output_lengths", None),
-    )

@@ -20,10 +20,9 @@ class Transcription(Task):
     Attributes:
         blank: the class for no token.
         reduction: ``"mean"``: a sample's loss is divided by its number of tokens, and the model's
-            loss is the mean over samples; ``"sum"``: not divided, and the sum over samples.
+            is the mean over samples; ``"sum"``: not divided, and the sum over samples.
         zero_infinity: whether a transcript that does not fit into its frames has the loss 0.
-        frames: gives the number of frames (B,) of sounds with the given lengths (B,); None if the
-            model has no such function, which is needed only with padding.
+        frames: lengths of sounds (B,) -> their numbers of frames (B,), needed only with padding.
     """
 
     blank: int
@@ -41,9 +40,8 @@ class Transcription(Task):
             return logits
         if self.frames is None:
             raise ValueError(
-                "the batch has an 'attention_mask', but this CTC model has no function for the "
-                "number of frames of a sound; use sift_criterion='random', or sounds of equal "
-                "length and no mask"
+                "the batch has an 'attention_mask', but this CTC model does not tell the frames of "
+                "a sound; use sift_criterion='random', or sounds of equal length and no mask"
             )
         heard = self.frames(mask.sum(-1)).to(logits.device)
         padding = torch.arange(logits.shape[1], device=logits.device) >= heard[:, None]
@@ -51,25 +49,18 @@ class Transcription(Task):
         certain[self.blank] = 0
         return torch.where(padding[..., None], certain, logits)
 
-    def unlabelled(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        raise self._refusal("entropy")
-
-    def scores(
-        self,
-        criterion: Criterion,
-        logits: Tensor,
-        labels: Tensor,
-        fraction: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def fitted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if logits.dim() != 3 or labels.dim() != 2 or len(logits) != len(labels):
             raise no_fit(logits, labels, "one row of token ids per sound")
-        return self.values(criterion)(logits, labels)
+        return logits, labels
 
     def values(self, criterion: Criterion) -> Values:
-        if not criterion.is_loss:
-            raise self._refusal(criterion.name)
-        return self.loss
+        if criterion.is_loss:
+            return self.loss
+        raise ValueError(
+            f"sift_criterion={criterion.name!r} reads single predictions, and the loss of CTC sums "
+            "over all alignments of a transcript; use sift_criterion='loss'"
+        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """CTC loss of each sample, in nats: (B, frames, V), (B, L) -> (B,)."""
@@ -91,9 +82,3 @@ class Transcription(Task):
 
     def reduce(self, losses: Tensor, counts: Tensor) -> Tensor:
         return losses.mean() if self.reduction == "mean" else losses.sum()
-
-    def _refusal(self, name: str) -> ValueError:
-        return ValueError(
-            f"sift_criterion={name!r} reads single predictions, and the loss of CTC sums over all "
-            "alignments of a transcript; use sift_criterion='loss'"
-        )

@@ -26,12 +26,7 @@ class SelectionSettings(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The kept samples of a batch.
-
-    Attributes:
-        rows: ``(k,)`` their indices, ascending.
-        weights: ``(k,)`` the weight of each in the loss; None for equal weights.
-    """
+    """The kept samples: indices (k,), ascending, and their weights (k,) in the loss, if any."""
 
     rows: Tensor
     weights: Tensor | None = None
@@ -43,24 +38,17 @@ Choose = Callable[[Tensor, int, torch.Generator], "Tensor | tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class Selector:
-    """A rule of selection.
+    """A rule of selection: it makes `Choose` from the settings, with weights if ``weighted``."""
 
-    Attributes:
-        choose: ``(scores (B,), k, generator, settings)`` -> indices, or indices and weights.
-        weighted: whether it returns weights.
-    """
-
-    choose: Callable[
-        [Tensor, int, torch.Generator, SelectionSettings], "Tensor | tuple[Tensor, Tensor]"
-    ]
+    choosing_by: Callable[[SelectionSettings], Choose]
     weighted: bool = False
 
 
 SELECTORS: dict[str, Selector] = {
-    "top_k": Selector(lambda scores, k, generator, settings: select_top_k(scores, k)),
+    "top_k": Selector(lambda settings: lambda scores, k, _: select_top_k(scores, k)),
     "percentile": Selector(
-        lambda scores, k, generator, settings: select_percentile(
-            scores, k, settings.sift_beta, generator
+        lambda settings: (
+            lambda scores, k, generator: select_percentile(scores, k, settings.sift_beta, generator)
         )
     ),
 }
@@ -73,54 +61,39 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
         choose: gets the scores (B,) in fp32 on the model's device, the number k of samples to keep
             and a CPU generator. It returns k different indices in any order. Non-finite scores
             mark samples that should be kept last, and ``UNLABELLED`` those without a label.
-        weighted: ``choose`` returns indices and the weight of each kept sample in the loss. It then
-            chooses all kept samples itself: ``sift_random_share`` does not apply. The weighted loss
-            is the sum of weight times loss, where a sample of weight 1 counts as without weights.
+        weighted: ``choose`` returns indices and the weight of each kept sample in the loss, where 1
+            is as without weights. ``sift_random_share`` does not apply.
 
     Raises:
         ValueError: if the name is taken.
     """
     if name in SELECTORS:
         raise ValueError(f"selector name {name!r} is taken; choose one not in {sorted(SELECTORS)}")
-    SELECTORS[name] = Selector(
-        lambda scores, k, generator, settings: choose(scores, k, generator), weighted
-    )
+    SELECTORS[name] = Selector(lambda settings: choose, weighted)
 
 
 def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
-    """Choose the samples to train on by their ``scores`` (B,).
-
-    Args:
-        generator: CPU generator of this step.
-
-    Raises:
-        ValueError: if a registered selector returns another number of indices or weights.
-    """
+    """Choose the samples to train on by their ``scores`` (B,), with a CPU generator. A ValueError
+    if a registered selector returns another number of indices or weights."""
     kept = num_kept(len(scores), settings.sift_keep_ratio)
     selector = SELECTORS[settings.sift_selector]
     scores = without_top(scores, kept, num_skipped(len(scores), kept, settings.sift_skip_top))
-    if selector.weighted:
-        return _checked(selector.choose(scores, kept, generator, settings), kept, settings)
-    by_score = kept - num_random(kept, settings.sift_random_share, generator)
-    if by_score == 0:
-        nothing = torch.empty(0, dtype=torch.long, device=scores.device)
-        return Choice(add_random(scores, nothing, kept, generator))
-    chosen = _checked(selector.choose(scores, by_score, generator, settings), by_score, settings)
-    if by_score == kept:
-        return chosen
-    return Choice(add_random(scores, chosen.rows, kept, generator))
+    random = 0 if selector.weighted else num_random(kept, settings.sift_random_share, generator)
+    chosen = Choice(torch.empty(0, dtype=torch.long, device=scores.device))
+    if by_score := kept - random:
+        found = selector.choosing_by(settings)(scores, by_score, generator)
+        chosen = _checked(found, by_score, settings.sift_selector)
+    return chosen if random == 0 else Choice(add_random(scores, chosen.rows, kept, generator))
 
 
-def _checked(
-    found: "Tensor | tuple[Tensor, Tensor]", k: int, settings: SelectionSettings
-) -> Choice:
-    """The result of a selector with its shapes checked, in ascending order of index."""
+def _checked(found: "Tensor | tuple[Tensor, Tensor]", k: int, name: str) -> Choice:
+    """What the selector of that name has chosen, with its shapes checked, in ascending order."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
     if rows.shape != (k,) or (weights is not None and weights.shape != (k,)):
         shapes = [tuple(each.shape) for each in (rows, weights) if each is not None]
         raise ValueError(
-            f"sift_selector={settings.sift_selector!r} returned shapes {shapes}, but {k} samples "
-            f"must be kept; return {k} indices, and {k} weights if it is weighted"
+            f"sift_selector={name!r} returned shapes {shapes}, but {k} samples must be kept; "
+            f"return {k} indices, and {k} weights if it is weighted"
         )
     rows, order = rows.sort()
     return Choice(rows, None if weights is None else weights[order])
@@ -132,10 +105,8 @@ def is_nonfinite(scores: Tensor) -> Tensor:
 
 
 def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
-    """Scores (B,) in which the ``skip`` largest are ``UNLABELLED``, so that they rank last.
-
-    Only finite scores of labelled samples are replaced, and at least k of these remain.
-    """
+    """Scores (B,) in which the ``skip`` largest are ``UNLABELLED``, so that they rank last. Only
+    finite scores of labelled samples are replaced, and at least k of these remain."""
     if skip == 0:
         return scores
     ranked = _finite_or_last(scores)
@@ -145,10 +116,8 @@ def without_top(scores: Tensor, k: int, skip: int) -> Tensor:
 
 
 def select_top_k(scores: Tensor, k: int) -> Tensor:
-    """Indices (k,) of the k largest scores (B,), in ascending order of index.
-
-    Non-finite scores of either sign rank below all others. Among equal scores the first samples
-    win, so a batch of non-finite scores keeps its first k samples. (`torch.topk` ranks NaN first.)
+    """Indices (k,) of the k largest scores (B,), ascending; among equal scores the first win.
+    Non-finite scores rank below all others (`torch.topk` ranks NaN first).
 
     Raises:
         ValueError: if k is not in 1..B.
@@ -159,15 +128,12 @@ def select_top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Generator) -> Tensor:
-    """Indices (k,) drawn without replacement with weights percentile^beta, in ascending order.
+    """Indices (k,) drawn without replacement with weights percentile^beta, ascending.
 
     The percentile of a score (B,) is the share of the candidates' scores that are not larger.
-    Selective-Backprop (Jiang et al., 2019) takes percentiles of recent losses and decides about
-    each sample separately. ``beta`` 0 draws uniformly; a large one gives nearly the choice of
-    `select_top_k`. Unlabelled samples and non-finite scores are taken only after all others.
-
-    Args:
-        generator: CPU generator; B numbers are drawn for any scores.
+    (Selective-Backprop, Jiang et al., 2019, takes percentiles of recent losses.) ``beta`` 0 draws
+    uniformly; a large one nearly as `select_top_k`. Unlabelled samples and non-finite scores are
+    taken only after all others. B numbers are drawn from the CPU ``generator`` for any scores.
 
     Raises:
         ValueError: if k is not in 1..B, or beta not in [0, 1e6].
@@ -188,17 +154,10 @@ def select_percentile(scores: Tensor, k: int, beta: float, generator: torch.Gene
 
 
 def add_random(scores: Tensor, chosen: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Indices (k,) of the ``chosen`` samples and of others, drawn uniformly from the rest without
-    replacement, in ascending order.
+    """Indices (k,) of the ``chosen`` samples, at most k, and of others drawn uniformly, ascending.
 
-    Unlabelled samples and non-finite scores are taken only after all others.
-
-    Args:
-        chosen: at most k indices.
-        generator: CPU generator; B numbers are drawn for any scores (B,).
-
-    Raises:
-        ValueError: if k is not in 1..B.
+    Unlabelled samples and non-finite scores are taken only after all others. B numbers are drawn
+    from the CPU ``generator`` for any scores (B,). A ValueError if k is not in 1..B.
     """
     ranked = _finite_or_last(scores)
     uniform = torch.rand(len(scores), generator=generator).to(scores.device, non_blocking=True)

@@ -8,14 +8,12 @@ from torch import Tensor
 
 Batch = MutableMapping[str, Any]
 
-_SHARED = (bool, int, float, str, np.generic, type(None))
-
 
 def _rows_of(name: str, value: Any) -> int | None:
     """Number of rows of one field; None for a field that all rows share."""
     if isinstance(value, (Tensor, np.ndarray)):
         return value.shape[0] if value.ndim else None
-    if isinstance(value, _SHARED):
+    if isinstance(value, (bool, int, float, str, np.generic, type(None))):
         return None
     if isinstance(value, (list, tuple)) and not any(
         isinstance(item, (Tensor, Mapping, list, tuple)) for item in value
@@ -23,18 +21,13 @@ def _rows_of(name: str, value: Any) -> int | None:
         return len(value)
     raise ValueError(
         f"batch field {name!r} is a nested {type(value).__name__}, whose rows cannot be selected; "
-        "give tensors or arrays with the samples in the first dimension, or drop the field in the "
-        "collator"
+        "give tensors or arrays with the samples in the first dimension, or drop the field"
     )
 
 
 def num_rows(batch: Mapping[str, Any]) -> int:
-    """Number of samples in a batch: the first dimension, which must be the same in all fields.
-
-    Raises:
-        ValueError: for a nested field, for different first dimensions (as in packed or flattened
-            batches), and for a batch in which no field has rows.
-    """
+    """Number of samples in a batch: the first dimension of all its fields. A ValueError for a
+    nested field, for different first dimensions, and without any."""
     rows = {name: _rows_of(name, value) for name, value in batch.items()}
     sizes = {name: count for name, count in rows.items() if count is not None}
     if not sizes:

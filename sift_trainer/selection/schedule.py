@@ -30,25 +30,18 @@ def num_candidates(batch_size: int, keep_ratio: float) -> int:
 
 
 def num_kept(candidates: int, keep_ratio: float) -> int:
-    """How many of ``candidates`` samples are trained on, at least one.
-
-    For a full batch it is the inverse of `num_candidates`; a short last one keeps the same share.
-    """
+    """How many of ``candidates`` samples are trained on, at least one."""
     return max(1, round(candidates * keep_ratio))
 
 
 def num_skipped(candidates: int, kept: int, skip_top: float) -> int:
-    """How many of the highest-scored candidates are left out: ``candidates * skip_top``, rounded,
-    and at most ``candidates - kept``."""
+    """How many of the highest-scored candidates are left out, at most ``candidates - kept``."""
     return min(round(candidates * skip_top), candidates - kept)
 
 
 def num_random(kept: int, random_share: float, generator: torch.Generator) -> int:
-    """How many of the ``kept`` samples are drawn at random: ``kept * random_share`` on average.
-
-    If that is not a whole number, it is rounded up or down at random. So with a share of 0.5, a
-    batch of one sample takes it by score in half of the steps.
-    """
+    """How many of the ``kept`` samples are drawn at random: ``kept * random_share``, rounded up or
+    down at random so that it is right on average."""
     exact = round(kept * random_share, 6)
     whole = math.floor(exact)
     if exact == whole:

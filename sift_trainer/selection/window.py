@@ -15,7 +15,7 @@ class Selection:
     Attributes:
         rows: ``(k,)`` indices of the kept samples, ascending.
         candidates: number of samples that were drawn, B.
-        scores: ``(B,)`` the scores of the candidates; None if the step did not sift.
+        scores: ``(B,)`` their scores; None if the step did not sift.
         weights: ``(k,)`` weights in the loss; None for equal weights.
     """
 
@@ -25,22 +25,19 @@ class Selection:
     weights: Tensor | None = None
 
     @classmethod
-    def of_all(cls, candidates: int, device: torch.device | str = "cpu") -> "Selection":
+    def of_all(cls, candidates: int) -> "Selection":
         """A selection that keeps all candidates."""
-        return cls(torch.arange(candidates, device=device), candidates)
+        return cls(torch.arange(candidates), candidates)
 
 
 @dataclass
 class Window:
-    """The micro-batches between two updates (a gradient accumulation window).
-
-    The weights do not change until the last micro-batch, so all are scored at the first one.
+    """The micro-batches between two updates, all scored at the first one.
 
     Attributes:
         batches: candidates before the selection, the kept samples after it.
         selections: one for each batch; None before the selection.
-        num_items: number of labelled predictions of the kept samples, which the model's loss
-            divides by.
+        num_items: number of labels of the kept samples, which the model's loss divides by.
         trained: the batch in training now, if its sample losses are needed.
     """
 
@@ -54,12 +51,8 @@ class Window:
         return next((i for i, each in enumerate(self.batches) if each is batch), None)
 
     def selection_of(self, batch: Batch) -> Selection:
-        """The selection from a batch of this window.
-
-        Raises:
-            ValueError: before the selection, or for a batch of another window.
-        """
+        """The selection from a batch of this window, after the selection."""
         index = self.index_of(batch)
-        if index is None or self.selections is None:
-            raise ValueError("nothing was selected from this batch in this window")
+        assert index is not None
+        assert self.selections is not None
         return self.selections[index]

@@ -1,7 +1,7 @@
 """How to call the model of a run, and facts about it from the first batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -22,8 +22,7 @@ class ModelPasses:
     Attributes:
         module: the bare module.
         forward: the module, or the forward of its wrapper.
-        compiled: compiled forward for scoring, if training is compiled. It is used for static
-            shapes only: a graph for each number of labels is slower than no graph.
+        compiled: compiled forward for scoring with static shapes, if training is compiled.
         trained: the module in the wrapper in which it is trained; None without a wrapper.
     """
 
@@ -32,20 +31,11 @@ class ModelPasses:
     compiled: Callable[..., Any] | None = None
     trained: nn.Module | None = None
 
-    @classmethod
-    def of(cls, model: nn.Module) -> "ModelPasses":
-        """The passes of a model without a wrapper."""
-        return cls(model, model)
-
     def with_known_fields(self) -> "ModelPasses":
         """The same passes, without the batch fields that the module does not take."""
-        compiled = self.compiled
-        return ModelPasses(
-            self.module,
-            with_known_fields(self.module, self.forward),
-            None if compiled is None else with_known_fields(self.module, compiled),
-            self.trained,
-        )
+        forward = with_known_fields(self.module, self.forward)
+        compiled = None if self.compiled is None else with_known_fields(self.module, self.compiled)
+        return replace(self, forward=forward, compiled=compiled)
 
 
 @dataclass(frozen=True)
@@ -54,12 +44,12 @@ class ModelFacts:
 
     Attributes:
         task: what it predicts, and what its loss compares the predictions with.
-        label_names: batch fields that hold labels.
+        label_names: batch fields with labels.
         labels_per_row: the most labels of a sample; None if that is not known.
         known: False if no row of the batch had a finite loss, so the next batch must be probed.
         divides_by_count: whether its loss divides by ``num_items_in_batch``.
         needs_labels: whether its forward fails without labels although they have a default.
-        head: the vocabulary head, computed on labelled positions; None: on all positions.
+        head: computes labelled positions only; None: all positions are computed.
         gather: restricts training to labelled positions; None: it trains on all positions.
     """
 

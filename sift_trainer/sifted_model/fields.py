@@ -21,16 +21,9 @@ def needed_fields(model: nn.Module) -> list[str]:
     ]
 
 
-def missing_field(model: nn.Module, batch: Mapping[str, Any]) -> str | None:
-    """The first of `needed_fields` that the batch lacks; None if it has all."""
-    return next((name for name in needed_fields(model) if name not in batch), None)
-
-
 def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward`` that drops the fields which the model's own forward does not take.
-
-    A loss that is not the model's own may read such fields.
-    """
+    """``forward`` that drops the fields which the model's own forward does not take: a loss that is
+    not the model's own may read them."""
     parameters = signature(model.forward).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return forward
@@ -42,11 +35,7 @@ def with_known_fields(model: nn.Module, forward: Callable[..., Any]) -> Callable
 
 
 def check_labels(criterion: str, task: Task, batch: Mapping[str, Any]) -> None:
-    """Refuse a batch without the labels of ``task``, if the criterion needs labels.
-
-    Raises:
-        ValueError: names the missing fields and those of the batch.
-    """
+    """Raise a ValueError for a batch without the labels of ``task`` that the criterion needs."""
     missing = [name for name in task.fields if not isinstance(batch.get(name), Tensor)]
     if CRITERIA[criterion].needs_labels and missing:
         raise ValueError(
@@ -58,11 +47,8 @@ def check_labels(criterion: str, task: Task, batch: Mapping[str, Any]) -> None:
 def labels_per_row(collator: Any, batch: Mapping[str, Any]) -> int | None:
     """The collator's attribute ``labels_per_row``: the most labels of a sample. None without it.
 
-    Args:
-        batch: the first one; none of its samples may have more labels.
-
     Raises:
-        ValueError: if it is not a whole number above 0, or a sample has more labels.
+        ValueError: if it is not a whole number above 0, or a sample of the first batch has more.
     """
     promised = getattr(collator, "labels_per_row", None)
     if promised is None:
@@ -71,11 +57,10 @@ def labels_per_row(collator: Any, batch: Mapping[str, Any]) -> int | None:
     if type(promised) is not int or promised < 1:
         raise ValueError(f"{name} must be a whole number above 0, such as 19, or None")
     labels = batch.get("labels")
-    if isinstance(labels, Tensor) and labels.dim() > 1:
-        most = int(label_counts(labels).max())
-        if most > promised:
-            raise ValueError(
-                f"{name}, but a sample of the first batch has {most} labels, so some would be "
-                "lost; set the most that a sample can have, or None"
-            )
+    most = int(label_counts(labels).max()) if isinstance(labels, Tensor) and labels.dim() > 1 else 0
+    if most > promised:
+        raise ValueError(
+            f"{name}, but a sample of the first batch has {most} labels, so some would be lost; "
+            "set the most that a sample can have, or None"
+        )
     return promised

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,17 +23,11 @@ from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.probe_model import probe_model
 from sift_trainer.sifted_model.scorer import Scorer
-from sift_trainer.sifted_model.trained_loss import TrainedLoss, weighted_loss
+from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 
 class SiftedModel:
-    """The model of one run.
-
-    Args:
-        passes: how to call it.
-        facts: what `probe_model` found.
-        sift: the settings of the run.
-    """
+    """The model of one run, called by ``passes``, with the ``facts`` that `probe_model` found."""
 
     def __init__(self, passes: ModelPasses, facts: ModelFacts, sift: SiftArguments) -> None:
         self.passes, self.facts, self.sift = passes, facts, sift
@@ -41,7 +36,7 @@ class SiftedModel:
         criterion = CRITERIA[sift.sift_criterion]
         self._columns = criterion.state.columns if criterion.state else ()
         self._positions: ScoredPositions | None = None  # of the batch in training
-        self._dropped_labels: Tensor | None = None
+        self._dropped_labels: Tensor | int = 0  # on the device, once labels are counted
 
     @classmethod
     def probed(
@@ -52,7 +47,7 @@ class SiftedModel:
         trained_loss: TrainedLoss | None = None,
         **details: Any,
     ) -> "SiftedModel":
-        """Make the model with the facts from `probe_model`, whose arguments and errors it has."""
+        """The model with the facts from `probe_model`, whose arguments and errors this has."""
         if trained_loss is not None and trained_loss.replaced_by is not None:
             passes = passes.with_known_fields()  # the loss may read other fields
         facts = probe_model(passes, batch, sift, trained_loss=trained_loss, **details)
@@ -65,16 +60,14 @@ class SiftedModel:
     def score(
         self, batch: Mapping[str, Any], generator: torch.Generator, scorer: Scorer | None = None
     ) -> Tensor:
-        """Scores (B,) in fp32 of a batch on the model's device; see `Scorer`.
-
-        Args:
-            scorer: from `scorer_for`; None: with the settings of the run.
-        """
+        """Scores (B,) in fp32 of a batch on the model's device, by the settings of the run or by
+        a ``scorer`` from `scorer_for`."""
         scorer = scorer or self.scorer or self.scorer_for(self.sift)
+        # A graph for each number of labels would be slower than no graph.
         static = self.facts.head is None or self.facts.labels_per_row is not None
         compiled = self.passes.compiled if static else None
+        forward = self.passes.forward if compiled is None else compiled
         with inference(self.module):
-            forward = self.passes.forward if compiled is None else compiled
             return scorer(forward, batch, generator)
 
     @contextmanager
@@ -97,14 +90,11 @@ class SiftedModel:
             self._positions = None
 
     def sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) of the samples of a batch, with gradient, from what the model returned.
-
-        Args:
-            outputs: for the batch from `labelled_only`, within its context.
-            batch: on the model's device, with the labels from the collator.
-        """
+        """Losses (B,) of the samples of a batch on the model's device, with gradient; ``outputs``
+        are of the batch from `labelled_only`, within its context."""
         task = self.facts.task
-        find = self.scorer.adapter.logits if self.scorer and self.scorer.adapter else _find_logits
+        adapter = self.scorer.adapter if self.scorer else None
+        find = adapter.logits if adapter else partial(logits_of, name="the model")
         if self._positions is not None:
             logits = find(outputs).flatten(0, -2)[: len(self._positions.flat)]
             return score_positions(task.values(LOSS), logits, self._positions)
@@ -113,30 +103,25 @@ class SiftedModel:
     def weighted(
         self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
     ) -> Tensor:
-        """The loss of a batch with weights (B,) for the losses (B,) of its samples."""
+        """The ``loss`` of a batch with weights (B,) for the ``losses`` (B,) of its samples: it is
+        ``factor * (sum of labels * losses) + unscored``, and the factor is kept."""
         task = self.facts.task
-        share = task.counts(task.labels(batch))
-        return weighted_loss(loss, losses, weights, share, task.unscored(outputs, batch))
+        losses = losses * task.counts(task.labels(batch))
+        scored = (loss - task.unscored(outputs, batch)).detach()
+        factor = scored / losses.sum().detach().clamp(min=1e-12)
+        return loss + factor * ((losses * (weights - 1)).sum())
 
     # ---- labels ----
 
     def count_dropped_labels(self, batch: Mapping[str, Any]) -> None:
-        """Count, on the device, the labels of samples that have more than ``labels_per_row``."""
+        """Count the labels beyond ``labels_per_row``, without waiting for the device."""
         labels, most = batch.get("labels"), self.facts.labels_per_row
         if self.facts.head is not None and most is not None and labels is not None:
-            beyond = (label_counts(labels) - most).clamp(min=0).sum()
-            self._dropped_labels = beyond + (
-                0 if self._dropped_labels is None else self._dropped_labels
-            )
+            self._dropped_labels += (label_counts(labels) - most).clamp(min=0).sum()
 
     def check_no_dropped_labels(self) -> None:
-        """Wait for the device, and check that all labels were scored and trained on.
-
-        Raises:
-            ValueError: if a sample had more than ``labels_per_row``.
-        """
-        dropped = 0 if self._dropped_labels is None else int(self._dropped_labels)
-        if dropped:
+        """Wait for the device; raise a ValueError if a sample had more than ``labels_per_row``."""
+        if dropped := int(self._dropped_labels):
             raise ValueError(
                 f"labels_per_row={self.facts.labels_per_row} of the collator is too small: "
                 f"{dropped} labels of samples with more were neither scored nor trained on since "
@@ -144,10 +129,8 @@ class SiftedModel:
             )
 
     def countable_labels(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The labels that the loss sums over, as the Trainer counts them.
-
-        For some causal models (GPT-2) the Trainer counts the first label, which is no target.
-        """
+        """The labels that the loss sums over, for the Trainer's count: for some causal models
+        (GPT-2) it counts the first label, which is no target."""
         if "shift_labels" in batch:
             return {name: batch[name] for name in ("labels", "shift_labels")}
         labels = batch["labels"]
@@ -155,7 +138,3 @@ class SiftedModel:
             labels = labels.clone()
             labels[..., 0] = IGNORE_INDEX
         return {"labels": labels}
-
-
-def _find_logits(outputs: Any) -> Tensor:
-    return logits_of(outputs, "the model")

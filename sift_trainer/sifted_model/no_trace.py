@@ -6,17 +6,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
 def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Restore the random states at the end, also after an exception.
-
-    These are the states of Python's ``random``, of NumPy's global generator, and of torch on the
-    CPU and on the accelerators among ``devices``, which must be of one kind. They are read and
-    written on the host, without waiting for a device.
-    """
+    """Restore the global random states of Python, NumPy and torch, on the CPU and on ``devices``
+    of one kind, at the end. No device is waited for."""
     accelerators = [device for device in set(devices) if device.type != "cpu"]
     kind = accelerators[0].type if accelerators else "cuda"
     python, numpy = random.getstate(), np.random.get_state()
@@ -30,11 +26,8 @@ def random_state_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Within the context, the model is in evaluation mode and computes no gradients.
-
-    At the end, also after an exception, the mode of every submodule and the global random states
-    (of Python, NumPy and torch) are restored. BatchNorm's running statistics do not change.
-    """
+    """Within the context, the model is in evaluation mode and computes no gradients. The mode of
+    every submodule and the global random states are restored at the end."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -67,14 +60,10 @@ class Buffers:
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """For forward and backward passes: restores modes, gradients, buffers and the global random
-    states at the end, also after an exception.
-
-    At the start there are no gradients. Parameters are not restored.
-    """
+    states at the end, but not parameters. At the start there are no gradients."""
     modes = [(module, module.training) for module in model.modules()]
-    gradients: list[tuple[nn.Parameter, Tensor | None]] = []
-    for parameter in model.parameters():
-        gradients.append((parameter, parameter.grad))
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in gradients:
         parameter.grad = None
     buffers = Buffers(model)
     try:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers.utils import logging
 
 from sift_trainer.arguments import (
@@ -39,6 +38,9 @@ from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 logger = logging.get_logger(__name__)
 
+Agree = Callable[[bool], bool]
+"""Whether an answer is true on all processes, which call it together."""
+
 
 def probe_model(
     passes: ModelPasses,
@@ -49,19 +51,13 @@ def probe_model(
     trained_loss: TrainedLoss | None = None,
     label_names: Sequence[str] = ("labels",),
     labels_per_row: int | None = None,
-    all_agree: Callable[[bool], bool] = bool,
+    all_agree: Agree = bool,
 ) -> ModelFacts:
     """Find out how a model behaves by calls on a few rows of its first batch; it stays unchanged.
 
     Args:
         batch: on the model's device; None if it has no labels.
-        sift: the settings of the run.
-        task: what the model predicts.
         trained_loss: the loss that is trained on; None: the model's own.
-        label_names: batch fields that hold labels.
-        labels_per_row: the most labels of a sample, if that is known. Then no step waits for the
-            device to count them.
-        all_agree: whether the answer is true on all processes, which call it together.
 
     Raises:
         ValueError: if the criterion has no meaning for the task, or per-sample losses do not make
@@ -77,7 +73,7 @@ def probe_model(
     probe = _Probe(passes, sift, trained_loss or TrainedLoss(), all_agree)
     if batch is not None:
         facts = probe.with_calls_on(facts, batch)
-    probe.warn_of_replaced_loss(facts, labelled=batch is not None)
+    probe.warn_of_replaced_loss(facts)
     return facts
 
 
@@ -85,39 +81,33 @@ class _Probe:
     """The calls of `probe_model`."""
 
     def __init__(
-        self,
-        passes: ModelPasses,
-        sift: SiftArguments,
-        trained_loss: TrainedLoss,
-        all_agree: Callable[[bool], bool],
+        self, passes: ModelPasses, sift: SiftArguments, trained_loss: TrainedLoss, all_agree: Agree
     ) -> None:
         self.passes, self.model, self.forward = passes, passes.module, passes.forward
         self.sift, self.trained_loss, self.all_agree = sift, trained_loss, all_agree
         self.scores = scores_with_model(sift)
 
     def with_calls_on(self, facts: ModelFacts, batch: Mapping[str, Any]) -> ModelFacts:
-        """The facts, completed by calls on rows of this batch."""
+        """The facts with what calls on rows of this batch show."""
+        labels = facts.task.labels(batch) if self.scores else batch[facts.task.fields[0]]
         adapter, k = exit_at(self.model, self.sift.sift_exit_layer) if self.scores else (None, 0)
         # At the exit, which is cheap: the results are those of the whole model.
         with inference(self.model), adapter.at(k) if adapter else nullcontext():
-            rows = self._rows(facts.task, batch)
+            counts = facts.task.counts(labels) if self.scores else label_counts(labels)
+            rows = rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
             if rows is None:
                 return facts
             facts = self._of_labels(replace(facts, known=True), rows)
         if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
             facts = replace(facts, needs_labels=True)
-        if self._needs_trained_loss():
+        by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
+        if by_loss or uses_sample_losses(self.sift):
             with inference(self.model):
                 self._check_trained_loss(facts, rows)
         return facts
 
-    def _rows(self, task: Task, batch: Mapping[str, Any]) -> dict[str, Any] | None:
-        labels = task.labels(batch) if self.scores else batch[task.fields[0]]
-        counts = task.counts(labels) if self.scores else label_counts(labels)
-        return rows_with_finite_loss(self.forward, batch, counts, all_agree=self.all_agree)
-
     def _of_labels(self, facts: ModelFacts, rows: dict[str, Any]) -> ModelFacts:
-        """Find out if it shifts its labels, divides by their count, and can skip positions."""
+        """Whether it shifts its labels, divides by their count, and can skip positions."""
         class_ids = isinstance(facts.task, ClassIds) and "labels" in facts.task.fields
         if class_ids and not labels_are_inputs(self.model):
             shifted = self.all_agree(shifts_labels(self.forward, rows))
@@ -138,8 +128,7 @@ class _Probe:
         return replace(facts, gather=self._gather(facts, rows)) if own_loss else facts
 
     def _why_not(self, facts: ModelFacts, gather: Gather, rows: Mapping[str, Any]) -> str | None:
-        """Why ``gather`` is not used; None if it is. All processes must decide alike, because they
-        must make the same passes."""
+        """Why ``gather`` is not used; None if it is. All processes must decide alike."""
         labels = aligned_labels(rows["labels"], facts.shifted)
         if not self.all_agree(bool((labels != IGNORE_INDEX).any())):
             return "the first batch has no labelled position to compare at"
@@ -167,11 +156,6 @@ class _Probe:
         with inference(self.model), scorer.adapter.at(scorer.exit_layer):
             return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
 
-    def _needs_trained_loss(self) -> bool:
-        """Whether per-sample losses are used: for scores, for a criterion's state, or weighted."""
-        by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
-        return by_loss or uses_sample_losses(self.sift)
-
     def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
         """Refuse per-sample losses that do not add up to the loss that is trained on."""
         replaced_by, of_rows = self.trained_loss.replaced_by, self.trained_loss.of_rows
@@ -188,9 +172,12 @@ class _Probe:
         losses = scorer(self.forward, rows, torch.Generator())
         task = facts.task
         counts = task.counts(task.labels(rows))
-        trained, outputs = (of_rows or self._own_loss)(
-            {**rows, **scorer.router_settings}, counts.sum()
-        )
+        given = {**rows, **scorer.router_settings}
+        if of_rows is None:
+            outputs = self.forward(**given)
+            trained = loss_of(outputs)
+        else:
+            trained, outputs = of_rows(given, counts.sum())
         scored = task.reduce(losses, counts) + task.unscored(outputs, rows)
         reason = None if trained is None else why_other_loss(scored, trained, outputs)
         if not self.all_agree(reason is None):
@@ -201,25 +188,16 @@ class _Probe:
                 "a criterion of your own (register_criterion), which is not compared with the loss"
             )
 
-    def _own_loss(self, rows: dict[str, Any], count: Tensor) -> tuple[Tensor | None, Any]:
-        outputs = self.forward(**rows)
-        return loss_of(outputs), outputs
-
-    def warn_of_replaced_loss(self, facts: ModelFacts, labelled: bool) -> None:
-        """Warn how samples are scored if the trained loss is another one than the model's: it is
-        one number for a batch, so samples cannot be compared by it."""
+    def warn_of_replaced_loss(self, facts: ModelFacts) -> None:
+        """Warn how samples are scored if the trained loss is another one than the model's."""
         if self.trained_loss.replaced_by is None or not facts.known:
             return
-        warnings = []
-        if facts.head is not None:
-            warnings.append("it gets the kept samples with all their positions")
+        warnings = ["it gets the kept samples with all their positions"] if facts.head else []
         if self.scores and self.trained_loss.of_rows is None:
-            label = "the next label" if facts.shifted else "their label"
             warnings.append(
                 f"samples are chosen by sift_criterion={self.sift.sift_criterion!r} of the model's "
-                f"own logits for {label if labelled else 'any token'}, at exit layer "
-                f"{self.sift.sift_exit_layer}, which is not compared with the loss that is trained "
-                "on"
+                f"own logits at exit layer {self.sift.sift_exit_layer}, which is not compared with "
+                "the loss that is trained on"
             )
         if warnings:
             logger.warning(f"{self.trained_loss.replaced_by}: {'; '.join(warnings)}")

@@ -2,10 +2,7 @@
 
 `transformers.Trainer` goes by the signature: it assumes that a forward with ``**kwargs`` divides
 its loss by ``num_items_in_batch``. BERT's heads accept the count and ignore it, so their loss and
-gradient are too large by accumulation steps times processes (transformers issue 47688). Here the
-model is called with two different counts: it divides by them only if its loss changes. Similar
-calls show whether it shifts its labels, whether its head can get labelled positions only, and
-whether the losses of single samples add up to its own.
+gradient are too large by accumulation steps times processes (transformers issue 47688).
 """
 
 from collections.abc import Callable, Mapping
@@ -28,8 +25,7 @@ from sift_trainer.selection.rows import take_rows
 Forward = Callable[..., Any]
 
 Gather = Callable[[ScoredPositions, bool], AbstractContextManager[None]]
-"""``(N positions, shifted)`` -> a context in which logits are (1, M, V), matching the labels from
-`gathered_labels`."""
+"""``(positions, shifted)`` -> a context in which logits (1, M, V) match `gathered_labels`."""
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 """Errors that models raise for labels that they do not support."""
@@ -50,12 +46,8 @@ def rows_with_finite_loss(
     rows: int = 2,
     all_agree: Callable[[bool], bool] = bool,
 ) -> dict[str, Any] | None:
-    """A few rows of ``batch`` with a finite loss, to call the model with. Rows with the most labels
-    by ``counts`` (B,) come first.
-
-    With a loss that is not finite the calls would show nothing. None if there are no such rows on
-    some process (``all_agree``).
-    """
+    """A few rows of ``batch`` with a finite loss, to call the model with; None if there are none on
+    some process (``all_agree``). Rows with the most labels, by ``counts`` (B,), come first."""
     order = counts.argsort(descending=True, stable=True)
     for few in torch.split(order, rows):
         probe = take_rows(batch, few)
@@ -66,8 +58,7 @@ def rows_with_finite_loss(
 
 
 def runs_with(forward: Forward, inputs: Mapping[str, Any]) -> bool:
-    """Whether the model runs on these inputs. A signature with ``labels=None`` does not tell if a
-    model runs without labels."""
+    """Whether the model runs on these inputs; its signature does not tell."""
     try:
         forward(**inputs)
     except (*_REFUSALS, AttributeError, KeyError):  # ``labels.view``, ``batch["labels"]``
@@ -76,10 +67,7 @@ def runs_with(forward: Forward, inputs: Mapping[str, Any]) -> bool:
 
 
 def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
-    """Whether the model's loss depends on ``num_items_in_batch``.
-
-    Also true if the model returns no loss, because there is nothing to correct then.
-    """
+    """Whether the model's loss depends on ``num_items_in_batch``; true if it returns no loss."""
     count = label_counts(batch["labels"]).sum().clamp(min=1)
     once = loss_of(forward(**batch, num_items_in_batch=count))
     twice = loss_of(forward(**batch, num_items_in_batch=2 * count))
@@ -89,11 +77,8 @@ def divides_by_count(forward: Forward, batch: Mapping[str, Any]) -> bool:
 
 
 def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
-    """Whether the loss compares prediction t with label t + 1, as causal models do.
-
-    Then no prediction is compared with the first label, so a batch with only that label has the
-    loss of a batch without labels. False if the model returns no loss, or fails with such labels.
-    """
+    """Whether the loss compares prediction t with label t + 1, as causal models do: then a batch
+    with only the first label has the loss of a batch without labels."""
     labels = batch["labels"]
     if labels.dim() < 2 or labels.is_floating_point():
         return False
@@ -110,24 +95,16 @@ def shifts_labels(forward: Forward, batch: Mapping[str, Any]) -> bool:
 
 
 def why_not_gathered(
-    forward: Forward,
-    batch: Mapping[str, Any],
-    gather: Gather,
-    aligned_labels: Tensor,
-    shifted: bool,
+    forward: Forward, batch: Mapping[str, Any], gather: Gather, aligned: Tensor, shifted: bool
 ) -> str | None:
-    """Why a model cannot get labelled positions only, through ``gather``; None if it can.
-
-    Its logits at the labelled positions, and its loss, must be those of the whole model.
-    """
-    if not shifted and bool((aligned_labels != IGNORE_INDEX).all()):
+    """Why a model cannot get labelled positions only, through ``gather``; None if it can: its
+    logits there, and its loss, are those of the whole model."""
+    if not shifted and bool((aligned != IGNORE_INDEX).all()):
         # If every position is labelled, none is skipped, and a wrong model would pass the test.
-        aligned_labels = aligned_labels.clone()
-        aligned_labels.view(-1)[1::2] = IGNORE_INDEX
-        batch = {**batch, "labels": aligned_labels}
-    positions = scored_positions(aligned_labels)
-    if not len(positions.flat):
-        return "the first batch has no labelled position to compare at"
+        aligned = aligned.clone()
+        aligned.view(-1)[1::2] = IGNORE_INDEX
+        batch = {**batch, "labels": aligned}
+    positions = scored_positions(aligned)
     labels = gathered_labels(positions, shifted)
     dense = forward(**batch)
     try:
@@ -152,15 +129,10 @@ def why_not_gathered(
 
 
 def why_other_loss(scored: Tensor, trained: Tensor, outputs: Any) -> str | None:
-    """Why the per-sample losses do not add up to the loss that is trained on; None if they do.
-
-    Args:
-        scored: the mean of per-sample losses at full depth, weighted as the model weights samples.
-        trained: the training loss of the same rows.
-        outputs: what the model returned for them.
-    """
+    """Why ``scored``, made of per-sample losses, is not the ``trained`` loss of the same rows, for
+    which the model returned ``outputs``; None if it is, or if ``trained`` is not finite."""
     if not bool(trained.isfinite()):
-        return None  # nothing to compare with
+        return None
     rounding = torch.finfo(logits_of(outputs, "the model").dtype).eps
     # Passes differ by rounding. A difference below this hardly changes the ranking of samples.
     if torch.allclose(scored.float(), trained.float(), rtol=max(1e-2, 8 * rounding), atol=1e-4):

@@ -11,13 +11,13 @@ from transformers import PreTrainedConfig
 from sift_trainer.arguments import SiftArguments
 from sift_trainer.early_exit import ExitAdapter, exit_at
 from sift_trainer.scoring.criteria import CRITERIA, score_positions
-from sift_trainer.scoring.positions import ScoredPositions, scored_positions
+from sift_trainer.scoring.positions import scored_positions
 from sift_trainer.sifted_model.facts import ModelFacts
 from sift_trainer.sifted_model.fields import check_labels, needed_fields
 
 
 def labels_are_inputs(model: nn.Module) -> bool:
-    """Whether the model makes its decoder's inputs from the labels, as encoder-decoders do."""
+    """Whether the model makes its decoder's inputs from the labels."""
     config = getattr(model, "config", None)
     return isinstance(config, PreTrainedConfig) and bool(config.is_encoder_decoder)
 
@@ -31,17 +31,8 @@ def router_settings(model: nn.Module) -> dict[str, bool]:
 
 
 class Scorer:
-    """Scores batches with a model truncated to its first ``sift_exit_layer`` blocks.
-
-    Args:
-        model: the bare module.
-        facts: what `probe_model` found.
-        sift: criterion, exit layer, token fraction.
-
-    Raises:
-        ValueError: at construction, if no early exit fits the model, it is not that deep, or the
-            criterion has no meaning for the task.
-    """
+    """Scores batches with the bare ``model`` truncated to its first ``sift_exit_layer`` blocks. A
+    ValueError at construction, if it has no such exit or the task has no such criterion."""
 
     def __init__(self, model: nn.Module, facts: ModelFacts, sift: SiftArguments) -> None:
         self.task, self.labels_per_row = facts.task, facts.labels_per_row
@@ -62,49 +53,21 @@ class Scorer:
     def __call__(
         self, forward: Callable[..., Any], batch: Mapping[str, Any], generator: torch.Generator
     ) -> Tensor:
-        """Scores (B,) in fp32 on the model's device.
-
-        Args:
-            forward: the model, or its forward, in the state of `inference`.
-            batch: fields on the model's device, with the task's labels if the criterion needs them.
-            generator: CPU generator for the token subset and the random control.
-
-        Raises:
-            ValueError: for a batch that the criterion cannot score.
-        """
+        """Scores (B,) in fp32 of a batch on the model's device. ``forward`` is the model or its
+        forward, within `inference`; the generator is on the CPU."""
         if self.adapter is None:
             rows = next(v for v in batch.values() if isinstance(v, Tensor) and v.dim())
             return torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
-        labels = self._labels(batch)
-        if self.head is not None and labels is not None:
-            positions = scored_positions(
-                labels, self.token_fraction, generator, self.labels_per_row
-            )
-            logits = self._logits(forward, batch, labels, positions)
-            return score_positions(self.values, logits, positions)
-        with self.adapter.at(self.exit_layer):
-            outputs = forward(**self.inputs(batch))
-        logits = self.task.logits(outputs, batch, self.adapter.logits)
-        if labels is None:
-            labels = self.task.unlabelled(logits, batch)
-        return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
-
-    def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """The task's labels; None if there are none and the criterion needs none: then all
-        predictions except padding are scored."""
         check_labels(self.name, self.task, batch)
-        return self.task.labels(batch) if self.task.labelled(batch) else None
-
-    def _logits(
-        self,
-        forward: Callable[..., Any],
-        batch: Mapping[str, Any],
-        labels: Tensor,
-        positions: ScoredPositions,
-    ) -> Tensor:
-        """Logits (N, C) at the scored positions, from the labelled-only head."""
-        assert self.adapter is not None
-        assert self.head is not None
+        labels = self.task.labels(batch) if self.task.labelled(batch) else None
+        if self.head is None or labels is None:
+            with self.adapter.at(self.exit_layer):
+                outputs = forward(**self.inputs(batch))
+            logits = self.task.logits(outputs, batch, self.adapter.logits)
+            if labels is None:
+                labels = self.task.unlabelled(logits, batch)  # all predictions except padding
+            return self.task.scores(self.criterion, logits, labels, self.token_fraction, generator)
+        positions = scored_positions(labels, self.token_fraction, generator, self.labels_per_row)
         # The pruned exit works only for models with which the labelled-only head works.
         prune = self.adapter.gathers_positions and labels.dim() > 1
         # Without labels the first positions are computed, unused: processes with sharded parameters
@@ -113,10 +76,10 @@ class Scorer:
         head = nullcontext() if prune else self.head.at(passing.flat)
         with self.adapter.at(self.exit_layer, passing if prune else None), head:
             logits = self.adapter.logits(forward(**self.inputs(batch)))
-        return logits.flatten(0, -2)[: len(positions.flat)]
+        logits = logits.flatten(0, -2)[: len(positions.flat)]
+        return score_positions(self.values, logits, positions)
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs of the scoring pass: without labels that the model does not need, so that it
-        computes no loss."""
+        """The inputs of the scoring pass, without labels that the model does not need."""
         inputs = {name: value for name, value in batch.items() if name not in self.withheld}
         return {**inputs, **self.router_settings}

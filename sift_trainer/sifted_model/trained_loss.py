@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 LossOfRows = Callable[[dict[str, Any], Tensor], tuple[Tensor | None, Any]]
-"""``(fields of some samples, number of their labelled predictions)`` -> their mean training loss,
-and what the model returned."""
+"""``(fields of some samples, number of their labels)`` -> their mean loss, and the outputs."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,7 @@ class TrainedLoss:
     """The loss of a batch in training.
 
     Attributes:
-        replaced_by: why it is not the model's own, such as "compute_loss_func is set"; None if it
-            is the model's own.
+        replaced_by: why it is not the model's own; None if it is.
         of_rows: computes it; None if it is the model's own, or if only training can compute it.
         takes_count: whether the Trainer gives the model ``num_items_in_batch``.
     """
@@ -36,13 +34,8 @@ def owner_of(cls: type, method: str, ignored: type | None = None) -> type:
 def trained_loss_of(
     trainer: Any, model: nn.Module, forward: Callable[..., Any], mixin: type
 ) -> TrainedLoss:
-    """The loss of a trainer.
-
-    Args:
-        model: is called with the labels, as the Trainer does.
-        forward: is called without labels, if a function computes the loss of the outputs.
-        mixin: the class whose ``compute_loss`` calls the next one.
-    """
+    """The loss of a trainer with ``mixin``; ``model`` is called with the labels, and ``forward``
+    without them, if a function computes the loss of the outputs."""
     takes_count = bool(trainer.model_accepts_loss_kwargs)
     owner = owner_of(type(trainer), "compute_loss", mixin)
     if owner is not Trainer:
@@ -65,24 +58,3 @@ def trained_loss_of(
 
         return TrainedLoss("label_smoothing_factor is set", smoothed, takes_count)
     return TrainedLoss(takes_count=takes_count)
-
-
-def weighted_loss(
-    loss: Tensor, losses: Tensor, weights: Tensor, share: Tensor, unscored: Tensor | float
-) -> Tensor:
-    """``loss`` with the sample losses in it weighted.
-
-    The loss is ``f * (sum of share * losses) + unscored``. The factor f is one over the number of
-    labels in the batch, in the accumulation window or over all processes. It is computed from the
-    loss itself, and the weighted loss has the same factor.
-
-    Args:
-        loss: of the batch in training.
-        losses: ``(k,)`` of its samples, with gradient.
-        weights: ``(k,)``; if all are 1, the result is ``loss``.
-        share: ``(k,)`` how much each sample's loss counts without weights.
-        unscored: the part of the loss that is not in ``losses``, such as next sentence prediction.
-    """
-    plain = (losses * share).sum()
-    factor = (loss - unscored).detach() / plain.detach().clamp(min=1e-12)
-    return loss + factor * ((losses * share * (weights - 1)).sum())

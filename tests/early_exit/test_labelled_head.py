@@ -133,7 +133,7 @@ def test_no_labelled_head_where_labels_are_inputs_or_there_is_no_vocabulary(buil
 def sifted_model_of(model: Any, batch: dict[str, Tensor], **settings: Any) -> SiftedModel:
     per_row = settings.pop("labels_per_row", None)
     return SiftedModel.probed(
-        ModelPasses.of(model),
+        ModelPasses(model, model),
         batch,
         SiftArguments(**settings),
         TrainedLoss(takes_count=True),

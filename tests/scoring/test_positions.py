@@ -25,10 +25,10 @@ def test_positions_row_by_row() -> None:
     assert positions.rows.tolist() == [0, 2, 2]
     assert positions.targets.tolist() == [4, 0, 9]
     assert positions.slots.tolist() == [0, 0, 1]
-    assert (positions.num_rows, positions.shape, positions.per_row) == (3, (3, 3), 2)
+    assert (positions.shape, positions.per_row) == ((3, 3), 2)
     assert label_counts(LABELS).tolist() == [1, 0, 2]
     nothing = scored_positions(torch.full((2, 3), -100))
-    assert (len(nothing.flat), len(nothing.targets), nothing.num_rows) == (0, 0, 2)
+    assert (len(nothing.flat), len(nothing.targets), nothing.shape[0]) == (0, 0, 2)
 
 
 def test_one_prediction_per_sample() -> None:

@@ -76,7 +76,7 @@ def test_a_run_is_refused_on_every_process_or_on_none() -> None:
 
     model, sift = entry.build(), SiftArguments(sift_masked_only_head=False)
     with pytest.raises(ValueError, match="on another process"):
-        probe_model(ModelPasses.of(model), entry.batch(), sift, all_agree=all_agree)
+        probe_model(ModelPasses(model, model), entry.batch(), sift, all_agree=all_agree)
 
 
 class Weighted(hf.BertForSequenceClassification):
