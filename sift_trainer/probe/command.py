@@ -11,7 +11,7 @@ from transformers import HfArgumentParser
 
 from sift_trainer.arguments import SiftTrainingArguments
 from sift_trainer.probe import ProbeResult, probe, write_report
-from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.building import ModelAndDataset, build_trainer
 from sift_trainer.probe.report import as_markdown
 from sift_trainer.trainer import SiftTrainer
 

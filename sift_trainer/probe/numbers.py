@@ -27,14 +27,12 @@ class Measured:
     Attributes:
         scores: (B,) of each batch.
         kept: row numbers (k,) of the largest scores of each batch.
-        plain: descent by updates along the gradient, of each gradient batch.
-        adam: the same along AdamW's preconditioned gradient; empty without second moments.
+        descents: by an update, of each gradient batch.
     """
 
     scores: list[Tensor] = field(default_factory=list)
     kept: list[Tensor] = field(default_factory=list)
-    plain: list[UpdateDescent] = field(default_factory=list)
-    adam: list[UpdateDescent] = field(default_factory=list)
+    descents: list[UpdateDescent] = field(default_factory=list)
 
 
 def median_of_rounds(values: Sequence[float]) -> Estimate:

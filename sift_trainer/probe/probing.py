@@ -120,6 +120,7 @@ def probe(
         gradient_batches=collector.gradient_batches,
         rounds=collector.rounds,
         held_out=trainer.held_out,
+        by_adam=scales is not None,
         seconds=time.monotonic() - begin,
         ended_by=ended_by,
         step_seconds=collector.step_seconds,

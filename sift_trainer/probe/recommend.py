@@ -8,10 +8,8 @@ _ENOUGH = 20  # batches for a bootstrap
 
 
 def break_even(scoring_share: float) -> float:
-    """Share of its steps that sifting must save to pay for scoring: s / (1 + s).
-
-    A sifted step takes 1 + s of a plain one, with s the share of scoring in forward and backward.
-    """
+    """Share of its steps that sifting must save to pay for scoring, as a sifted step takes
+    1 + s of a plain one."""
     return scoring_share / (1 + scoring_share)
 
 
@@ -63,8 +61,7 @@ def recommend(
 
 
 def _ratios(figures: Figures) -> tuple[Estimate, Estimate] | None:
-    """Descent per second over that of random rows, as it is and for updates of equal length."""
-    descent = figures.deciding_descent
+    descent = figures.descent
     if descent is None or descent.ratio is None or descent.ratio_at_equal_length is None:
         return None
     return descent.ratio, descent.ratio_at_equal_length
@@ -72,7 +69,7 @@ def _ratios(figures: Figures) -> tuple[Estimate, Estimate] | None:
 
 def _opposing_rows(figures: Figures) -> Estimate | None:
     """Descent of the dropped rows over that of random rows, if it is surely below 0."""
-    descent = figures.deciding_descent
+    descent = figures.descent
     dropped = None if descent is None else descent.dropped_ratio
     return dropped if dropped is not None and dropped.high < 0 else None
 

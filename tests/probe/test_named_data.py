@@ -10,9 +10,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from transformers import AutoTokenizer, BertConfig
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
-from sift_trainer.probe.from_names.opening import open_dataset
-from sift_trainer.probe.from_names.rows import blocks_of, class_ids, random_rows
+from sift_trainer.probe.from_names.building import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.rows import blocks_of, class_ids, open_dataset, random_rows
 
 TEXTS = [f"Ada has {number} lamps ." for number in range(12)]
 JSON_LINES = "".join(f'{{"text": "{text}"}}\n' for text in TEXTS)
