@@ -7,12 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sift_trainer.measuring.agreement import (
-    comparable,
-    compare_with_losses,
-    overlap,
-    spearman,
-)
+from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import UpdateDescent, dropped_descent
 from sift_trainer.probe.results import Descent, Estimate, Figures
 
@@ -22,21 +17,14 @@ _TAILS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 @dataclass
 class Measured:
-    """What each batch gave for one choice, or for random rows.
+    """What each batch gave for one choice, or for random rows."""
 
-    Attributes:
-        scores: (B,) of each batch.
-        kept: row numbers (k,) of the largest scores of each batch.
-        descents: by an update, of each gradient batch.
-    """
-
-    scores: list[Tensor] = field(default_factory=list)
-    kept: list[Tensor] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)  # (B,)
+    kept: list[Tensor] = field(default_factory=list)  # row numbers (k,) of the largest scores
     descents: list[UpdateDescent] = field(default_factory=list)
 
 
 def median_of_rounds(values: Sequence[float]) -> Estimate:
-    """The median, the lowest and the highest."""
     return Estimate(statistics.median(values), min(values), max(values))
 
 
@@ -46,11 +34,8 @@ def mean_over_batches(values: Sequence[float]) -> Estimate | None:
 
 
 def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> Estimate | None:
-    """Mean of ``above`` over mean of ``below``, one number for each of the same batches.
-
-    None for fewer than two batches, and if the interval of the mean below reaches 0: such a ratio
-    says nothing.
-    """
+    """Mean of ``above`` over mean of ``below``, one number for each of the same batches; None for
+    fewer than two batches, and if the interval of the mean below reaches 0."""
     if len(above) < 2:
         return None
     numbers = torch.tensor([list(above), list(below)], dtype=torch.float64)

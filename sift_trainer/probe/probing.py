@@ -39,10 +39,9 @@ def probe(
 ) -> ProbeResult:
     """Measure the cost of scores by each exit, criterion and token fraction, and what they choose.
 
-    No update is made. Weights, modes, gradients and buffers of the model and the global random
-    states are restored. Candidates come from the trainer's own dataloader. Overlaps are of the
-    largest scores. Descents are of the rows that training would choose, with ``sift_selector`` and
-    ``sift_random_share``. Nothing is compiled.
+    Weights, modes, gradients and buffers of the model and the global random states are restored.
+    Overlaps are of the largest scores. Descents are of the rows that training would choose, with
+    ``sift_selector`` and ``sift_random_share``.
 
     Args:
         trainer: with ``sift_keep_ratio`` below 1, in one process.
@@ -52,8 +51,7 @@ def probe(
         criteria: None for ``loss`` and ``entropy``, as far as they work for the model.
         fractions: token fractions, for samples with several labelled predictions.
         batches: largest number of batches to score.
-        gradient_batches: on how many of them gradients are taken too. For each one, a held-out
-            batch is drawn, see ``sift_held_out``.
+        gradient_batches: on how many of them gradients are taken too, see ``sift_held_out``.
         rounds: of timing.
         max_seconds: no batch begins later. Timing takes at most a quarter of it.
 
@@ -145,13 +143,12 @@ def _check(trainer: SiftMixin) -> None:
 
 
 def _candidates(trainer: SiftMixin) -> Generator[Batch, None, None]:
-    """Batches of one pass over the data, without a short last one."""
     loader = trainer.get_train_dataloader()
     rows: int | None = None
     try:
         for batch in loader:
             rows = rows or num_rows(batch)
-            if num_rows(batch) == rows:
+            if num_rows(batch) == rows:  # the last one may be short
                 yield batch
     finally:
         # Accelerate keeps a list of active loaders, and removes only those that were exhausted. A

@@ -20,12 +20,8 @@ def recommend(
 
     A choice is recommended if its rows descend faster than random ones per second, scoring
     included, at 95% confidence. This must hold for updates as they are and for updates of equal
-    length, because large losses have large gradients. Of several choices, the one with the highest
-    lower end is named.
-
-    A criterion is not recommended if the dropped rows of one of its choices ascend: to first order
-    this looks like the largest gain, but it ends when the level that kept and dropped rows disagree
-    about has moved. If descent is of the loss of evaluation rows, this does not matter.
+    length, because large losses have large gradients. A criterion is not recommended if the dropped
+    rows of one of its choices ascend, except towards evaluation rows: such a gain soon ends.
     """
     found = {each: ends for each in figures if (ends := _ratios(each)) is not None}
     if not found:
@@ -68,9 +64,7 @@ def _ratios(figures: Figures) -> tuple[Estimate, Estimate] | None:
 
 
 def _opposing_rows(figures: Figures) -> Estimate | None:
-    """Descent of the dropped rows over that of random rows, if it is surely below 0."""
-    descent = figures.descent
-    dropped = None if descent is None else descent.dropped_ratio
+    dropped = figures.descent and figures.descent.dropped_ratio
     return dropped if dropped is not None and dropped.high < 0 else None
 
 

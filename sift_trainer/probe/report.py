@@ -13,8 +13,8 @@ from sift_trainer.probe.results import Figures, ProbeResult
 
 
 def write_report(result: ProbeResult, folder: str | Path) -> list[Path]:
-    """Write ``probe.md``, ``probe.json`` and, if matplotlib is installed, ``probe.png`` into a
-    folder; returns the paths of the files."""
+    """Write ``probe.md``, ``probe.json`` and, if matplotlib is installed, ``probe.png``; returns
+    their paths."""
     folder = Path(folder)
     files = [folder / "probe.md", folder / "probe.json"]
     write_text(files[0], as_markdown(result))
@@ -25,10 +25,7 @@ def write_report(result: ProbeResult, folder: str | Path) -> list[Path]:
 
 
 def as_markdown(result: ProbeResult) -> str:
-    """The recommendation, what was measured, and two tables."""
-    weights = "its weights as they were given"
-    if result.checkpoint is not None:
-        weights = f"the weights of {result.checkpoint}"
+    weights = "its own weights" if result.checkpoint is None else f"those of {result.checkpoint}"
     rows = "evaluation rows" if result.held_out == "evaluation" else "other candidates"
     about = (
         f"{result.model} at {weights}: {result.batches} batches of {result.candidates} candidates, "

@@ -102,24 +102,17 @@ class ProbeResult:
     """What `probe` measured, at one model's weights.
 
     Attributes:
-        model: name of its class.
         checkpoint: whose weights; None for those that the model had.
-        candidates: rows of a batch.
-        kept: how many of them a step trains on.
-        batches: how many were scored.
-        gradient_batches: on how many gradients were taken, of kept, random and held-out rows.
+        candidates, kept: rows of a batch, and how many of them a step trains on.
+        batches, gradient_batches: how many were scored, and how many of them had gradients taken.
         rounds: of timing.
         held_out: whose loss the updates should lower, a ``sift_held_out``.
         by_adam: whether updates are AdamW's.
-        seconds: duration of the probe.
-        ended_by: why there are no more batches.
+        seconds: duration of the probe, and ``ended_by`` why it ended.
         step_seconds: forward and backward of the kept rows.
         loss_ratio: rho_2 (Definition 5.6) at these weights.
         sigma_max: Corollary 5.16 for that ratio. An upper bound, as rho_2* is an infimum.
-        figures: one entry for each choice.
         notes: why something is missing.
-        recommendation: one sentence.
-        machine: what it was measured on.
     """
 
     model: str
