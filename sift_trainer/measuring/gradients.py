@@ -11,15 +11,10 @@ Gradient = list[Tensor | None]  # of each trained parameter; None if the loss do
 
 
 class UpdateDescent(NamedTuple):
-    """By how much a held-out loss falls per unit of the learning rate, to first order.
-
-    Attributes:
-        plain: for an update along the gradient.
-        at_equal_length: for the same update divided by its Euclidean norm.
-    """
+    """By how much a held-out loss falls per unit of the learning rate, to first order."""
 
     plain: float
-    at_equal_length: float
+    at_equal_length: float  # for the update divided by its Euclidean norm
 
 
 def descent_of(

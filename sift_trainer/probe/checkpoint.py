@@ -13,11 +13,8 @@ from sift_trainer.measuring.gradients import AdamScales
 
 
 @contextmanager
-def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
-    """Within the context the model has a checkpoint's weights and buffers. None: its own."""
-    if folder is None:
-        yield
-        return
+def weights_of(model: nn.Module, folder: str | Path) -> Iterator[None]:
+    """Within the context the model has a checkpoint's weights and buffers."""
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
         raise ValueError(

@@ -29,7 +29,6 @@ def median_of_rounds(values: Sequence[float]) -> Estimate:
 
 
 def mean_over_batches(values: Sequence[float]) -> Estimate | None:
-    """Mean of one number for each batch; None for fewer than two."""
     return ratio_of_means(values, [1.0] * len(values))
 
 
@@ -51,7 +50,6 @@ def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> Estimate |
 
 
 def with_comparison(figures: Figures, found: Measured, exact: Measured) -> Figures:
-    """The figures with all that compares scores with exact losses of the same batches."""
     overlaps = [overlap(*rows) for rows in zip(found.kept, exact.kept, strict=True)]
     pairs = [
         (losses[both], scores[both])
@@ -78,7 +76,6 @@ def descent_figures(
     scoring_share: float,
     step_seconds: float,
 ) -> Descent | None:
-    """Descents per second and their ratios; None for fewer than two gradient batches."""
     by_kept, by_random = ([each.plain for each in side] for side in (kept, random))
     kept_mean, random_mean = mean_over_batches(by_kept), mean_over_batches(by_random)
     if kept_mean is None or random_mean is None:

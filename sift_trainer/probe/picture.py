@@ -9,8 +9,7 @@ from sift_trainer.probe.results import Estimate, ProbeResult
 
 
 def plot_probe(result: ProbeResult, path: str | Path) -> Path:
-    """Write a PNG with descent per second over that of random rows, over scoring's share of
-    forward and backward; return its path. A line for each criterion and token fraction."""
+    """Write a PNG, with a line for each criterion and token fraction; return its path."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

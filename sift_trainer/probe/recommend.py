@@ -64,7 +64,7 @@ def _ratios(figures: Figures) -> tuple[Estimate, Estimate] | None:
 
 
 def _opposing_rows(figures: Figures) -> Estimate | None:
-    dropped = figures.descent and figures.descent.dropped_ratio
+    dropped = figures.descent.dropped_ratio if figures.descent is not None else None
     return dropped if dropped is not None and dropped.high < 0 else None
 
 

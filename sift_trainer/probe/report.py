@@ -30,11 +30,10 @@ def as_markdown(result: ProbeResult) -> str:
     about = (
         f"{result.model} at {weights}: {result.batches} batches of {result.candidates} candidates, "
         f"{result.kept} kept; gradients on {result.gradient_batches} of them; forward and backward "
-        f"{1000 * result.step_seconds.value:.1f} ms (median of {result.rounds} rounds). Ended by "
-        f"{result.ended_by} after {result.seconds:.0f} s. Descent is of the loss of {rows}, by "
-        f"{'AdamW' if result.by_adam else 'gradient'} updates. In "
-        "parentheses: the lowest and highest round for scoring, Wilson's 95% interval for p_j, "
-        "elsewhere 95% by bootstrap over batches."
+        f"{1000 * result.step_seconds.value:.1f} ms (median of {result.rounds} rounds); "
+        f"{result.seconds:.0f} s in all. Descent is of the loss of {rows}, by "
+        f"{'AdamW' if result.by_adam else 'gradient'} updates. In parentheses: the lowest and "
+        "highest round for scoring, Wilson's 95% interval for p_j, else 95% by bootstrap."
     )
     ratio, limit = _number(result.loss_ratio), _number(result.sigma_max)
     parts = [

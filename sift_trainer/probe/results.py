@@ -108,7 +108,7 @@ class ProbeResult:
         rounds: of timing.
         held_out: whose loss the updates should lower, a ``sift_held_out``.
         by_adam: whether updates are AdamW's.
-        seconds: duration of the probe, and ``ended_by`` why it ended.
+        seconds: duration of the probe.
         step_seconds: forward and backward of the kept rows.
         loss_ratio: rho_2 (Definition 5.6) at these weights.
         sigma_max: Corollary 5.16 for that ratio. An upper bound, as rho_2* is an infimum.
@@ -125,7 +125,6 @@ class ProbeResult:
     held_out: str
     by_adam: bool
     seconds: float
-    ended_by: str
     step_seconds: Estimate
     loss_ratio: float | None
     sigma_max: float | None

@@ -50,34 +50,20 @@ _NOT_TRAINED: dict[str, Any] = {
 }
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class ModelAndDataset:
-    """What `build_trainer` makes a trainer from, as fields of a command line."""
+    """What `build_trainer` makes a trainer from; the flags are explained in docs/probe.md."""
 
-    model: str | None = _flag(None, "folder or hub id that from_pretrained reads")
-    dataset: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "hub id; files or patterns (text, JSON lines, JSON, CSV, Parquet, also .gz and "
-            ".xz); a folder of such files or of images, or one that save_to_disk wrote"
-        },
-    )
-    task: str | None = _flag(None, f"{', '.join(TASKS)}; default: by the model's configuration")
-    dataset_config: str | None = _flag(None, "configuration of a dataset on the hub")
-    split: str = _flag("train", "of the dataset; default: train")
-    text_column: str | None = _flag(None, "texts; default: text or sentence")
-    text_pair_column: str | None = _flag(None, "second texts of pairs")
-    label_column: str | None = _flag(None, "class ids or names; default: label or labels")
-    image_column: str | None = _flag(None, "images; default: image or img")
-    max_length: int | None = _flag(
-        None,
-        "tokens of a row; default: the limit of model and tokenizer, at most 1024 for language "
-        "modelling and 512 for classification",
-    )
+    model: str | None = None
+    dataset: list[str] = field(default_factory=list)
+    task: str | None = None
+    dataset_config: str | None = None
+    split: str = "train"
+    text_column: str | None = None
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         if not self.model or not self.dataset:

@@ -10,7 +10,6 @@ from typing import Any
 
 _READERS = dict.fromkeys((".json", ".jsonl"), "json")
 _READERS |= {".txt": "text", ".csv": "csv", ".parquet": "parquet"}
-_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 _SAVED = ("state.json", "dataset_dict.json")  # files that save_to_disk writes
 
 
@@ -33,7 +32,7 @@ def open_dataset(
     if len(kinds) > 1 or not kinds <= set(_READERS):
         raise ValueError(
             f"dataset={' '.join(names)!r} is not of one kind that is read; give files or patterns "
-            f"that end in one of {', '.join(_READERS)}, also with {', '.join(_COMPRESSED)} behind"
+            f"that end in one of {', '.join(_READERS)}, also compressed"
         )
     reader = _READERS[kinds.pop()]
     return datasets.load_dataset(reader, data_files=[*names], split=split, streaming=streaming)
@@ -52,8 +51,8 @@ def column_of(data: Any, field: str, given: str | None, usual: Sequence[str]) ->
 
 
 def _suffix(name: str) -> str:
-    suffixes = [each for each in Path(name).suffixes[-2:] if each not in _COMPRESSED]
-    return suffixes[-1] if suffixes else ""
+    found = Path(name).suffixes[-2:]  # the last one may be of a compression
+    return next((each for each in reversed(found) if each in _READERS), "")
 
 
 def blocks_of(
@@ -74,11 +73,8 @@ def blocks_of(
         tokens += tokenizer(row[column], verbose=False).input_ids
         texts += 1
     count = min(wanted, len(tokens) // length)
-    if count < 2:
-        raise ValueError(
-            f"max_length={length} tokens: the {texts} texts of column {column!r} make fewer than "
-            "two such blocks; use a smaller --max_length, or more data"
-        )
+    if count == 0:
+        raise ValueError(f"max_length={length}: the texts of column {column!r} have fewer tokens")
     blocks = [tokens[number * length : (number + 1) * length] for number in range(count)]
     rows = {"input_ids": blocks, **({"labels": blocks} if labelled else {})}
     note = f"data: {count:,} blocks of {length} tokens from the first {texts:,} texts in {column}"
