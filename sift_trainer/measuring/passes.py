@@ -28,14 +28,6 @@ class Passes:
         with inference(self.model), self.trainer.accelerator.autocast():
             return scorer(self.sifted.passes.forward, batch, generator)
 
-    def forward_backward(self, batch: Mapping[str, Any]) -> None:
-        """One forward and backward pass in training mode, as a step makes it."""
-        self.model.train()
-        torch.autograd.backward(self._loss(batch))
-        for parameter in self.trained:
-            parameter.grad = None
-        self._buffers.restore()
-
     def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
         """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""
         self.model.train()

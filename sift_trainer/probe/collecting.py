@@ -43,7 +43,7 @@ class Collector:
         """Time scoring, and forward and backward of the kept rows, in turns on one batch."""
         rows = self.trainer._prepare_inputs(batch)
         few = take_rows(rows, torch.arange(self._num_kept(rows)))
-        works: dict[Choice, Any] = {_STEP: lambda: self.passes.forward_backward(few)}
+        works: dict[Choice, Any] = {_STEP: lambda: self.passes.gradient(few)}
         for choice in self.scorers.choices:
             works[choice] = lambda choice=choice: self.scorers.score(choice, rows, 0)
         turns = take_turns(works, self.trainer.args.device, rounds, deadline)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-from sift_trainer.probe.plotting import COLOURS, MARKERS
+from sift_trainer.probe.plotting import COLOURS
 from sift_trainer.probe.results import Estimate, ProbeResult
 
 
@@ -22,14 +22,13 @@ def plot_probe(result: ProbeResult, path: str | Path) -> Path:
             name = str(replace(each.choice, exit_layer=None))
             point = (each.choice.exit_layer, each.scoring_share, each.descent.ratio)
             lines.setdefault(name, []).append(point)
-    styles = zip(lines.items(), cycle(COLOURS), cycle(MARKERS), strict=False)
-    for (name, line), colour, marker in styles:
+    for (name, line), colour in zip(lines.items(), cycle(COLOURS), strict=False):
         axes.errorbar(
             [x.value for _, x, _ in line],
             [y.value for _, _, y in line],
             yerr=[[y.value - y.low for _, _, y in line], [y.high - y.value for _, _, y in line]],
             color=colour,
-            marker=marker,
+            marker="o",
             label=name,
         )
         for exit_layer, x, y in line:

@@ -73,8 +73,12 @@ def test_numbers_are_those_of_a_loop(evaluated: Rows | None, tmp_path: Path) -> 
         descents.append(float(update @ towards))
         equal.append(float(update @ towards / update.norm()))
     price = 1 + line["scoring_share"]
+    same = (exact[::2] > exact[1::2]) == (early[::2] > early[1::2])
+    moved = early.argsort().argsort() - exact.argsort().argsort()
     expected = {
         "overlap": len(set(kept.tolist()) & set(wanted.tolist())) / 8,
+        "agreement": float(same.float().mean()),  # of neighbours
+        "spearman": 1 - 6 * float(moved.square().sum()) / (16 * (16**2 - 1)),
         "rho_2": float(larger / exact.mean()),
         "rho_2_approx": float(chosen / exact.mean()),
         "sigma": float((early / exact).double().log().std()),

@@ -28,23 +28,6 @@ def test_rank_correlation_is_that_of_the_textbook() -> None:
     assert ranks(torch.tensor([3.0, 1.0, 3.0, 0.0])).tolist() == [2.5, 1.0, 2.5, 0.0]
 
 
-def test_choices_of_four_rows() -> None:
-    """Exact losses 1, 2, 3, 6; scores order them 2, 1, 4, 3."""
-    losses, scores = torch.tensor([1.0, 2, 3, 6]), torch.tensor([2.0, 1, 6, 3])
-    kept, exact = torch.tensor([2, 3]), torch.tensor([2, 3])
-    found = choice_numbers(losses, scores, kept, exact, approximates_loss=True)
-    assert found["overlap"] == 1
-    assert found["spearman"] == pytest.approx(1 - 6 * 4 / (4 * 15))
-    assert found["agreement"] == 0  # the order of both pairs, (1, 2) and (3, 6), is reversed
-    larger = [2, 3, 6, 3, 6, 6]  # of all six pairs
-    assert found["rho_2"] == pytest.approx(sum(larger) / 6 / 3)
-    chosen = [1, 3, 6, 3, 6, 3]  # by the larger score
-    assert found["rho_2_approx"] == pytest.approx(sum(chosen) / 6 / 3)
-    ratios = torch.tensor([2, 1 / 2, 2, 1 / 2], dtype=torch.float64).log()
-    assert found["sigma"] == pytest.approx(float(ratios.std()))
-    assert (found["kept_loss"], found["dropped_loss"]) == (4.5, 1.5)
-
-
 def test_undefined_numbers_are_missing() -> None:
     """Losses of 0 have no order, and scores that are no losses have no sigma."""
     losses = torch.tensor([0.0, 0.0, 0.0, UNLABELLED])
