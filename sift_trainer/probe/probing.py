@@ -96,8 +96,8 @@ def probe(
                 break
     if collector.batches < 2:
         raise ValueError(
-            f"intervals need 2 batches, and max_seconds={max_seconds:g} and the data were enough "
-            f"for 1; {_MORE}, or a larger max_seconds"
+            f"max_seconds={max_seconds:g} and the data were enough for 1 batch, and intervals need "
+            f"2; {_MORE}, or a larger max_seconds"
         )
     figures = tuple(map(collector.figures, scorers.choices))
     ratio = collector.loss_ratio()

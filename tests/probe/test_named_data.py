@@ -85,11 +85,9 @@ NAMED = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
     [
         # A head that was trained for these names keeps their order. Another one gets new names.
         (labelled(["bad", "good"]), NAMED, True, {"bad": 1, "good": 0}, 2),
-        (labelled([0, 1], ["bad", "good"]), NAMED, True, {0: 1, 1: 0}, 2),
         (labelled(["b", "c", "a"]), NAMED, True, {"a": 0, "b": 1, "c": 2}, 3),
         # Numbers are those of the head, if it has so many.
         (labelled([2, 0]), {"num_labels": 4}, True, {2: 2, 0: 0}, 4),
-        (labelled([5, 3]), {"num_labels": 4}, True, {3: 0, 5: 1}, 2),
         (labelled([0, 2], ["a", "b", "c"]), {}, False, {0: 0, 1: 1, 2: 2}, 3),
     ],
 )

@@ -20,6 +20,7 @@ from tests.probe.probed import (
     FAST,
     NO_DROPOUT,
     Images,
+    OwnLoss,
     gradient,
     resnet,
     rough,
@@ -161,10 +162,6 @@ def test_training_after_a_probe_is_training_without_one(tmp_path: Path) -> None:
 
 
 def test_without_labels_entropy_is_compared_with_nothing(tmp_path: Path) -> None:
-    class OwnLoss(SiftTrainer):
-        def compute_loss(self, model: Any, inputs: Any, **more: Any) -> Tensor:
-            return model(**inputs).logits.square().mean()
-
     sifting = arguments(tmp_path, sift_criterion="entropy")
     trainer = OwnLoss(bert(), sifting, train_dataset=Rows(100, labelled=False))
     result = probe(trainer, exits=[1], fractions=[1.0], **FAST)
@@ -180,7 +177,7 @@ def test_it_ends_with_the_time_or_the_data(tmp_path: Path, monkeypatch: pytest.M
     few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST, "batches": 50}
     for data in (Rows(44), Stream(44)):
         assert probe(trainer_of(tmp_path, data=data), **few).batches == 3  # 2 of 5 held out
-    with pytest.raises(ValueError, match="max_seconds=1e-06 and the data were enough for 1"):
+    with pytest.raises(ValueError, match="max_seconds=1e-06 and the data were enough for 1 batch"):
         probe(trainer_of(tmp_path), max_seconds=1e-6, **few)
     seconds = itertools.count()  # each look at the clock takes a second
     monkeypatch.setattr(probing, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
