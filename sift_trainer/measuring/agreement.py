@@ -1,5 +1,6 @@
 """How well scores agree with exact losses: which rows they keep, and in which order."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,8 +32,7 @@ class Comparison:
 
 
 def compare_with_losses(losses: Tensor, scores: Tensor, approximates_loss: bool) -> Comparison:
-    """Compare scores (n,), which may approximate the loss, with exact losses (n,) of the same
-    `comparable` samples."""
+    """Compare scores (n,) with exact losses (n,) of the same `comparable` samples."""
     noise = None
     if approximates_loss:
         positive = (losses > 0) & (scores > 0)  # others have no logarithm
@@ -46,7 +46,6 @@ def compare_with_losses(losses: Tensor, scores: Tensor, approximates_loss: bool)
 
 
 def if_defined(compute: Callable[..., T], *values: Tensor) -> T | None:
-    """What ``compute`` returns; None if it is undefined for the values (`ValueError`)."""
     try:
         return compute(*values)
     except ValueError:
@@ -66,13 +65,9 @@ def overlap(kept: Tensor, exact: Tensor) -> float:
 
 
 def spearman(first: Tensor, second: Tensor) -> float | None:
-    """Spearman's rank correlation of two rows of numbers (n,), in [-1, 1].
-
-    None if one of them is constant.
-    """
-    centred = [each - each.mean() for each in (ranks(first), ranks(second))]
-    lengths = centred[0].norm() * centred[1].norm()
-    return float(centred[0] @ centred[1] / lengths) if lengths > 0 else None
+    """Spearman's rank correlation of numbers (n,), in [-1, 1]; None if one row is constant."""
+    found = float(torch.corrcoef(torch.stack([ranks(first), ranks(second)]))[0, 1])
+    return found if math.isfinite(found) else None
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -10,23 +10,15 @@ from sift_trainer.measuring import theory
 from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import Gradient, descent_of, dropped_descent
 
-Audit = dict[str, float]
-"""Name -> number. A number that is undefined for the batch is missing."""
-
-PLAIN, ADAM = "descent", "adam_descent"
-"""Updates along the gradient, and along AdamW's preconditioned gradient."""
+Audit = dict[str, float]  # name -> number; one that is undefined for the batch is missing
+PLAIN, ADAM = "descent", "adam_descent"  # by updates along the gradient, and by AdamW's
 
 
 def choice_numbers(
     losses: Tensor, scores: Tensor, kept: Tensor, exact: Tensor, approximates_loss: bool
 ) -> Audit:
-    """How scores (B,) and the rows that they keep agree with exact losses (B,); all on the CPU.
-
-    Args:
-        kept: row numbers (k,) that are kept.
-        exact: row numbers (k,) that exact losses would keep.
-        approximates_loss: whether a score is an approximate loss.
-    """
+    """How scores (B,), and the row numbers (k,) that they keep, agree with exact losses (B,) and
+    the ``exact`` row numbers (k,) that those would keep; all on the CPU."""
     both = comparable(losses, scores)
     is_kept = torch.zeros(len(losses), dtype=torch.bool).index_fill(0, kept, True)
     found = compare_with_losses(losses[both], scores[both], approximates_loss)
@@ -53,10 +45,7 @@ def update_numbers(
 ) -> Audit:
     """By how much the held-out loss falls per unit of the learning rate, to first order.
 
-    Args:
-        kind: `PLAIN` or `ADAM`, the first part of the names.
-        random: gradient of as many random rows as are kept.
-        scales: AdamW's, for updates along its preconditioned gradient.
+    ``kind`` is `PLAIN`, or `ADAM` with AdamW's scales, and the first part of the names.
     """
     by_kept, by_random = (descent_of(held_out, each, scales) for each in (kept, random))
     return {

@@ -36,10 +36,7 @@ logger = logging.get_logger(__name__)
 
 
 class Auditor:
-    """Audits steps of one training run. The training is bit for bit the same without audits.
-
-    ``exact`` scores rows by exact losses; None if the model has none.
-    """
+    """Audits steps of one training run. The training is bit for bit the same without audits."""
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel, exact: Scorer | None) -> None:
         self.trainer, self.sifted, self.exact = trainer, sifted, exact
@@ -78,10 +75,8 @@ class Auditor:
     def audit(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
         """Numbers of a batch of candidates, as means over all processes. All must call it.
 
-        Args:
-            batch: as the dataloader yields it.
-            generator: in the state in which the step gets it, so that the same rows are chosen.
-            draw: draws held-out and random rows, which the step does not.
+        ``generator`` is in the state in which the step gets it, so that the same rows are chosen;
+        ``draw`` draws held-out and random rows, which the step does not.
         """
         buffers = Buffers(self.sifted.module)
         self._share_buffers()  # every sifted step does so; this step may not be sifted

@@ -7,20 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-Gradient = list[Tensor | None]
-"""One tensor for each trained parameter; None for a parameter that the loss does not reach."""
+Gradient = list[Tensor | None]  # of each trained parameter; None if the loss does not reach it
 
 
 class UpdateDescent(NamedTuple):
-    """By how much a held-out loss falls per unit of the learning rate, to first order.
-
-    Attributes:
-        plain: for an update along the gradient.
-        at_equal_length: for the same update divided by its Euclidean norm.
-    """
+    """By how much a held-out loss falls per unit of the learning rate, to first order."""
 
     plain: float
-    at_equal_length: float
+    at_equal_length: float  # for the update divided by its Euclidean norm
 
 
 def descent_of(
@@ -28,33 +22,21 @@ def descent_of(
 ) -> UpdateDescent:
     """Descent of the loss with gradient ``held_out`` by an update along ``gradient``, or along
     ``scales * gradient`` for AdamW's scales."""
-    plain, norm = inner(held_out, gradient, scales), length(gradient, scales)
+    products, squares = [], []
+    for number, (one, other) in enumerate(zip(held_out, gradient, strict=True)):
+        if other is None:
+            continue
+        update = other.float() * (1.0 if scales is None else scales[number])
+        squares.append(update.square().sum().double())
+        if one is not None:
+            products.append((one.float() * update).sum().double())
+    plain, norm = float(sum(products)), float(sum(squares)) ** 0.5
     return UpdateDescent(plain, plain / norm if norm else 0.0)
 
 
 def dropped_descent(kept: float, random: float, keep_ratio: float) -> float:
     """Descent by the dropped rows. Random rows mix kept and dropped ones by the keep ratio."""
     return (random - keep_ratio * kept) / (1 - keep_ratio)
-
-
-def inner(first: Gradient, second: Gradient, scales: Sequence[Tensor] | None = None) -> float:
-    """Inner product of ``first`` and ``second``, or of ``first`` and ``scales * second``."""
-    products = [
-        (one.float() * other.float() * (1.0 if scales is None else scales[number])).sum().double()
-        for number, (one, other) in enumerate(zip(first, second, strict=True))
-        if one is not None and other is not None
-    ]
-    return float(torch.stack(products).sum()) if products else 0.0
-
-
-def length(gradient: Gradient, scales: Sequence[Tensor] | None = None) -> float:
-    """Euclidean norm of a gradient, or of ``scales * gradient``."""
-    squares = [
-        (one.float() * (1.0 if scales is None else scales[number])).square().sum().double()
-        for number, one in enumerate(gradient)
-        if one is not None
-    ]
-    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
 class AdamScales(Sequence[Tensor]):

@@ -17,7 +17,7 @@ BATCHES = 8
 
 
 def held_out_of(sift: SiftArguments, evaluated: Any) -> str:
-    """Towards whose loss audits and probe look: one of `HELD_OUT`."""
+    """Towards whose loss audits and probe look, a ``sift_held_out``."""
     if sift.sift_held_out is not None:
         return sift.sift_held_out
     return "evaluation" if can_be_drawn_from(evaluated) else "candidates"
@@ -33,10 +33,6 @@ def evaluation_batches(trainer: Trainer, rows: int, batches: int = BATCHES) -> l
 
     A set that is too small gives fewer batches, but at least one. The rows follow from the seed of
     the run. The global random states are restored.
-
-    Args:
-        rows: of a batch.
-        batches: number of batches, of each process.
     """
     args, data = trainer.args, trainer.eval_dataset
     draw = torch.Generator().manual_seed(args.seed)

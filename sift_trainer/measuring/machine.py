@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-SPEED = ("processor", "accelerator", "cores", "threads")
-"""The parts of `machine` that decide how fast a run is."""
+SPEED = ("processor", "accelerator", "cores", "threads")  # they decide how fast a run is
 _PACKAGES = ["sift-trainer", "torch", "transformers", "accelerate", "datasets", "deepspeed"]
 
 

@@ -16,10 +16,7 @@ from sift_trainer.sifted_model.scorer import Scorer
 
 
 class Passes:
-    """Scores rows and takes gradients of their loss as training would. Never compiled.
-
-    Gradients need the context `untouched`. The trainer gives the loss and the mixed precision.
-    """
+    """Scores rows and takes gradients, which need the context `untouched`. Never compiled."""
 
     def __init__(self, trainer: Trainer, sifted: SiftedModel) -> None:
         self.trainer, self.sifted, self.model = trainer, sifted, sifted.module
@@ -30,14 +27,6 @@ class Passes:
         """Scores (B,) of a batch on the model's device."""
         with inference(self.model), self.trainer.accelerator.autocast():
             return scorer(self.sifted.passes.forward, batch, generator)
-
-    def forward_backward(self, batch: Mapping[str, Any]) -> None:
-        """One forward and backward pass in training mode, as a step makes it."""
-        self.model.train()
-        torch.autograd.backward(self._loss(batch))
-        for parameter in self.trained:
-            parameter.grad = None
-        self._buffers.restore()
 
     def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
         """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""
@@ -64,8 +53,8 @@ class Passes:
     def _items(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Number of labels by which the loss is divided; None for a loss that is a plain mean.
 
-        With ``average_tokens_across_devices`` the Trainer divides by the labels of all processes
-        and multiplies the loss by their number. All are taken to have as many labels as this one.
+        The Trainer may divide by the labels of all processes and multiply the loss by their number.
+        All are taken to have as many labels as this one.
         """
         if not self.sifted.facts.divides_by_count or not isinstance(batch.get("labels"), Tensor):
             return None

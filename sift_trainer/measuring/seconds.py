@@ -25,11 +25,8 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
 def take_turns(
     works: Mapping[K, Callable[[], Any]], device: torch.device, rounds: int, deadline: float
 ) -> list[dict[K, float]]:
-    """Seconds of each piece of work in each round. Every second round is in reversed order.
-
-    A warm-up call is not counted. Short work is repeated within a round. After ``deadline``, of
-    `time.monotonic`, no round but the first begins.
-    """
+    """Seconds of each piece of work in each round, after a warm-up. Every second round is in
+    reversed order. After ``deadline``, of `time.monotonic`, no round but the first begins."""
     calls = {}
     for name, work in works.items():
         work()

@@ -14,9 +14,6 @@ class StepTimer:
 
     On an accelerator a phase is marked by two events on the current stream, which are read only in
     `drain`; on a CPU, and for ``data`` everywhere (the host waits for the loader), by the clock.
-
-    Args:
-        clock: gives seconds; by default `time.perf_counter`.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -52,7 +49,6 @@ class StepTimer:
 
     @contextmanager
     def training_step(self) -> Iterator[None]:
-        """A step, in which what follows `forward` is the backward."""
         self._in_training_step = True
         try:
             yield
@@ -62,7 +58,7 @@ class StepTimer:
 
     @contextmanager
     def forward(self) -> Iterator[None]:
-        """The forward of a training step; in an evaluation nothing is timed."""
+        """The forward of a training step, which the backward follows. Evaluations are not timed."""
         if not self._in_training_step:
             yield
             return
@@ -71,11 +67,7 @@ class StepTimer:
         self.start("backward")
 
     def drain(self, wait: bool = True) -> None:
-        """Read the events so far. The only place that waits for the device.
-
-        Args:
-            wait: or read only the phases that the device has finished.
-        """
+        """Read the events so far; without ``wait``, those of phases that the device finished."""
         if wait and self._events:
             self._events[-1][2].synchronize()
         read = 0

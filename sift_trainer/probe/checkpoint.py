@@ -13,15 +13,8 @@ from sift_trainer.measuring.gradients import AdamScales
 
 
 @contextmanager
-def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
-    """Within the context the model has a checkpoint's weights and buffers. None: its own.
-
-    Raises:
-        ValueError: if there is no ``model.safetensors``.
-    """
-    if folder is None:
-        yield
-        return
+def weights_of(model: nn.Module, folder: str | Path) -> Iterator[None]:
+    """Within the context the model has a checkpoint's weights and buffers."""
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
         raise ValueError(
@@ -38,10 +31,7 @@ def weights_of(model: nn.Module, folder: str | Path | None) -> Iterator[None]:
 
 def adam_scales(trainer: Trainer, folder: str | Path) -> AdamScales:
     """AdamW's preconditioner by the second moments of a checkpoint of this trainer's optimizer.
-
-    Raises:
-        ValueError: if the folder has no second moments of this model's parameters.
-    """
+    `ValueError` if the folder has none of this model's parameters."""
     file = Path(folder) / "optimizer.pt"
     if not file.is_file():
         raise ValueError(f"the checkpoint has no {file.name}")
@@ -51,9 +41,8 @@ def adam_scales(trainer: Trainer, folder: str | Path) -> AdamScales:
     # SGD only holds the state: it accepts that of any optimizer.
     optimizer = torch.optim.SGD([{"params": group["params"]} for group in groups])
     optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    scales = AdamScales(
-        optimizer, [each for each in trainer.model.parameters() if each.requires_grad]
-    )
+    trained = [each for each in trainer.model.parameters() if each.requires_grad]
+    scales = AdamScales(optimizer, trained)
     if not scales.known:
         raise ValueError(f"{file.name} has no second moments (Adam's) of these parameters")
     return scales

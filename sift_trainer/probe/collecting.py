@@ -27,19 +27,7 @@ _STEP = Choice("forward and backward", None)
 
 
 class Collector:
-    """Collects the measurements of all choices. It needs the context `untouched`.
-
-    Args:
-        trainer: whose steps are measured.
-        scorers: for its model.
-        scales: AdamW's preconditioner; None without second moments.
-
-    Attributes:
-        batches: number of scored batches.
-        gradient_batches: how many of them have gradients.
-        rounds: of timing.
-        step_seconds: forward and backward of the kept rows.
-    """
+    """Collects the measurements of all choices. It needs the context `untouched`."""
 
     def __init__(self, trainer: SiftMixin, scorers: Scorers, scales: AdamScales | None) -> None:
         self.trainer, self.scorers, self.scales = trainer, scorers, scales
@@ -55,7 +43,7 @@ class Collector:
         """Time scoring, and forward and backward of the kept rows, in turns on one batch."""
         rows = self.trainer._prepare_inputs(batch)
         few = take_rows(rows, torch.arange(self._num_kept(rows)))
-        works: dict[Choice, Any] = {_STEP: lambda: self.passes.forward_backward(few)}
+        works: dict[Choice, Any] = {_STEP: lambda: self.passes.gradient(few)}
         for choice in self.scorers.choices:
             works[choice] = lambda choice=choice: self.scorers.score(choice, rows, 0)
         turns = take_turns(works, self.trainer.args.device, rounds, deadline)
@@ -66,11 +54,7 @@ class Collector:
             self._shares[choice] = median_of_rounds(shares)
 
     def measure(self, batch: Batch, held_out: Batch | None) -> None:
-        """Score a batch by every choice.
-
-        Args:
-            held_out: a batch whose loss the updates should lower; None to take no gradients.
-        """
+        """Score a batch by every choice. Take gradients too if there is a held-out batch."""
         rows = self.trainer._prepare_inputs(batch)
         kept = self._num_kept(rows)
         skip = num_skipped(num_rows(rows), kept, self.trainer.sift.sift_skip_top)
@@ -84,14 +68,12 @@ class Collector:
         self.batches += 1
 
     def loss_ratio(self) -> float | None:
-        """rho_2 (Definition 5.6) at the model's weights; None without exact losses."""
         if self._exact is None:
             return None
         losses = torch.cat(self._exact.scores)
         return if_defined(theory.loss_ratio, losses[comparable(losses, losses)])
 
     def figures(self, choice: Choice) -> Figures:
-        """Figures of one choice."""
         found, share = self._found[choice], self._shares[choice]
         kept_share = len(found.kept[0]) / len(found.scores[0])
         costs = kept_share, share.value, self.step_seconds.value
@@ -99,8 +81,7 @@ class Collector:
             choice=choice,
             scoring_share=share,
             break_even=break_even(share.value),
-            descent=descent_figures(found.plain, self._random.plain, *costs),
-            adam_descent=descent_figures(found.adam, self._random.adam, *costs),
+            descent=descent_figures(found.descents, self._random.descents, *costs),
         )
         return figures if self._exact is None else with_comparison(figures, found, self._exact)
 
@@ -124,8 +105,6 @@ class Collector:
             by_rows.setdefault(tuple(chosen.tolist()), []).append(found)
         for kept, choosing in by_rows.items():
             gradient = self.passes.gradient(rows, torch.tensor(kept))
-            plain = descent_of(target, gradient)
-            adam = [descent_of(target, gradient, self.scales)] if self.scales is not None else []
+            descent = descent_of(target, gradient, self.scales)
             for found in choosing:
-                found.plain.append(plain)
-                found.adam += adam
+                found.descents.append(descent)

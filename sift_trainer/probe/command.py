@@ -11,7 +11,7 @@ from transformers import HfArgumentParser
 
 from sift_trainer.arguments import SiftTrainingArguments
 from sift_trainer.probe import ProbeResult, probe, write_report
-from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.building import ModelAndDataset, build_trainer
 from sift_trainer.probe.report import as_markdown
 from sift_trainer.trainer import SiftTrainer
 
@@ -21,19 +21,15 @@ OF_A_CONFIGURATION = "sift_trainer.reproduction.probe_configuration"
 
 def add_to(commands: Any) -> None:
     """Add the subcommand to what ``add_subparsers`` of a parser returned."""
-    named = "\n".join(
-        f"  --{each.name}: {each.metadata['help']}" for each in fields(ModelAndDataset)
-    )
+    named = " ".join(f"--{each.name}" for each in fields(ModelAndDataset))
     parser = commands.add_parser(
         "probe",
         help="whether sifting would pay, and by which choice, before a run",
         usage="%(prog)s (--config FILE | --model MODEL --dataset DATA) [options] [--FIELD VALUE]",
         description="Measure on a few hundred batches of candidates what scoring costs and what "
         "the chosen rows bring, for every exit, criterion and token fraction. Nothing is trained.",
-        epilog=f"instead of a configuration, a model and a dataset:\n{named}\n\n"
-        "and any field of the configuration or of SiftTrainingArguments:\n"
-        "  --max_length 64 --per_device_train_batch_size 16 --sift_keep_ratio 0.25",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Of a model and a dataset: {named}. Any field of the configuration or of "
+        "SiftTrainingArguments, such as --sift_keep_ratio 0.25, can be a flag too.",
         allow_abbrev=False,
     )
     options: dict[str, dict[str, Any]] = {

@@ -7,12 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sift_trainer.measuring.agreement import (
-    comparable,
-    compare_with_losses,
-    overlap,
-    spearman,
-)
+from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import UpdateDescent, dropped_descent
 from sift_trainer.probe.results import Descent, Estimate, Figures
 
@@ -22,37 +17,24 @@ _TAILS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 @dataclass
 class Measured:
-    """What each batch gave for one choice, or for random rows.
+    """What each batch gave for one choice, or for random rows."""
 
-    Attributes:
-        scores: (B,) of each batch.
-        kept: row numbers (k,) of the largest scores of each batch.
-        plain: descent by updates along the gradient, of each gradient batch.
-        adam: the same along AdamW's preconditioned gradient; empty without second moments.
-    """
-
-    scores: list[Tensor] = field(default_factory=list)
-    kept: list[Tensor] = field(default_factory=list)
-    plain: list[UpdateDescent] = field(default_factory=list)
-    adam: list[UpdateDescent] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)  # (B,)
+    kept: list[Tensor] = field(default_factory=list)  # row numbers (k,) of the largest scores
+    descents: list[UpdateDescent] = field(default_factory=list)
 
 
 def median_of_rounds(values: Sequence[float]) -> Estimate:
-    """The median, the lowest and the highest."""
     return Estimate(statistics.median(values), min(values), max(values))
 
 
 def mean_over_batches(values: Sequence[float]) -> Estimate | None:
-    """Mean of one number for each batch; None for fewer than two."""
     return ratio_of_means(values, [1.0] * len(values))
 
 
 def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> Estimate | None:
-    """Mean of ``above`` over mean of ``below``, one number for each of the same batches.
-
-    None for fewer than two batches, and if the interval of the mean below reaches 0: such a ratio
-    says nothing.
-    """
+    """Mean of ``above`` over mean of ``below``, one number for each of the same batches; None for
+    fewer than two batches, and if the interval of the mean below reaches 0."""
     if len(above) < 2:
         return None
     numbers = torch.tensor([list(above), list(below)], dtype=torch.float64)
@@ -68,7 +50,6 @@ def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> Estimate |
 
 
 def with_comparison(figures: Figures, found: Measured, exact: Measured) -> Figures:
-    """The figures with all that compares scores with exact losses of the same batches."""
     overlaps = [overlap(*rows) for rows in zip(found.kept, exact.kept, strict=True)]
     pairs = [
         (losses[both], scores[both])
@@ -95,7 +76,6 @@ def descent_figures(
     scoring_share: float,
     step_seconds: float,
 ) -> Descent | None:
-    """Descents per second and their ratios; None for fewer than two gradient batches."""
     by_kept, by_random = ([each.plain for each in side] for side in (kept, random))
     kept_mean, random_mean = mean_over_batches(by_kept), mean_over_batches(by_random)
     if kept_mean is None or random_mean is None:

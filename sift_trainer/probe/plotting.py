@@ -1,8 +1,7 @@
-"""How pictures look: colours, markers, and the package that draws them."""
+"""How pictures look, and the package that draws them."""
 
 # Okabe and Ito's palette, told apart with any kind of colour blindness; the reference is black.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def require_matplotlib() -> None:

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from itertools import cycle
+from contextlib import closing, nullcontext
+from itertools import chain, cycle
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -39,10 +39,9 @@ def probe(
 ) -> ProbeResult:
     """Measure the cost of scores by each exit, criterion and token fraction, and what they choose.
 
-    No update is made. Weights, modes, gradients and buffers of the model and the global random
-    states are restored. Candidates come from the trainer's own dataloader. Overlaps are of the
-    largest scores. Descents are of the rows that training would choose, with ``sift_selector`` and
-    ``sift_random_share``. Nothing is compiled.
+    Weights, modes, gradients and buffers of the model and the global random states are restored.
+    Overlaps are of the largest scores. Descents are of the rows that training would choose, with
+    ``sift_selector`` and ``sift_random_share``.
 
     Args:
         trainer: with ``sift_keep_ratio`` below 1, in one process.
@@ -52,13 +51,11 @@ def probe(
         criteria: None for ``loss`` and ``entropy``, as far as they work for the model.
         fractions: token fractions, for samples with several labelled predictions.
         batches: largest number of batches to score.
-        gradient_batches: on how many of them gradients are taken too. For each one, a held-out
-            batch is drawn, see ``sift_held_out``.
+        gradient_batches: on how many of them gradients are taken too, see ``sift_held_out``.
         rounds: of timing.
         max_seconds: no batch begins later. Timing takes at most a quarter of it.
 
     Raises:
-        TypeError: for a trainer without `SiftMixin`.
         ValueError: for a trainer, exit, criterion or checkpoint that cannot be probed, and for
             fewer than two measured batches.
     """
@@ -70,7 +67,7 @@ def probe(
     with (
         progress,
         untouched(trainer.model),
-        weights_of(trainer.model, checkpoint),
+        nullcontext() if checkpoint is None else weights_of(trainer.model, checkpoint),
         closing(_candidates(trainer)) as source,
     ):
         set_seed(trainer.args.seed)
@@ -80,34 +77,27 @@ def probe(
                 scales = adam_scales(trainer, checkpoint)
             except ValueError as error:
                 notes.append(f"AdamW's second moments: {error}")
-        batch = next(source, None)
-        if batch is None:
+        first = next(source, None)
+        if first is None:
             raise ValueError(f"the training data has no batch of candidates; {_MORE}")
-        candidates = num_rows(batch)
-        scorers = Scorers(trainer, batch, exits, criteria, fractions, notes)
+        candidates = num_rows(first)
+        scorers = Scorers(trainer, first, exits, criteria, fractions, notes)
         collector = Collector(trainer, scorers, scales)
-        collector.time(batch, rounds, begin + _FOR_TIMING * max_seconds)
+        collector.time(first, rounds, begin + _FOR_TIMING * max_seconds)
         held_out_source: Iterator[Batch] = source
         if towards_evaluation:
             rows = trainer.args.eval_batch_size
             held_out_source = cycle(evaluation_batches(trainer, rows, gradient_batches))
-        ended_by = f"batches={batches}"
-        while batch is not None:
+        for batch in chain([first], source):
             with_gradients = collector.batches < gradient_batches
             collector.measure(batch, next(held_out_source, None) if with_gradients else None)
             progress.update()
-            if collector.batches >= batches:
+            if collector.batches >= batches or time.monotonic() - begin >= max_seconds:
                 break
-            if time.monotonic() - begin >= max_seconds:
-                ended_by = f"max_seconds={max_seconds:g}"
-                break
-            batch = next(source, None)
-        else:
-            ended_by = "the end of the data"
     if collector.batches < 2:
         raise ValueError(
-            f"intervals need 2 batches, and {ended_by} ended the probe after 1; {_MORE}, or a "
-            "larger max_seconds"
+            f"max_seconds={max_seconds:g} and the data were enough for 1 batch, and intervals need "
+            f"2; {_MORE}, or a larger max_seconds"
         )
     figures = tuple(map(collector.figures, scorers.choices))
     ratio = collector.loss_ratio()
@@ -120,8 +110,8 @@ def probe(
         gradient_batches=collector.gradient_batches,
         rounds=collector.rounds,
         held_out=trainer.held_out,
+        by_adam=scales is not None,
         seconds=time.monotonic() - begin,
-        ended_by=ended_by,
         step_seconds=collector.step_seconds,
         loss_ratio=ratio,
         sigma_max=None if ratio is None else theory.sigma_max(ratio),
@@ -133,10 +123,6 @@ def probe(
 
 
 def _check(trainer: SiftMixin) -> None:
-    if not isinstance(trainer, SiftMixin):
-        raise TypeError(
-            f"trainer is a {type(trainer).__name__}, which cannot score; give a SiftTrainer"
-        )
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.args.world_size > 1:
         raise ValueError("a probe needs one process; start it without a launcher and DeepSpeed")
     if trainer.sift.sift_keep_ratio == 1:
@@ -144,13 +130,12 @@ def _check(trainer: SiftMixin) -> None:
 
 
 def _candidates(trainer: SiftMixin) -> Generator[Batch, None, None]:
-    """Batches of one pass over the data, without a short last one."""
     loader = trainer.get_train_dataloader()
     rows: int | None = None
     try:
         for batch in loader:
             rows = rows or num_rows(batch)
-            if num_rows(batch) == rows:
+            if num_rows(batch) == rows:  # the last one may be short
                 yield batch
     finally:
         # Accelerate keeps a list of active loaders, and removes only those that were exhausted. A

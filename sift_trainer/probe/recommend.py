@@ -8,10 +8,8 @@ _ENOUGH = 20  # batches for a bootstrap
 
 
 def break_even(scoring_share: float) -> float:
-    """Share of its steps that sifting must save to pay for scoring: s / (1 + s).
-
-    A sifted step takes 1 + s of a plain one, with s the share of scoring in forward and backward.
-    """
+    """Share of its steps that sifting must save to pay for scoring, as a sifted step takes
+    1 + s of a plain one."""
     return scoring_share / (1 + scoring_share)
 
 
@@ -22,12 +20,8 @@ def recommend(
 
     A choice is recommended if its rows descend faster than random ones per second, scoring
     included, at 95% confidence. This must hold for updates as they are and for updates of equal
-    length, because large losses have large gradients. Of several choices, the one with the highest
-    lower end is named.
-
-    A criterion is not recommended if the dropped rows of one of its choices ascend: to first order
-    this looks like the largest gain, but it ends when the level that kept and dropped rows disagree
-    about has moved. If descent is of the loss of evaluation rows, this does not matter.
+    length, because large losses have large gradients. A criterion is not recommended if the dropped
+    rows of one of its choices ascend, except towards evaluation rows: such a gain soon ends.
     """
     found = {each: ends for each in figures if (ends := _ratios(each)) is not None}
     if not found:
@@ -63,17 +57,14 @@ def recommend(
 
 
 def _ratios(figures: Figures) -> tuple[Estimate, Estimate] | None:
-    """Descent per second over that of random rows, as it is and for updates of equal length."""
-    descent = figures.deciding_descent
+    descent = figures.descent
     if descent is None or descent.ratio is None or descent.ratio_at_equal_length is None:
         return None
     return descent.ratio, descent.ratio_at_equal_length
 
 
 def _opposing_rows(figures: Figures) -> Estimate | None:
-    """Descent of the dropped rows over that of random rows, if it is surely below 0."""
-    descent = figures.deciding_descent
-    dropped = None if descent is None else descent.dropped_ratio
+    dropped = figures.descent.dropped_ratio if figures.descent is not None else None
     return dropped if dropped is not None and dropped.high < 0 else None
 
 

@@ -13,8 +13,8 @@ from sift_trainer.probe.results import Figures, ProbeResult
 
 
 def write_report(result: ProbeResult, folder: str | Path) -> list[Path]:
-    """Write ``probe.md``, ``probe.json`` and, if matplotlib is installed, ``probe.png`` into a
-    folder; returns the paths of the files."""
+    """Write ``probe.md``, ``probe.json`` and, if matplotlib is installed, ``probe.png``; returns
+    their paths."""
     folder = Path(folder)
     files = [folder / "probe.md", folder / "probe.json"]
     write_text(files[0], as_markdown(result))
@@ -25,18 +25,15 @@ def write_report(result: ProbeResult, folder: str | Path) -> list[Path]:
 
 
 def as_markdown(result: ProbeResult) -> str:
-    """The recommendation, what was measured, and two tables."""
-    weights = "its weights as they were given"
-    if result.checkpoint is not None:
-        weights = f"the weights of {result.checkpoint}"
+    weights = "its own weights" if result.checkpoint is None else f"those of {result.checkpoint}"
     rows = "evaluation rows" if result.held_out == "evaluation" else "other candidates"
     about = (
         f"{result.model} at {weights}: {result.batches} batches of {result.candidates} candidates, "
         f"{result.kept} kept; gradients on {result.gradient_batches} of them; forward and backward "
-        f"{1000 * result.step_seconds.value:.1f} ms (median of {result.rounds} rounds). Ended by "
-        f"{result.ended_by} after {result.seconds:.0f} s. Descent is of the loss of {rows}. In "
-        "parentheses: the lowest and highest round for scoring, Wilson's 95% interval for p_j, "
-        "elsewhere 95% by bootstrap over batches."
+        f"{1000 * result.step_seconds.value:.1f} ms (median of {result.rounds} rounds); "
+        f"{result.seconds:.0f} s in all. Descent is of the loss of {rows}, by "
+        f"{'AdamW' if result.by_adam else 'gradient'} updates. In parentheses: the lowest and "
+        "highest round for scoring, Wilson's 95% interval for p_j, else 95% by bootstrap."
     )
     ratio, limit = _number(result.loss_ratio), _number(result.sigma_max)
     parts = [
@@ -70,14 +67,13 @@ def _number(value: float | None) -> str:
 
 
 def _interval(found: Any, value: str = "value", form: str = ".3f") -> str:
-    """An `Estimate` or another number with an interval, or None."""
     if found is None:
         return "-"
     return f"{getattr(found, value):{form}} ({found.low:{form}} - {found.high:{form}})"
 
 
-def _descent(kind: str, name: str, form: str = ".2f") -> Callable[[Figures], str]:
-    return lambda each: _interval(getattr(getattr(each, kind), name, None), form=form)
+def _descent(name: str, form: str = ".2f") -> Callable[[Figures], str]:
+    return lambda each: _interval(getattr(each.descent, name, None), form=form)
 
 
 _SCORES: dict[str, Callable[[Figures], str]] = {
@@ -90,12 +86,9 @@ _SCORES: dict[str, Callable[[Figures], str]] = {
     "rho_2,approx": lambda each: _number(each.approximate_loss_ratio),
 }
 _WORTH: dict[str, Callable[[Figures], str]] = {
-    "descent per second": _descent("descent", "kept", ".3g"),
-    "random rows'": _descent("descent", "random", ".3g"),
-    "ratio": _descent("descent", "ratio"),
-    "at equal length": _descent("descent", "ratio_at_equal_length"),
-    "dropped rows'": _descent("descent", "dropped_ratio"),
-    "AdamW's ratio": _descent("adam_descent", "ratio"),
-    "AdamW: at equal length": _descent("adam_descent", "ratio_at_equal_length"),
-    "AdamW: dropped rows'": _descent("adam_descent", "dropped_ratio"),
+    "descent per second": _descent("kept", ".3g"),
+    "random rows'": _descent("random", ".3g"),
+    "ratio": _descent("ratio"),
+    "at equal length": _descent("ratio_at_equal_length"),
+    "dropped rows'": _descent("dropped_ratio"),
 }

@@ -12,8 +12,8 @@ class Estimate:
 
     Attributes:
         value: mean or ratio of means over all batches; for seconds, the median over rounds.
-        low: lower end of the 95% bootstrap interval over batches; for seconds, the lowest round.
-        high: upper end; for seconds, the highest round.
+        low, high: ends of the 95% bootstrap interval over batches; for seconds, the lowest and
+            the highest round.
     """
 
     value: float
@@ -49,7 +49,8 @@ class Descent:
     """How fast a held-out loss falls, to first order.
 
     The inner product of a held-out batch's gradient with an update is what the held-out loss loses
-    per unit of the learning rate. A step takes forward and backward and, for kept rows, scoring.
+    per unit of the learning rate. Updates are AdamW's if the checkpoint has its second moments,
+    otherwise along the gradient. A step takes forward and backward and, for kept rows, scoring.
 
     Attributes:
         kept: per second, by updates on the rows that the choice keeps.
@@ -57,9 +58,9 @@ class Descent:
         ratio: kept over random; None if random rows bring nothing measurable.
         ratio_at_equal_length: the ratio for updates divided by their Euclidean norms: rows with
             large losses have large gradients, and a longer update is not a better one.
-        dropped_ratio: what updates on the rows that are *not* kept would bring, over random ones;
-            per step, not per second. With a keep ratio r, random rows mix both, so this is
-            (1 - r * kept) / (1 - r). Below 0 the two pull against each other.
+        dropped_ratio: what updates on the rows that are *not* kept would bring, over random ones,
+            per step: (1 - r * kept) / (1 - r) for a keep ratio r. Below 0 the two pull against
+            each other.
     """
 
     kept: Estimate
@@ -82,8 +83,7 @@ class Figures:
         agreement: p_j (Equation 12) by counting pairs.
         noise: sigma of Assumption 5.12.
         approximate_loss_ratio: rho_{2,approx} (Definition 5.13) at these weights.
-        descent: by updates along the gradient.
-        adam_descent: by updates along AdamW's preconditioned gradient.
+        descent: of a held-out loss.
     """
 
     choice: Choice
@@ -95,12 +95,6 @@ class Figures:
     noise: NoiseFit | None = None
     approximate_loss_ratio: float | None = None
     descent: Descent | None = None
-    adam_descent: Descent | None = None
-
-    @property
-    def deciding_descent(self) -> Descent | None:
-        """AdamW's descent, or else the plain one."""
-        return self.adam_descent or self.descent
 
 
 @dataclass(frozen=True)
@@ -108,23 +102,17 @@ class ProbeResult:
     """What `probe` measured, at one model's weights.
 
     Attributes:
-        model: name of its class.
         checkpoint: whose weights; None for those that the model had.
-        candidates: rows of a batch.
-        kept: how many of them a step trains on.
-        batches: how many were scored.
-        gradient_batches: on how many gradients were taken, of kept, random and held-out rows.
+        candidates, kept: rows of a batch, and how many of them a step trains on.
+        batches, gradient_batches: how many were scored, and how many of them had gradients taken.
         rounds: of timing.
         held_out: whose loss the updates should lower, a ``sift_held_out``.
+        by_adam: whether updates are AdamW's.
         seconds: duration of the probe.
-        ended_by: why there are no more batches.
         step_seconds: forward and backward of the kept rows.
         loss_ratio: rho_2 (Definition 5.6) at these weights.
         sigma_max: Corollary 5.16 for that ratio. An upper bound, as rho_2* is an infimum.
-        figures: one entry for each choice.
         notes: why something is missing.
-        recommendation: one sentence.
-        machine: what it was measured on.
     """
 
     model: str
@@ -135,8 +123,8 @@ class ProbeResult:
     gradient_batches: int
     rounds: int
     held_out: str
+    by_adam: bool
     seconds: float
-    ended_by: str
     step_seconds: Estimate
     loss_ratio: float | None
     sigma_max: float | None

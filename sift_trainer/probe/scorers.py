@@ -24,14 +24,8 @@ class Scorers:
     """A scorer for each choice.
 
     Attributes:
-        passes: of the trainer's model.
         choices: in the order of criterion, exit and token fraction.
         exact: the choice whose scores are exact per-sample losses; None if there are none.
-
-    Args:
-        batch: the first batch of candidates, as the dataloader yields it.
-        exits, criteria, fractions: as for `probe`.
-        notes: receives what is left out, and why.
     """
 
     def __init__(
@@ -86,16 +80,11 @@ class Scorers:
             )
 
     def score(self, choice: Choice, rows: Mapping[str, Any], number: int) -> Tensor:
-        """Scores (B,) of a batch on the model's device.
-
-        Args:
-            number: seed of the token subset and of the random control.
-        """
+        """Scores (B,) of a batch; ``number`` seeds the token subset and the random control."""
         generator = torch.Generator().manual_seed(number)
         return self.passes.score(self._scorers[choice], rows, generator)
 
     def _add(self, choices: Sequence[Choice], rows: Mapping[str, Any]) -> None:
-        """Make the scorers and try the last one."""
         for choice in choices:
             self._scorers[choice] = self.passes.sifted.scorer_for(self._sift(choice))
         self.score(choices[-1], rows, 0)
@@ -114,9 +103,8 @@ class Scorers:
 
 
 def _all_exits(adapter: ExitAdapter, last: int) -> list[int]:
-    """All exits of a model. Some models only have the last one."""
     found = []
     for k in range(1, last):
-        with suppress(ValueError):
+        with suppress(ValueError):  # some models only have the last exit
             found.append(adapter.resolve(k))
     return [*found, last]

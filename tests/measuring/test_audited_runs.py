@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from sift_trainer import SiftCallback, SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.held_out import evaluation_batches
-from tests.probe.probed import NO_DROPOUT, Images, batch_of, gradient, resnet, rough, same_weights
+from tests.probe.probed import (
+    NO_DROPOUT,
+    Images,
+    OwnLoss,
+    batch_of,
+    gradient,
+    resnet,
+    rough,
+    same_weights,
+)
 from tests.training import RecordingTrainer, Rows, arguments, bert
 
 TIMES = ("seconds", "share", "break_even", "ratio", "ratio_at_equal_length")
@@ -73,8 +81,12 @@ def test_numbers_are_those_of_a_loop(evaluated: Rows | None, tmp_path: Path) -> 
         descents.append(float(update @ towards))
         equal.append(float(update @ towards / update.norm()))
     price = 1 + line["scoring_share"]
+    same = (exact[::2] > exact[1::2]) == (early[::2] > early[1::2])
+    moved = early.argsort().argsort() - exact.argsort().argsort()
     expected = {
         "overlap": len(set(kept.tolist()) & set(wanted.tolist())) / 8,
+        "agreement": float(same.float().mean()),  # of neighbours
+        "spearman": 1 - 6 * float(moved.square().sum()) / (16 * (16**2 - 1)),
         "rho_2": float(larger / exact.mean()),
         "rho_2_approx": float(chosen / exact.mean()),
         "sigma": float((early / exact).double().log().std()),
@@ -160,13 +172,6 @@ def test_a_resumed_run_logs_the_audits_of_the_whole_one(tmp_path: Path) -> None:
         compared = [name for name in one if not name.endswith(TIMES)]
         assert {"descent_kept", "spearman"} <= set(compared)
         assert {name: one[name] for name in compared} == {name: other[name] for name in compared}
-
-
-class OwnLoss(SiftTrainer):
-    """Trains without labels."""
-
-    def compute_loss(self, model: Any, inputs: Any, **more: Any) -> Tensor:
-        return model(**inputs).logits.square().mean()
 
 
 def test_without_exact_losses_descents_are_left(

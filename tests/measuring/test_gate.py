@@ -16,10 +16,7 @@ GAIN = {"kept": 3.0, "random": 2.0, "dropped": 1.0}
 
 
 def audit(
-    kind: str = "descent",
-    share: float = 0.25,
-    equal: float = 1.5,
-    **descents: float,
+    kind: str = "descent", share: float = 0.25, equal: float = 1.5, **descents: float
 ) -> dict[str, float]:
     """Of which ``equal`` is the ratio of updates of equal length."""
     found = {f"{kind}_{name}": value for name, value in {**GAIN, **descents}.items()}
@@ -41,20 +38,19 @@ def is_open(*audits: dict[str, float], towards_evaluation: bool = False) -> bool
         ({}, True),
         ({"kept": 2.51}, True),  # over 1.25 it is 2.008
         ({"kept": 2.49}, False),  # scoring takes the gain
-        ({"share": 0.49}, True),
-        ({"share": 0.51}, False),
         ({"equal": 1.24}, False),  # longer updates, no better ones
         ({"dropped": -0.1}, False),  # the halves pull apart
         ({"kept": -1.0, "random": -2.0}, False),  # both uphill
-        ({"kept": 1.0, "random": -2.0}, True),
     ],
 )
 def test_the_rule(changes: dict[str, float], expected: bool) -> None:
     assert is_open(*[audit(**changes)] * LEAST) is expected
+    if "dropped" in changes:  # rows that harm an evaluation set are rows to drop
+        assert is_open(*[audit(**changes)] * LEAST, towards_evaluation=True)
     assert not is_open(*[audit(**changes)] * (LEAST - 1))
 
 
-def test_the_advantage_has_to_exceed_what_chance_makes() -> None:
+def test_the_advantage_exceeds_what_chance_makes() -> None:
     """Kept rows' descents of 3.0 +- spread, in turns, over a price of 1.25 are 0.4 ahead in the
     mean of six audits, with the standard error 0.8 * spread * sqrt(6 / 5) / sqrt(6); twice that is
     0.358 and 0.429."""
@@ -76,15 +72,6 @@ def test_adam_decides_once_its_moments_are_there() -> None:
     plain, both = audit(kept=-1.0), {**audit(kept=-1.0), **audit("adam_descent")}
     assert not is_open(*[plain] * LEAST, *[both] * (LEAST - 1))
     assert is_open(*[plain] * LEAST, *[both] * LEAST)
-
-
-def test_rows_that_harm_the_evaluation_are_a_reason_to_sift() -> None:
-    """Held-out candidates want them back; an evaluation set does not."""
-    audits = [audit(kept=9.0, random=1.0, dropped=-7.0)] * LEAST
-    assert not is_open(*audits)
-    assert is_open(*audits, towards_evaluation=True)
-    slow = [audit(kept=1.2, random=1.0, dropped=-7.0)] * LEAST
-    assert not is_open(*slow, towards_evaluation=True)
 
 
 @pytest.fixture

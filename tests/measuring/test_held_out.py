@@ -34,22 +34,13 @@ def test_batches_are_random_rows_of_the_evaluation_set(tmp_path: Path) -> None:
     assert len(evaluation_batches(made(tmp_path, evaluated=Rows(7)), 5)) == 2
 
 
-@pytest.mark.parametrize(
-    ("told", "evaluated", "expected"),
-    [
-        (None, None, "candidates"),
-        (None, Rows(9), "evaluation"),
-        (None, {"one": Rows(9)}, "candidates"),
-        (None, Stream(9), "candidates"),
-        ("candidates", Rows(9), "candidates"),
-    ],
-)
-def test_which_rows_are_held_out(told: str | None, evaluated: Any, expected: str) -> None:
+def test_which_rows_are_held_out(tmp_path: Path) -> None:
     """By default those of the evaluation set, if rows can be drawn from it."""
-    assert held_out_of(SiftArguments(sift_held_out=told), evaluated) == expected
-
-
-def test_a_set_from_which_no_rows_can_be_drawn_is_refused(tmp_path: Path) -> None:
+    default = SiftArguments()
+    assert held_out_of(default, Rows(9)) == "evaluation"
+    for evaluated in (None, {"one": Rows(9)}, Stream(9)):
+        assert held_out_of(default, evaluated) == "candidates"
+    assert held_out_of(SiftArguments(sift_held_out="candidates"), Rows(9)) == "candidates"
     with pytest.raises(ValueError, match="which is Stream"):
         made(tmp_path, evaluated=Stream(9))
 

@@ -1,12 +1,10 @@
 """Saved models and local data, made once."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import pytest
-from datasets import Dataset
 from transformers import ViTImageProcessorPil
 
 from tests.swapped.inputs import make_data, make_models
@@ -23,7 +21,4 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         processor.save_pretrained(folder / "models" / "image_classification")
         make_data(folder / "data")
         (folder / "data" / "unlabelled.csv").write_text("text,label\na lamp,-1\na table,1\n")
-        lines = (folder / "data" / "train.jsonl").read_text().splitlines()
-        saved = Dataset.from_list([json.loads(line) for line in lines])
-        saved.save_to_disk(folder / "data" / "saved")
         yield folder

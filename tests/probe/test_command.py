@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sift_trainer.__main__ import main
 from tests.reproduction.bert.toy import TINY, flags, on_a_file
@@ -74,26 +72,6 @@ def test_resnet(tmp_path: Path) -> None:
     assert {each["choice"]["exit_layer"] for each in found["figures"]} == {1, 2}
 
 
-MISTAKES_BESIDE_A_CONFIGURATION = [
-    (["--run", "lost"], "--run lost: no such run; there is vanilla, loss, entropy"),
-    (["--max_length", "1"], "max_length=1"),
-    (["--task", "masked-lm"], "unknown argument '--task'"),
-    (["--exits", "9"], "it has 2 blocks, so use 1..2"),
-    (["--checkpoint", "nowhere"], "has no model.safetensors"),
-]
-
-
-def test_mistakes_beside_a_configuration_end_in_one_line(
-    quickstart: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for options, message in MISTAKES_BESIDE_A_CONFIGURATION:
-        assert main([*quickstart, *FEW, *options]) == 2
-        captured = capsys.readouterr()
-        (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-        assert message in line
-        assert captured.out == ""
-
-
 PAIRS = {"text_column": "sentence1", "text_pair_column": "sentence2"}
 
 
@@ -127,30 +105,8 @@ def test_tasks(
     assert found["figures"][-1]["overlap"]["value"] == 1
 
 
-def test_losses_are_those_of_a_plain_loop(inputs: Path, tmp_path: Path) -> None:
-    """rho_2 of the report is the mean of the larger of two rows' losses over the mean loss."""
-    size, rows, folder = 15, 120, inputs / "models" / "causal_lm"
-    options = {"max_length": size, "batches": 15, "gradient_batches": 0, "exits": -1}
-    argv = named(inputs, "causal_lm", "train.jsonl", **options)
-    assert main([*argv, "--output", str(tmp_path)]) == 0
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    lines = (inputs / "data" / "train.jsonl").read_text().splitlines()
-    tokens = [token for line in lines for token in tokenizer(json.loads(line)["text"]).input_ids]
-    assert len(tokens) == rows * size  # all rows are scored
-    losses = []
-    for start in range(0, rows * size, size):
-        block = torch.tensor([tokens[start : start + size]])
-        with torch.no_grad():
-            logits = model(input_ids=block).logits[0, :-1]
-        losses.append(torch.nn.functional.cross_entropy(logits, block[0, 1:]).double())
-    values = torch.stack(losses)
-    expected = float(torch.combinations(values).max(dim=1).values.mean() / values.mean())
-    assert found_in(tmp_path)["loss_ratio"] == pytest.approx(expected, rel=1e-6)
-
-
-MISTAKES_BESIDE_NAMES: list[tuple[str, str, dict[str, Any], str]] = [
+# Of a model and a dataset, or of a configuration.
+MISTAKES: list[tuple[str, str, dict[str, Any], str]] = [
     ("causal_lm", "train.jsonl", {"run": "loss"}, "--run loss is of a configuration"),
     ("causal_lm", "train.jsonl", {"txt_column": 1}, "--txt_column"),
     ("causal_lm", "train.jsonl", {"sift_keep_ratio": 1}, "use one below 1, such as 0.5"),
@@ -159,21 +115,26 @@ MISTAKES_BESIDE_NAMES: list[tuple[str, str, dict[str, Any], str]] = [
     ("causal_lm", "train.jsonl", {"text_column": "words"}, "the columns are text"),
     ("causal_lm", "nowhere.txt", {}, "nowhere.txt"),
     ("sentence_classification", "unlabelled.csv", {}, "label_column='label' holds -1, 1"),
+    ("", "", {"run": "lost"}, "--run lost: no such run; there is vanilla, loss, entropy"),
+    ("", "", {"task": "masked-lm"}, "unknown argument '--task'"),
+    ("", "", {"exits": 9}, "it has 2 blocks, so use 1..2"),
+    ("", "", {"checkpoint": "nowhere"}, "has no model.safetensors"),
 ]
 
 
-def test_mistakes_beside_names_end_in_one_line(
+def test_mistakes_end_in_one_line(
     inputs: Path,
+    quickstart: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mistakes = [
-        (named(inputs, *names, **more), told) for *names, more, told in MISTAKES_BESIDE_NAMES
+        (named(inputs, *names, **more) if names[0] else [*quickstart, *FEW, *flags(**more)], told)
+        for *names, more, told in MISTAKES
     ]
     mistakes.append((["probe", "--dataset", "a.txt"], "model=None, dataset=['a.txt']: both are"))
-    mistakes.append((["probe", "--config", "none.yaml"], "is not a file"))
     for argv, message in mistakes:
         assert main(argv) == 2
         captured = capsys.readouterr()

@@ -10,9 +10,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from transformers import AutoTokenizer, BertConfig
 
 from sift_trainer import SiftTrainingArguments
-from sift_trainer.probe.from_names import ModelAndDataset, build_trainer
-from sift_trainer.probe.from_names.opening import open_dataset
-from sift_trainer.probe.from_names.rows import blocks_of, class_ids, random_rows
+from sift_trainer.probe.from_names.building import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.rows import blocks_of, class_ids, open_dataset
 
 TEXTS = [f"Ada has {number} lamps ." for number in range(12)]
 JSON_LINES = "".join(f'{{"text": "{text}"}}\n' for text in TEXTS)
@@ -28,8 +27,6 @@ def write_parts(folder: Path) -> None:
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "a.jsonl.xz": lambda path: path.write_bytes(lzma.compress(JSON_LINES.encode())),
     "a.csv": lambda path: path.write_text("\n".join(["text", *TEXTS])),
-    "a.parquet": lambda path: Dataset.from_dict({"text": TEXTS}).to_parquet(path),
-    "saved": lambda path: Dataset.from_dict({"text": TEXTS}).save_to_disk(path),
     "splits": lambda path: DatasetDict(train=Dataset.from_dict({"text": TEXTS})).save_to_disk(path),
     "parts": write_parts,
 }
@@ -45,9 +42,8 @@ def test_every_kind_gives_the_same_rows(name: str, inputs: Path, tmp_path: Path)
 
 def test_patterns_and_several_files(inputs: Path, tmp_path: Path) -> None:
     write_parts(tmp_path / "parts")
-    for names in (["*.txt"], ["0.txt", "1.txt", "2.txt"], ["0.txt", "[12].txt"]):
-        files = [str(tmp_path / "parts" / name) for name in names]
-        assert [row["text"] for row in open_dataset(files, streaming=True)] == TEXTS
+    files = [str(tmp_path / "parts" / name) for name in ("0.txt", "[12].txt")]
+    assert [row["text"] for row in open_dataset(files, streaming=True)] == TEXTS
     with pytest.raises(OSError, match=r"lost\.txt"):
         open_dataset([*files, str(tmp_path / "lost.txt")])
     with pytest.raises(ValueError, match="not of one kind"):
@@ -72,16 +68,8 @@ def test_no_more_texts_are_read_than_needed(inputs: Path) -> None:
     joined = tokenizer("Ada has a red lamp").input_ids * 160
     assert [token for block in rows["input_ids"] for token in block] == joined
     assert rows["labels"] == rows["input_ids"]
-    with pytest.raises(ValueError, match="make fewer than two such blocks"):
-        blocks_of(data.take(1), "text", tokenizer, 8, wanted=100, labelled=True)
-
-
-def test_rows_of_a_sorted_dataset_are_of_all_classes() -> None:
-    data = Dataset.from_dict({"label": [number // 100 for number in range(500)]})
-    rows, note = random_rows(data, 50, seed=3)
-    assert set(rows["label"]) == {0, 1, 2, 3, 4}
-    assert note == "data: 50 rows drawn at random from 500"
-    assert rows["label"] == random_rows(data, 50, seed=3)[0]["label"]
+    with pytest.raises(ValueError, match="have fewer tokens"):
+        blocks_of(data.take(1), "text", tokenizer, 80, wanted=100, labelled=True)
 
 
 def labelled(labels: list[Any], names: list[str] | None = None) -> Dataset:
@@ -97,11 +85,9 @@ NAMED = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
     [
         # A head that was trained for these names keeps their order. Another one gets new names.
         (labelled(["bad", "good"]), NAMED, True, {"bad": 1, "good": 0}, 2),
-        (labelled([0, 1], ["bad", "good"]), NAMED, True, {0: 1, 1: 0}, 2),
         (labelled(["b", "c", "a"]), NAMED, True, {"a": 0, "b": 1, "c": 2}, 3),
         # Numbers are those of the head, if it has so many.
         (labelled([2, 0]), {"num_labels": 4}, True, {2: 2, 0: 0}, 4),
-        (labelled([5, 3]), {"num_labels": 4}, True, {3: 0, 5: 1}, 2),
         (labelled([0, 2], ["a", "b", "c"]), {}, False, {0: 0, 1: 1, 2: 2}, 3),
     ],
 )
@@ -113,22 +99,15 @@ def test_classes(
     assert changed.num_labels == classes
 
 
-def built(folder: Path, **names: Any) -> tuple[Any, dict[str, Any], str]:
-    """A trainer, its first batch and notes; training arguments that do not matter are ignored."""
-    args = SiftTrainingArguments(
-        str(folder / "out"), per_device_train_batch_size=2, use_cpu=True, eval_strategy="steps"
-    )
-    trainer, notes = build_trainer(ModelAndDataset(**names), args, batches=3)
-    return trainer, next(iter(trainer.get_train_dataloader())), "\n".join(notes)
-
-
 def test_a_language_model_gets_a_new_head_for_classes(inputs: Path, tmp_path: Path) -> None:
     """GPT-2 has no padding token: its tokenizer pads with another one, which the model knows."""
     texts, owners = ["Ada has a lamp", "a lamp"] * 8, ["Ada", "nobody"] * 8
     Dataset.from_dict({"text": texts, "owner": owners}).to_json(tmp_path / "owners.jsonl")
     model, data = str(inputs / "models" / "causal_lm"), [str(tmp_path / "owners.jsonl")]
-    names: dict[str, Any] = {"task": "text-classification", "label_column": "owner"}
-    trainer, batch, notes = built(tmp_path, model=model, dataset=data, **names)
+    source = ModelAndDataset(model, data, task="text-classification", label_column="owner")
+    args = SiftTrainingArguments(str(tmp_path), per_device_train_batch_size=2, use_cpu=True)
+    trainer, found = build_trainer(source, args, batches=3)
+    batch, notes = next(iter(trainer.get_train_dataloader())), "\n".join(found)
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert len(trainer.train_dataset) == 12
     for row, label in zip(batch["input_ids"], batch["labels"], strict=True):

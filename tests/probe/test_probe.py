@@ -20,6 +20,7 @@ from tests.probe.probed import (
     FAST,
     NO_DROPOUT,
     Images,
+    OwnLoss,
     gradient,
     resnet,
     rough,
@@ -42,7 +43,7 @@ def test_every_choice_beside_exact_losses(tmp_path: Path) -> None:
     ]
     assert list(by_name) == [*expected, "random"]
     assert (result.candidates, result.kept, result.batches) == (8, 4, 24)
-    assert (result.gradient_batches, result.ended_by) == (2, "batches=24")
+    assert result.gradient_batches == 2
     exact, early, control = (by_name[each] for each in ("loss, exit 3", "loss, exit 1", "random"))
     assert (1 - early.break_even) * (1 + early.scoring_share.value) == pytest.approx(1)
     assert (exact.overlap.low, exact.agreement.share, exact.noise.sigma) == (1, 1, 0)
@@ -161,10 +162,6 @@ def test_training_after_a_probe_is_training_without_one(tmp_path: Path) -> None:
 
 
 def test_without_labels_entropy_is_compared_with_nothing(tmp_path: Path) -> None:
-    class OwnLoss(SiftTrainer):
-        def compute_loss(self, model: Any, inputs: Any, **more: Any) -> Tensor:
-            return model(**inputs).logits.square().mean()
-
     sifting = arguments(tmp_path, sift_criterion="entropy")
     trainer = OwnLoss(bert(), sifting, train_dataset=Rows(100, labelled=False))
     result = probe(trainer, exits=[1], fractions=[1.0], **FAST)
@@ -175,19 +172,13 @@ def test_without_labels_entropy_is_compared_with_nothing(tmp_path: Path) -> None
     assert any(note.startswith("exact losses") for note in result.notes)
 
 
-def test_it_ends_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST}
-    with pytest.raises(ValueError, match="max_seconds=1e-06 ended the probe after 1"):
-        probe(trainer_of(tmp_path), max_seconds=1e-6, **few)
-    seconds = itertools.count()  # each look at the clock takes a second
-    monkeypatch.setattr(probing, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    result = probe(trainer_of(tmp_path), max_seconds=4.0, **{**few, "batches": 50})
-    assert (result.batches, result.ended_by) == (4, "max_seconds=4")
-
-
-def test_it_ends_with_the_data(tmp_path: Path) -> None:
+def test_it_ends_with_the_time_or_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short last batch is left out. Streams are read too."""
     few = {"exits": [1], "criteria": ["loss"], "fractions": [1.0], **FAST, "batches": 50}
     for data in (Rows(44), Stream(44)):
-        result = probe(trainer_of(tmp_path, data=data), **few)
-        assert (result.batches, result.ended_by) == (3, "the end of the data")  # 2 of 5 held out
+        assert probe(trainer_of(tmp_path, data=data), **few).batches == 3  # 2 of 5 held out
+    with pytest.raises(ValueError, match="max_seconds=1e-06 and the data were enough for 1 batch"):
+        probe(trainer_of(tmp_path), max_seconds=1e-6, **few)
+    seconds = itertools.count()  # each look at the clock takes a second
+    monkeypatch.setattr(probing, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    assert probe(trainer_of(tmp_path), max_seconds=4.0, **few).batches == 4

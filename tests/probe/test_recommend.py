@@ -12,17 +12,14 @@ def figures(
     criterion: str,
     ratio: Ends | None,
     equal: Ends | None = None,
-    adam: Ends | None = None,
     dropped: Ends = (0.5, 0.7),
 ) -> Figures:
-    """Intervals of the ratios of descent, plain and at equal length; along AdamW's updates; and of
-    the dropped rows."""
+    """Intervals of the ratios of descent, plain and at equal length, and of the dropped rows."""
     return Figures(
         choice=Choice(criterion, 1),
         scoring_share=Estimate(0.25, 0.25, 0.25),
         break_even=break_even(0.25),
         descent=None if ratio is None else descent(ratio, equal or ratio, dropped),
-        adam_descent=None if adam is None else descent(adam, adam, dropped),
     )
 
 
@@ -63,7 +60,6 @@ def test_rows_that_pull_against_the_others_are_no_gain() -> None:
         (figures("loss", (1.2, 1.4), (0.9, 1.1)), 50, "even by loss"),  # only longer updates
         (figures("loss", (1.2, 1.4)), 6, "on the word of 6 gradient batches"),
         (figures("loss", None), 50, "no gradients were compared"),
-        (figures("loss", (1.2, 1.4), adam=(0.7, 0.8)), 50, "even by loss"),
     ],
 )
 def test_do_not_sift(found: Figures, batches: int, reason: str) -> None:

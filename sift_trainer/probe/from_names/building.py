@@ -1,8 +1,10 @@
-"""Makes a trainer for a model and a dataset that are given by name. It trains nothing."""
+"""Makes a trainer for a model and a dataset that are given by name. No downloaded code is run."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import transformers
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -14,23 +16,27 @@ from transformers import (
 )
 
 from sift_trainer import SiftTrainer, SiftTrainingArguments
-from sift_trainer.probe.from_names.loading import (
-    IMAGE_CLASSIFICATION,
-    MASKED_LM,
-    TASKS,
-    TEXT_CLASSIFICATION,
-    load_model,
-    tasks_of,
-)
-from sift_trainer.probe.from_names.opening import column_of, open_dataset
 from sift_trainer.probe.from_names.rows import (
     blocks_of,
     class_ids,
+    column_of,
     image_rows,
+    open_dataset,
     random_rows,
     text_rows,
 )
 from sift_trainer.selection.schedule import num_candidates
+
+MASKED_LM, CAUSAL_LM = "masked-lm", "causal-lm"
+TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION = "text-classification", "image-classification"
+
+# Task -> the Auto class, and how the names of its model classes end.
+TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    MASKED_LM: ("AutoModelForMaskedLM", ("ForMaskedLM",)),
+    CAUSAL_LM: ("AutoModelForCausalLM", ("ForCausalLM", "LMHeadModel")),
+    TEXT_CLASSIFICATION: ("AutoModelForSequenceClassification", ("ForSequenceClassification",)),
+    IMAGE_CLASSIFICATION: ("AutoModelForImageClassification", ("ForImageClassification",)),
+}
 
 _LONGEST_BLOCK = 1024
 _LONGEST_TEXT = 512
@@ -44,36 +50,20 @@ _NOT_TRAINED: dict[str, Any] = {
 }
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class ModelAndDataset:
-    """What `build_trainer` makes a trainer from, as fields of a command line."""
+    """What `build_trainer` makes a trainer from; the flags are explained in docs/probe.md."""
 
-    model: str | None = _flag(None, "folder or hub id that from_pretrained reads")
-    dataset: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "hub id; files or patterns (text, JSON lines, JSON, CSV, Parquet, also .gz and "
-            ".xz); a folder of such files or of images, or one that save_to_disk wrote"
-        },
-    )
-    task: str | None = _flag(None, f"{', '.join(TASKS)}; default: by the model's configuration")
-    tokenizer: str | None = _flag(None, "folder or hub id; default: the model's own")
-    image_processor: str | None = _flag(None, "folder or hub id; default: the model's own")
-    dataset_config: str | None = _flag(None, "configuration of a dataset on the hub")
-    split: str = _flag("train", "of the dataset; default: train")
-    text_column: str | None = _flag(None, "texts; default: text or sentence")
-    text_pair_column: str | None = _flag(None, "second texts of pairs")
-    label_column: str | None = _flag(None, "class ids or names; default: label or labels")
-    image_column: str | None = _flag(None, "images; default: image or img")
-    max_length: int | None = _flag(
-        None,
-        "tokens of a row; default: the limit of model and tokenizer, at most 1024 for language "
-        "modelling and 512 for classification",
-    )
+    model: str | None = None
+    dataset: list[str] = field(default_factory=list)
+    task: str | None = None
+    dataset_config: str | None = None
+    split: str = "train"
+    text_column: str | None = None
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         if not self.model or not self.dataset:
@@ -88,16 +78,10 @@ class ModelAndDataset:
 def build_trainer(
     source: ModelAndDataset, args: SiftTrainingArguments, batches: int
 ) -> tuple[SiftTrainer, list[str]]:
-    """A trainer with enough rows for some batches of candidates, if the dataset has so many; and
-    notes for a reader of the results: which weights, and how much of the data.
+    """A trainer with rows for some batches of candidates, and notes on its weights and data.
 
     Language modelling reads its texts from the front and no further than it needs. Classification
     draws rows from the whole dataset.
-
-    Raises:
-        ValueError: for a model, a dataset or columns that cannot be used.
-        OSError: for names that do not exist, or if the hub cannot be reached.
-        ImportError: naming the extra to install, if `datasets` is missing.
     """
     config = AutoConfig.from_pretrained(source.model, trust_remote_code=False)
     task = source.task or _only_task_of(config)
@@ -113,8 +97,32 @@ def build_trainer(
     return trainer, [f"task: {task}", *notes]
 
 
+def _tasks_of(config: Any) -> list[str]:
+    saved = config.architectures or []
+    return [task for task, (_, ends) in TASKS.items() if any(name.endswith(ends) for name in saved)]
+
+
+def _load_model(name: str, task: str, config: Any) -> tuple[nn.Module, list[str]]:
+    """The model, and notes on weights that are not trained. A head with another number of classes
+    than the configuration's is replaced."""
+    model, loaded = getattr(transformers, TASKS[task][0]).from_pretrained(
+        name,
+        config=config,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    fresh = sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
+    if not fresh:
+        return model, [f"model: {name}"]
+    return model, [
+        f"model: {name}, which has no weights for {', '.join(fresh)[:200]}: scores by a head that "
+        "is not trained say little, unless a checkpoint has them"
+    ]
+
+
 def _only_task_of(config: Any) -> str:
-    tasks = tasks_of(config)
+    tasks = _tasks_of(config)
     if len(tasks) == 1:
         return tasks[0]
     raise ValueError(
@@ -124,11 +132,10 @@ def _only_task_of(config: Any) -> str:
 
 
 def _blocks(source: ModelAndDataset, task: str, config: Any, wanted: int) -> tuple[Any, ...]:
-    """Model, rows, collator and notes for language modelling."""
-    tokenizer = _tokenizer(source)
+    tokenizer = AutoTokenizer.from_pretrained(source.model, trust_remote_code=False)
     data = open_dataset(source.dataset, source.split, source.dataset_config, streaming=True)
     column = column_of(data, "text_column", source.text_column, ["text", "sentence"])
-    model, notes = load_model(str(source.model), task, config)
+    model, notes = _load_model(str(source.model), task, config)
     length = _row_length(source, config, tokenizer, _LONGEST_BLOCK)
     masked = task == MASKED_LM
     collator = DataCollatorForLanguageModeling(tokenizer) if masked else default_data_collator
@@ -139,20 +146,18 @@ def _blocks(source: ModelAndDataset, task: str, config: Any, wanted: int) -> tup
 def _classified(
     source: ModelAndDataset, task: str, config: Any, wanted: int, seed: int
 ) -> tuple[Any, ...]:
-    """Model, rows, collator and notes for the classification of texts or images."""
     data = open_dataset(source.dataset, source.split, source.dataset_config)
     label = column_of(data, "label_column", source.label_column, ["label", "labels"])
-    of_the_head = config.id2label if task in tasks_of(config) else None
+    of_the_head = config.id2label if task in _tasks_of(config) else None
     ids = class_ids(data, label, config, trained=of_the_head is not None)
     chosen, note = random_rows(data, wanted, seed)
     if task == IMAGE_CLASSIFICATION:
-        place = source.image_processor or source.model
-        processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(source.model, trust_remote_code=False)
         column = column_of(data, "image_column", source.image_column, ["image", "img"])
         rows = image_rows(chosen, column, label, processor, ids)
         collator = default_data_collator
     else:
-        tokenizer = _tokenizer(source)
+        tokenizer = AutoTokenizer.from_pretrained(source.model, trust_remote_code=False)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.pad_token_id is None:
@@ -163,16 +168,11 @@ def _classified(
         length = _row_length(source, config, tokenizer, _LONGEST_TEXT)
         rows = text_rows(chosen, columns, label, tokenizer, length, ids)
         collator = DataCollatorWithPadding(tokenizer)
-    model, notes = load_model(str(source.model), task, config)
+    model, notes = _load_model(str(source.model), task, config)
     notes.append(f"classes: {', '.join(config.id2label.values()):.200}")
     if of_the_head not in (None, config.id2label):
         notes[-1] += f"; the model's head was for {', '.join(of_the_head.values()):.200}"
     return model, rows, collator, [*notes, note]
-
-
-def _tokenizer(source: ModelAndDataset) -> Any:
-    place = source.tokenizer or source.model
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def _row_length(source: ModelAndDataset, config: Any, tokenizer: Any, default: int) -> int:

@@ -1,6 +1,58 @@
-"""Rows to train on: blocks of text, and texts or images with their classes."""
+"""Opens a dataset and makes rows of it: blocks of text, and texts or images with classes.
 
+`datasets` reads data files alone: a dataset that needs its own code is refused.
+"""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+_READERS = dict.fromkeys((".json", ".jsonl"), "json")
+_READERS |= {".txt": "text", ".csv": "csv", ".parquet": "parquet"}
+_SAVED = ("state.json", "dataset_dict.json")  # files that save_to_disk writes
+
+
+def open_dataset(
+    names: Sequence[str], split: str = "train", config: str | None = None, streaming: bool = False
+) -> Any:
+    """A split of files or patterns of one kind, or of one folder or hub id; a
+    `datasets.IterableDataset` for ``streaming`` where that is possible."""
+    import datasets
+
+    place = Path(names[0])
+    if any((place / name).is_file() for name in _SAVED):
+        found = datasets.load_from_disk(names[0])
+        return found[split] if isinstance(found, datasets.DatasetDict) else found
+    kinds = {_suffix(name) for name in names}
+    if place.is_dir() or not (glob.glob(names[0]) or kinds <= set(_READERS)):
+        # The cache of the hub, which is read offline, cannot be streamed.
+        streaming = streaming and (place.is_dir() or not datasets.config.HF_HUB_OFFLINE)
+        return datasets.load_dataset(names[0], config, split=split, streaming=streaming)
+    if len(kinds) > 1 or not kinds <= set(_READERS):
+        raise ValueError(
+            f"dataset={' '.join(names)!r} is not of one kind that is read; give files or patterns "
+            f"that end in one of {', '.join(_READERS)}, also compressed"
+        )
+    reader = _READERS[kinds.pop()]
+    return datasets.load_dataset(reader, data_files=[*names], split=split, streaming=streaming)
+
+
+def column_of(data: Any, field: str, given: str | None, usual: Sequence[str]) -> str:
+    """The column that the flag ``field`` gives, or the first usual name that the dataset has."""
+    columns = data.column_names or list(next(iter(data)))
+    for name in usual if given is None else [given]:
+        if name in columns:
+            return name
+    raise ValueError(
+        f"{field}={given!r} and the dataset has no column {given or ' or '.join(usual)}; write for "
+        f"example --{field} {columns[0]}; the columns are {', '.join(columns)}"
+    )
+
+
+def _suffix(name: str) -> str:
+    found = Path(name).suffixes[-2:]  # the last one may be of a compression
+    return next((each for each in reversed(found) if each in _READERS), "")
 
 
 def blocks_of(
@@ -8,12 +60,8 @@ def blocks_of(
 ) -> tuple[Any, str]:
     """Rows of ``length`` tokens for language modelling, and a note for the report.
 
-    Texts are joined and cut, as Transformers' example scripts do it. They are read from the front
-    until there are enough; the rest is neither read nor tokenized.
-
-    Args:
-        wanted: largest number of rows.
-        labelled: whether a row's labels are its tokens; otherwise a collator masks some.
+    Texts are joined and cut, as in Transformers' example scripts, from the front until there are
+    ``wanted`` rows. ``labelled``: a row's labels are its tokens; otherwise a collator masks some.
     """
     from datasets import Dataset
 
@@ -25,11 +73,8 @@ def blocks_of(
         tokens += tokenizer(row[column], verbose=False).input_ids
         texts += 1
     count = min(wanted, len(tokens) // length)
-    if count < 2:
-        raise ValueError(
-            f"max_length={length} tokens: the {texts} texts of column {column!r} make fewer than "
-            "two such blocks; use a smaller --max_length, or more data"
-        )
+    if count == 0:
+        raise ValueError(f"max_length={length}: the texts of column {column!r} have fewer tokens")
     blocks = [tokens[number * length : (number + 1) * length] for number in range(count)]
     rows = {"input_ids": blocks, **({"labels": blocks} if labelled else {})}
     note = f"data: {count:,} blocks of {length} tokens from the first {texts:,} texts in {column}"
@@ -78,7 +123,6 @@ def class_ids(data: Any, column: str, config: Any, trained: bool) -> dict[Any, i
 def text_rows(
     data: Any, columns: list[str], label: str, tokenizer: Any, length: int, ids: dict[Any, int]
 ) -> Any:
-    """Tokenized texts, or pairs of texts, with class ids; for a collator that pads."""
     from datasets import Dataset
 
     texts = [list(data[column]) for column in columns]
@@ -87,7 +131,6 @@ def text_rows(
 
 
 def image_rows(data: Any, column: str, label: str, processor: Any, ids: dict[Any, int]) -> Any:
-    """Images with class ids. An image is decoded and processed when it is read."""
     from datasets import Image
 
     def prepare(rows: dict[str, list[Any]]) -> dict[str, Any]:
