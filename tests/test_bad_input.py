@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, default_collate
-from transformers import BertForMaskedLM, DataCollatorWithFlattening, TrainingArguments
+from torch.utils.data import DataLoader
+from transformers import DataCollatorWithFlattening, TrainingArguments
 
 from sift_trainer import SiftTrainer
-from tests.training import RecordingTrainer, Rows, Stream, arguments, bert, trained
+from tests.training import RecordingTrainer, Rows, arguments, bert, trained
 
 # ---- at construction ----
 
@@ -36,40 +36,6 @@ def test_settings_that_cannot_work(
     with pytest.raises(ValueError, match=r".") as raised:
         SiftTrainer(bert(), arguments(tmp_path, **changes), train_dataset=Rows(48))
     assert all(part in str(raised.value) for part in parts), str(raised.value)
-
-
-def test_settings_that_are_not_used_are_not_checked(tmp_path: Path) -> None:
-    for changes in (
-        {"sift_exit_layer": 4, "sift_criterion": "random"},
-        {"sift_exit_layer": 4, "sift_skip_top": 0.06, "sift_keep_ratio": 1.0},
-    ):
-        SiftTrainer(bert(), arguments(tmp_path, **changes), train_dataset=Rows(48))
-
-
-def test_smallest_batch_that_fits_the_ratio(tmp_path: Path) -> None:
-    """5 / 0.9 = 5.6, which rounds to 6 candidates."""
-    args = arguments(tmp_path, per_device_train_batch_size=5, sift_keep_ratio=0.9)
-    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
-    trainer.train()
-    assert [len(rows) for rows in trainer.candidates] == [6] * 4
-    assert [len(rows) for rows in trainer.kept] == [5] * 4
-
-
-def test_batch_that_automatic_size_made_too_small(tmp_path: Path) -> None:
-    """With memory for 4 rows, 4 / 0.9 = 4.4 rounds to 4 candidates: none would be dropped."""
-
-    class Small(BertForMaskedLM):
-        def forward(self, input_ids: Any = None, labels: Any = None, **kwargs: Any) -> Any:
-            if self.training and len(input_ids) > 4:
-                raise RuntimeError("CUDA out of memory.")
-            return super().forward(input_ids=input_ids, labels=labels, **kwargs)
-
-    args = arguments(
-        tmp_path, per_device_train_batch_size=14, sift_keep_ratio=0.9, auto_find_batch_size=True
-    )
-    trainer = SiftTrainer(Small(bert().config), args, train_dataset=Rows(48))
-    with pytest.raises(ValueError, match=r"sift_keep_ratio=0\.9 .*per_device_train_batch_size=4 "):
-        trainer.train()
 
 
 def test_uneven_batches_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,26 +136,6 @@ def test_packed_into_one_row(collator: Any, match: str, tmp_path: Path) -> None:
     trainer = SiftTrainer(model, arguments(tmp_path, sift_keep_ratio=1.0, **changes), **given)
     trainer.train()
     assert trained(trainer, before)
-
-
-def test_a_single_row_of_data(tmp_path: Path) -> None:
-    """It is not the collator that made it one."""
-    refused_untouched("the data of this process has 1 row", tmp_path, train_dataset=Rows(1))
-
-
-@pytest.mark.parametrize("nested", [{"inner": torch.ones(8)}, [torch.ones(8, 2), torch.ones(8, 2)]])
-def test_nested_inputs(nested: Any, tmp_path: Path) -> None:
-    def collate(rows: list[Any]) -> Any:
-        return {**default_collate(rows), "extra": nested}
-
-    message = f"'extra' is a nested {type(nested).__name__}"
-    refused_untouched(message, tmp_path, data_collator=collate)
-
-
-def test_a_stream_may_end_within_the_first_batch(tmp_path: Path) -> None:
-    trainer = RecordingTrainer(bert(), arguments(tmp_path, max_steps=1), train_dataset=Stream(6))
-    trainer.train()
-    assert (len(trainer.candidates[0]), len(trainer.kept[0])) == (6, 3)
 
 
 def test_loader_that_yields_other_batches_is_warned_of(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from sift_trainer import SiftTrainer, WholeCheckpoints, last_whole_checkpoint
 from sift_trainer.checkpoints.manifest import MANIFEST, check_whole, rotate
+from sift_trainer.checkpoints.whole_files import write_json
 from tests.training import Rows, arguments, bert, quick
 
 SAVING = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
@@ -168,3 +170,19 @@ def test_best_checkpoint_is_kept(tmp_path: Path) -> None:
     )
     Whole(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(8)).train()
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-5"}
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"a": [1, "ä"]})
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": [1, "ä"]}
+    assert list(path.parent.iterdir()) == [path]

@@ -1,6 +1,5 @@
 """What `Trainer` can do, `SiftTrainer` can do while it sifts."""
 
-from collections import UserDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from transformers import (
     BertForMaskedLM,
     Seq2SeqTrainer,
@@ -19,9 +18,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.utils import ModelOutput
 
-from sift_trainer import SiftArguments, SiftCallback, SiftMixin
+from sift_trainer import SiftArguments, SiftMixin
 from tests.training import (
     Recording,
     RecordingTrainer,
@@ -99,29 +97,21 @@ def test_last_batch_keeps_the_same_share(
     assert_sifted(trainer)
 
 
-def test_workers_change_nothing(tmp_path: Path) -> None:
-    alone = ran(tmp_path, max_steps=3)
-    workers = ran(tmp_path, max_steps=3, dataloader_num_workers=2)
-    assert_sifted(workers)
-    assert workers.kept == alone.kept
-    assert workers.losses == alone.losses
-
-
 # ---- how it computes ----
 
 
 def test_torch_compile(tmp_path: Path) -> None:
     """One graph for the first number of labels and one for all others; scoring is not compiled."""
-    changes = {"max_steps": 8, "sift_warmup_steps": 2}
+    changes = {"max_steps": 6, "sift_warmup_steps": 2}
     small = {**NO_DROPOUT, "num_hidden_layers": 2}
     eager = ran(tmp_path, bert(**small), Rows(80), **changes)
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    changes |= {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    changes |= {"torch_compile": True, "torch_compile_backend": "eager"}
     compiled = ran(tmp_path, bert(**small), Rows(80), **changes)
     assert compiled.losses == pytest.approx(eager.losses, abs=1e-4)
     assert compiled.kept == eager.kept
-    assert [scores is not None for scores in compiled.scores] == [False] * 2 + [True] * 6
+    assert [scores is not None for scores in compiled.scores] == [False] * 2 + [True] * 4
     counters = torch._dynamo.utils.counters
     assert 1 <= counters["stats"]["unique_graphs"] <= 2
     assert not counters["graph_break"]
@@ -152,17 +142,6 @@ def test_automatic_batch_size(tmp_path: Path) -> None:
 
 
 # ---- arguments, mix-ins, losses ----
-
-
-def test_plain_arguments_sift_by_the_defaults(tmp_path: Path) -> None:
-    """Half of the candidates, after a quarter of 40 steps and up to the last tenth."""
-    args = TrainingArguments(**quick(tmp_path, max_steps=40))
-    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
-    trainer.train()
-    sifted = [scores is not None for scores in trainer.scores]
-    assert sifted == [False] * 10 + [True] * 26 + [False] * 4
-    assert trainer.kept[0] == trainer.candidates[0][:4]
-    assert [len(kept) for kept in trainer.kept] == [4] * 40
 
 
 @dataclass
@@ -240,60 +219,6 @@ def test_compute_loss_func_gets_the_count_of_kept_labels(tmp_path: Path) -> None
     assert trained(trainer)
 
 
-def test_label_smoothing(tmp_path: Path) -> None:
-    """Each kept label is 0.9 of itself and 0.1 of the mean of all classes."""
-    trainer = ran(tmp_path, bert(**NO_DROPOUT), max_steps=1, label_smoothing_factor=0.1)
-    assert_sifted(trainer)
-    rows = [Rows(48)[row] for row in trainer.kept[0]]
-    with torch.no_grad():
-        logits = bert(**NO_DROPOUT)(torch.stack([row["input_ids"] for row in rows])).logits
-    labels = torch.stack([row["labels"] for row in rows])
-    expected = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1)
-    assert trainer.losses[0] == pytest.approx(expected.item(), rel=1e-5)
-
-
-# ---- callbacks and batches ----
-
-
-def test_callback_of_the_users_own(tmp_path: Path) -> None:
-    class Mine(SiftCallback):
-        pass
-
-    mine = Mine()
-    args = arguments(tmp_path)
-    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48), callbacks=[mine])
-    trainer.train()
-    found = [c for c in trainer.callback_handler.callbacks if isinstance(c, SiftCallback)]
-    assert found == [mine]
-    assert mine.candidates == 4 * 8
-    with pytest.raises(ValueError, match="2 SiftCallbacks"):
-        RecordingTrainer(bert(), args, train_dataset=Rows(48), callbacks=[Mine(), Mine()])
-
-
-def test_removed_callback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sifting goes on; nothing is measured, printed or saved."""
-    args = arguments(tmp_path, save_strategy="steps", save_steps=4)
-    trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48))
-    trainer.remove_callback(SiftCallback)
-    trainer.train()
-    assert_sifted(trainer)
-    assert not [key for log in trainer.state.log_history for key in log if key.startswith("sift/")]
-    assert "SiftCallback" not in trainer.state.stateful_callbacks
-    assert "candidates trained on" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("kind", [UserDict, ModelOutput])
-def test_any_mapping_is_narrowed(kind: Any, tmp_path: Path) -> None:
-    trainer = RecordingTrainer(
-        bert(),
-        arguments(tmp_path),
-        train_dataset=Rows(48),
-        data_collator=lambda rows: kind(default_collate(rows)),
-    )
-    trainer.train()
-    assert_sifted(trainer)
-
-
 # ---- repeated runs ----
 
 
@@ -310,20 +235,6 @@ def test_training_twice(tmp_path: Path) -> None:
     trainer.sift.sift_warmup_steps = trainer.args.sift_warmup_steps = 4
     with pytest.raises(ValueError, match="sift_warmup_steps=4"):
         trainer.train()
-
-
-def test_model_init(tmp_path: Path) -> None:
-    """Every run has a model of its own, which scores."""
-    args = arguments(tmp_path)
-    trainer = RecordingTrainer(args=args, model_init=lambda: bert(), train_dataset=Rows(48))
-    trainer.train()
-    first = trainer.model
-    trainer.train()
-    assert trainer.model is not first
-    assert_sifted(trainer)
-    assert trainer.kept[4:] == trainer.kept[:4]
-    assert trainer.scores[4:] == trainer.scores[:4]
-    assert trainer.losses[4:] == trainer.losses[:4]
 
 
 def test_counters_are_of_the_rows_trained_on(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ NAME, KEPT, ROWS, EPOCHS = "bert_masked_lm", 4, 21, 2
 SPLIT = {"split_batches": True, "dispatch_batches": False}
 SETTINGS = {
     "separate": {},
-    "compiled": {"torch_compile": True, "torch_compile_backend": "eager"},
     "dispatched": {"accelerator_config": {"dispatch_batches": True}},
     "split": {"accelerator_config": SPLIT},
     "streamed": {},

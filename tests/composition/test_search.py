@@ -103,21 +103,3 @@ def test_a_share_is_not_made_a_whole_number(tmp_path: Path) -> None:
     )
     ((_, selections, _),) = trainer.trials.noted
     assert [selection.scores is not None for selection in selections] == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("sift_keep_ratio", 1.5, "sift_keep_ratio=1.5"),
-        ("sift_exit_layer", 9, "exit layer 9"),
-    ],
-)
-def test_values_that_cannot_work_are_refused(
-    field: str, value: Any, message: str, tmp_path: Path
-) -> None:
-    trainer = searching(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        trainer.hyperparameter_search(
-            lambda trial: {field: trial.suggest_categorical(field, [value])}, n_trials=1
-        )
-    assert trainer.state.global_step == 0

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from sift_trainer import SiftTrainer
 from sift_trainer.measuring.auditor import Auditor
 from tests.distributed.launch import leave
-from tests.training import Recording, Rows, arguments, bert
+from tests.training import RecordingTrainer, Rows, arguments, bert
 
 KEPT, STEPS, SAVED, TURN = 4, 10, 6, 7
 OTHERS = {"random": 2.0, "dropped": 1.0, "kept_at_equal_length": 9.0, "random_at_equal_length": 1.0}
@@ -22,26 +21,11 @@ BEFORE, AFTER = (19.0, 1.0), (19.0, -900.0)
 
 GATED = {"sift_gate": "descent", "sift_audit_steps": 1, "max_steps": STEPS}
 SAVING = {"save_strategy": "steps", "save_steps": SAVED}
-TOWARDS = {"sift_held_out": "evaluation", "sift_audit_steps": 2}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-class Run(Recording, SiftTrainer):
-    """Keeps its batches of evaluation rows too."""
-
-    evaluated: list[list[list[int]]]
-
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        loader = super().get_eval_dataloader(*args, **kwargs)
-        self.evaluated = [batch["input_ids"].tolist() for batch in loader]
-        return loader
-
-
-def train(folder: Path, seed: int = 0, model: Any = None, resume: Any = None, **changes: Any):
+def train(folder: Path, seed: int = 0, resume: Any = None, **changes: Any) -> dict[str, Any]:
     args = arguments(folder, per_device_train_batch_size=KEPT, **changes)
-    args.per_device_eval_batch_size = KEPT
-    data = {"train_dataset": Rows(400), "eval_dataset": Rows(2 * KEPT)}
-    trainer = Run(bert(seed, **(model or {})), args, **data)
+    trainer = RecordingTrainer(bert(seed), args, train_dataset=Rows(400))
     trainer.train(resume_from_checkpoint=resume and str(resume))
     lines = [line for line in trainer.state.log_history if "loss" in line]
     return {
@@ -52,7 +36,6 @@ def train(folder: Path, seed: int = 0, model: Any = None, resume: Any = None, **
         "losses": trainer.losses,
         "sifted": [scores is not None for scores in trainer.scores],
         "logged": lines,
-        "evaluated": getattr(trainer, "evaluated", []),
         "model": trainer.model.state_dict(),
     }
 
@@ -83,7 +66,6 @@ def main(folder: Path) -> None:
         "gated": gated(folder / "gated", share=0.25),
         # From other parameters, which are the checkpoint's then; on a day when scoring is slow.
         "gated resumed": gated(folder / "gated", share=9.0, seed=1, resume=saved),
-        "first step": train(folder / "first", model=NO_DROPOUT, max_steps=1, **TOWARDS),
     }
     torch.save(reports, folder / f"report-{torch.distributed.get_rank()}.pt")
     leave()

@@ -6,15 +6,13 @@ from typing import Any
 from unittest.mock import patch
 
 from sift_trainer import SiftTrainer
-from sift_trainer.reproduction.resnet.one_cycle import OneCycleMixin
 from sift_trainer.reproduction.runs.time_budget import TimeBudget
-from tests.reproduction.resnet.test_one_cycle import Rates
 from tests.training import Rows, arguments, bert
 
 BUDGET = 4.5  # of the first process, a step of which takes 1 second; the other's clock stands still
 
 
-class Working(OneCycleMixin, SiftTrainer):
+class Working(SiftTrainer):
     now = 0.0
 
     def compute_loss(self, *args, **kwargs):
@@ -25,9 +23,8 @@ class Working(OneCycleMixin, SiftTrainer):
 
 def train(folder: Path) -> dict[str, Any]:
     """Train; what this process did."""
-    rates = Rates()
     args = arguments(folder, max_steps=20, lr_scheduler_type="linear")
-    trainer = Working(bert(), args, train_dataset=Rows(76), callbacks=[rates])
+    trainer = Working(bert(), args, train_dataset=Rows(76))
     budget = TimeBudget(trainer, BUDGET)
     trainer.add_callback(budget)
     with patch.object(time, "perf_counter", lambda: Working.now):
@@ -38,5 +35,4 @@ def train(folder: Path) -> dict[str, Any]:
         "step": trainer.state.global_step,
         "stopped": budget.stopped,
         "own seconds": sum(trainer.sift_callback.timer.totals.values()),
-        "rates": rates.found,
     }

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,43 +29,31 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def start(script: str, *arguments: object, processes: int = 2) -> subprocess.Popen[str]:
-    """Start ``script`` (relative to the checkout) in ``processes`` processes over gloo."""
-    command = [
-        *("torch.distributed.run", "--nproc_per_node", processes, "--master_port", free_port()),
-        *("-m", script.removesuffix(".py").replace("/", "."), *arguments),
-    ]
-    how = in_a_process(ACCELERATE_USE_CPU="true")
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(python_module(*command), **how, **output)
+def begin(script: str, *arguments: object, processes: int = 2) -> list[Forked]:
+    """``script`` (relative to the checkout) in ``processes`` processes over gloo, begun with the
+    environment of a launcher."""
+    told = in_a_process(ACCELERATE_USE_CPU="true")["env"]
+    return _begin(script, arguments, processes, told)
 
 
-def finish(launch: subprocess.Popen[str], timeout: int) -> tuple[int, str]:
-    """Exit status and output of a launch, which is terminated after ``timeout`` seconds: the
-    launcher then ends its processes.
-
-    Raises:
-        subprocess.TimeoutExpired: if it had to be ended.
-    """
-    try:
-        output, _ = launch.communicate(timeout=timeout)
-    finally:
-        if launch.poll() is None:
-            launch.terminate()
-            launch.communicate(timeout=60)
-    return launch.returncode, output
+def finish(members: list[Forked], timeout: int) -> tuple[list[int | None], str]:
+    """Status of each process, None for one that had to be killed, and the end of what they printed.
+    When one fails or ``timeout`` seconds have passed, the others are killed, as by a launcher."""
+    wait_for(members, timeout)
+    results = [member.result() for member in members]
+    for member in members:
+        member.kill()
+    printed = "".join(out[-3000:] + error[-5000:] for _, out, error in results)
+    return [status for status, *_ in results], printed
 
 
 def together(script: str, *arguments: object, processes: int = 2, timeout: int = 300) -> None:
-    """Run ``script`` (relative to the checkout) in ``processes`` processes over gloo, with the
-    environment of a launcher.
+    """Run ``script`` as `begin` does, to its end.
 
     Raises:
-        AssertionError: if one fails or does not end in time; the others are then killed. Carries
-            the end of what they printed.
+        AssertionError: if one fails or does not end in time. Carries the end of what they printed.
     """
-    told = in_a_process(ACCELERATE_USE_CPU="true")["env"]
-    statuses, printed = _forked(script, arguments, processes, told, timeout)
+    statuses, printed = finish(begin(script, *arguments, processes=processes), timeout)
     assert statuses == [0] * processes, printed
 
 
@@ -88,35 +75,19 @@ def as_by_accelerate(*line: object, timeout: int = 300, **environment: str) -> s
         assert status == 0, out + error
         found = json.loads(output.read_text())
     start = (found["script"], found["arguments"], found["processes"], found["environment"])
-    return _forked(*start, timeout)[1]
+    return finish(_begin(*start), timeout)[1]
 
 
-def _forked(
-    script: str,
-    arguments: Sequence[object],
-    processes: int,
-    told: Mapping[str, str],
-    timeout: int,
-) -> tuple[list[int | None], str]:
-    """Status of each process, None for one that had to be killed, and the end of what they
-    printed."""
+def _begin(
+    script: str, arguments: Sequence[object], processes: int, told: Mapping[str, str]
+) -> list[Forked]:
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     members = []
     for rank in range(processes):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         environment = {**told, **meeting, **place, "LOCAL_WORLD_SIZE": str(processes)}
         members.append(Forked(script, *arguments, environment=environment))
-    wait_for(members, timeout)
-    results = [member.result() for member in members]
-    for member in members:
-        member.kill()
-    printed = "".join(out[-3000:] + error[-5000:] for _, out, error in results)
-    return [status for status, *_ in results], printed
-
-
-def python_module(*command: object) -> list[str]:
-    """``python -m`` with ``command``, beginning with the module."""
-    return [sys.executable, "-m", *map(str, command)]
+    return members
 
 
 def in_a_process(**environment: str) -> dict[str, Any]:

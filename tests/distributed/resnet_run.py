@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from sift_trainer import SiftTrainer
 from tests.distributed.launch import leave
-from tests.reproduction.resnet.small_resnet import Images, resnet, statistics
+from tests.reproduction.resnet.small_resnet import Images, resnet
 from tests.training import arguments
 
 PROCESSES, KEPT, ACCUMULATION, STEPS, SAVED = 2, 4, 2, 6, 3
@@ -40,8 +40,7 @@ def first_pixels(pixel_values: torch.Tensor) -> list[float]:
 
 
 class Recording(SiftTrainer):
-    """Keeps, for each micro-batch, which rows were drawn, their scores, and which were trained on;
-    for each step, the statistics in front of scoring and after it."""
+    """Keeps, for each micro-batch, the rows drawn, their scores, and the rows trained on."""
 
     notes: dict[str, list]
     scored = False
@@ -54,7 +53,6 @@ class Recording(SiftTrainer):
         batches, count = super().get_batch_samples(*args, **kwargs)
         for batch in batches:
             self.note(drawn=first_pixels(batch["pixel_values"]))
-        self.note(before=statistics(self.accelerator.unwrap_model(self.model)))
         self.scored = False
         return batches, count
 
@@ -62,7 +60,6 @@ class Recording(SiftTrainer):
         """The first one of a window comes when all candidates have been scored."""
         if not self.scored:
             self.scored = True
-            self.note(after=statistics(self.accelerator.unwrap_model(self.model)))
             for selection in self.selections:
                 self.note(scores=selection.scores.tolist())
         self.note(kept=first_pixels(inputs["pixel_values"]))

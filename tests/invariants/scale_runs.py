@@ -1,14 +1,7 @@
-"""Two optimisation steps of SiftTrainer on tiny models, under one layout of the same 8 kept rows.
+"""Two optimisation steps of SiftTrainer on tiny models, in one layout of the same 8 kept rows."""
 
-``scale_runs.py OUTPUT`` under a launcher: the first process writes the log lines of each model
-in the layout of two processes, as JSON.
-"""
-
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import (
@@ -26,7 +19,6 @@ from transformers import (
 
 from sift_trainer import SiftTrainer, register_criterion
 from sift_trainer.scoring.criteria import CRITERIA
-from tests.distributed.launch import leave
 from tests.training import arguments
 
 VOCABULARY, LENGTH = 64, 16
@@ -111,14 +103,10 @@ def mean_label(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """8 kept rows a step as batch_size x accumulation x world_size."""
+    """8 kept rows a step as batch_size x accumulation."""
 
     batch_size: int
     accumulation: int
-    world_size: int = 1
-
-
-OF_TWO = Layout(2, 2, world_size=2)
 
 
 def run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, float]]:
@@ -143,8 +131,6 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
         sift_random_share=0,
         **{"sift_criterion": "mean_label", **settings},
     )
-    if args.world_size != layout.world_size:
-        raise RuntimeError(f"got {args.world_size} processes, not {layout.world_size}")
     trainer = SiftTrainer(build(name), args, train_dataset=rows(name, counts))
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -152,14 +138,3 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
         {key: entry[key] for key in ("loss", "grad_norm", "sift/backprop_samples")}
         for entry in logged
     ]
-
-
-def main(output: Path) -> None:
-    results = {name: run(name, "ragged", OF_TWO) for name in MODELS}
-    if torch.distributed.get_rank() == 0:
-        output.write_text(json.dumps(results))
-    leave()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Write out scripts with a line swapped, call them as a user would, read what they leave behind."""
+"""Write out a script with a line swapped, call it as a user would, read what it leaves behind."""
 
 import json
 import subprocess
@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 from tests.distributed.launch import in_a_process
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPT = (Path(__file__).parent / "sentence_classification.py").read_text()
 TRAINER = "from transformers import Trainer\n"
 SIFT_TRAINER = "from sift_trainer import SiftTrainer as Trainer\n"
 ARGUMENTS = "transformers.TrainingArguments)"
 SIFT_ARGUMENTS = "sift_trainer.SiftTrainingArguments)"
 
 KEPT, DRAWN = 4, 8
-FIRST, ALL = 4, 7  # steps of the first call and, resumed, of both
-EPOCHS = {FIRST: 1, ALL: 2}  # of the script that is given epochs instead
 
 ONE_AFTER_THE_OTHER = """
 import json, runpy, sys
@@ -42,10 +40,6 @@ class Call(NamedTuple):
         return results
 
 
-def original(name: str) -> str:
-    return (SCRIPTS / f"{name}.py").read_text()
-
-
 def swapped(text: str) -> str:
     assert text.count(TRAINER) == 1
     return text.replace(TRAINER, SIFT_TRAINER)
@@ -56,32 +50,26 @@ def with_sift_arguments(text: str) -> str:
     return "import sift_trainer\n" + text.replace(ARGUMENTS, SIFT_ARGUMENTS)
 
 
-def fields(name: str, folder: Path, steps: int) -> dict[str, Any]:
-    """Of the script's three dataclasses; ``models``, ``data`` and ``runs`` are in ``folder``."""
+def flags(folder: Path, run: str, epochs: int, **sift: Any) -> list[str]:
+    """Flags of the script; ``models``, ``data`` and ``runs`` are in ``folder``."""
     data = folder / "data"
     values: dict[str, Any] = {
-        "model_name_or_path": str(folder / "models" / name),
-        "output_dir": str(folder / "runs" / name),
+        "model_name_or_path": folder / "models" / "sentence_classification",
+        "output_dir": folder / "runs" / run,
         "do_train": True,
         "do_eval": True,
+        "do_predict": True,
         "per_device_train_batch_size": KEPT,
         "learning_rate": 1e-3,
+        "num_train_epochs": epochs,
         "logging_steps": 1,
-        "save_steps": FIRST,
+        "save_steps": 4,
         "use_cpu": True,
         "report_to": "none",
         "disable_tqdm": True,
+        **{f"{split}_file": data / f"{split}.csv" for split in ("train", "validation", "test")},
+        **sift,
     }
-    ending = "_questions.json" if name == "question_answering" else ".csv"
-    for split in ("train", "validation"):
-        values[f"{split}_file"] = f"{data}/{split}{ending}"
-    if name == "question_answering":
-        return {**values, "max_steps": steps}
-    more = {"num_train_epochs": EPOCHS[steps], "test_file": f"{data}/test.csv", "do_predict": True}
-    return {**values, **more}
-
-
-def flags(values: dict[str, Any]) -> list[str]:
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 

@@ -107,25 +107,4 @@ def make_data(folder: Path) -> None:
                 second = draw.choice([first, sentence(draw)])
                 label = "same" if first == second else "other"
                 rows.writerow([first, second, "unknown" if split == "test" else label])
-    for split, count in (("train", 60), ("validation", 12)):
-        questions = [question(draw, number) for number in range(count)]
-        (folder / f"{split}_questions.json").write_text(json.dumps({"data": questions}))
     class_folders(folder / "pictures", CLASSES, train=20, test=4)
-
-
-def question(draw: random.Random, number: int) -> dict:
-    """About one of several sentences, in a text longer than the row that it is cut into."""
-    owners = draw.sample(NAMES, 4)
-    colours = [draw.choice(COLOURS) for _ in owners]
-    sentences = [
-        f"{owner} has a {colour} {draw.choice(THINGS)} ."
-        for owner, colour in zip(owners, colours, strict=True)
-    ]
-    asked = draw.randrange(len(owners))
-    start = sum(len(text) + 1 for text in sentences[:asked]) + len(owners[asked]) + len(" has a ")
-    return {
-        "id": f"question {number}",
-        "context": " ".join(sentences),
-        "question": f" what colour has {owners[asked]} ?",
-        "answers": {"text": [colours[asked]], "answer_start": [start]},
-    }

@@ -3,11 +3,9 @@
 The rows are chosen by the model's own logits, and a warning says so once.
 """
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -211,29 +209,3 @@ def test_samples_of_several_rows_are_refused_before_the_first_update(
         Comparing(model, args, train_dataset=data, data_collator=collate_pairs).train()
     for name, value in bert().state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-
-
-def test_making_a_trainer_draws_no_random_number(tmp_path: Path) -> None:
-    """Though a collator that draws is tried; one that fails on columns that training drops may."""
-
-    def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        random.random(), np.random.rand(), torch.rand(1)
-        return {name: torch.stack([each[name] for each in samples]) for name in samples[0]}
-
-    class WithText(Rows):
-        def __getitem__(self, row: int) -> Any:
-            return {**super().__getitem__(row), "text": "not a tensor"}
-
-    class Own(RecordingTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-
-    states = []
-    for kind in (Trainer, Own):
-        args = arguments(tmp_path)
-        trainer = kind(bert(), args, train_dataset=WithText(48), data_collator=collate)
-        numpy_state = np.random.get_state()[1].tolist()
-        states.append([random.getstate(), numpy_state, torch.get_rng_state().tolist()])
-    assert states[0] == states[1]
-    trainer.train()
-    assert [len(kept) for kept in trainer.kept] == [4] * 4

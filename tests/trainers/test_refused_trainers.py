@@ -1,7 +1,6 @@
 """Trainers whose batches have no rows to select are refused at construction, with the reason.
 
-What their collators make decides, not their names. At sift_keep_ratio=1.0 they are what they are
-without the mixin.
+What their collators make decides, not their names.
 """
 
 from collections.abc import Callable
@@ -35,7 +34,7 @@ class Case:
 
     Attributes:
         names: module, trainer, and class of arguments.
-        keywords: of the trainer, made anew: model, data and what else it takes.
+        keywords: of the trainer: model, data and what else it takes.
         reason: part of the message that refuses it; None if single rows can be kept.
         fields: of its arguments.
     """
@@ -45,13 +44,11 @@ class Case:
     reason: str | None
     fields: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, folder: Path, sift: dict[str, Any] | None) -> Any:
-        """With the mixin and these sift fields; without it for None."""
+    def build(self, folder: Path, **sift: Any) -> Any:
+        """With the mixin and these sift fields."""
         library = pytest.importorskip(self.names[0], reason=f"{self.names[0]} is not installed")
         trainer, config = (getattr(library, name) for name in self.names[1:])
         fields = {**exact(folder, learning_rate=1e-3), **self.fields}
-        if sift is None:
-            return trainer(args=config(**fields), **self.keywords(folder))
         mixed = make_dataclass("Arguments", [], bases=(SiftArguments, config))
         made = type(f"Sift{trainer.__name__}", (SiftMixin, trainer), {})
         args = mixed(**fields, **sift, sift_warmup_steps=0, sift_random_share=0)
@@ -126,30 +123,14 @@ CASES = {
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.reason])
 def test_refused_at_construction(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        CASES[name].build(tmp_path, {"sift_criterion": "entropy"})
+        CASES[name].build(tmp_path, sift_criterion="entropy")
     assert CASES[name].reason in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["reward", "kto", "sentence transformer"])
-def test_keep_ratio_one_is_the_trainer_without_the_mixin(name: str, tmp_path: Path) -> None:
-    before = []
-    after = []
-    for sift in (None, {"sift_keep_ratio": 1.0}):
-        trainer = CASES[name].build(tmp_path, sift)
-        before = [parameter.clone() for parameter in trainer.model.parameters()]
-        torch.manual_seed(0)
-        trainer.train()
-        after.append(list(trainer.model.parameters()))
-    plain, sifted = after
-    for found, expected in zip(sifted, plain, strict=True):
-        assert torch.equal(found, expected)
-    assert not all(torch.equal(*pair) for pair in zip(before, plain, strict=True))
 
 
 def test_kto_has_no_labels_so_entropy_chooses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"needs 'labels'.*use sift_criterion='entropy'"):
-        CASES["kto"].build(tmp_path, {"sift_criterion": "loss"})
-    trainer = CASES["kto"].build(tmp_path, {"sift_criterion": "entropy"})
+        CASES["kto"].build(tmp_path, sift_criterion="loss")
+    trainer = CASES["kto"].build(tmp_path, sift_criterion="entropy")
     trainer.train()
     (selection,) = trainer.selections
     assert (len(selection.rows), selection.candidates) == (4, 8)
