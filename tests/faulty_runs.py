@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sift_trainer.checkpoints.saving
 from transformers import TrainerCallback
 
+import sift_trainer.checkpoints.saving
 from sift_trainer import StopOnSignal, WholeCheckpoints
 from tests.forked import import_all
 from tests.training import RecordingTrainer, Rows, arguments, bert

@@ -14,10 +14,7 @@ from sift_trainer.reproduction.report.figures import draw
 from sift_trainer.reproduction.report.groups import (
     MASKED_LM,
     Comparison,
-    Group,
-    cell_of,
     compare,
-    short_name,
 )
 from sift_trainer.reproduction.report.history import Run
 from sift_trainer.reproduction.report.page import heading, items, plain, table, to_html
@@ -95,36 +92,29 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
     return Report("\n".join(parts), pictures, summary, runs)
 
 
-def write_closing_tables(folder: Path, names: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """Write ``table.md``, ``results.json`` and a picture over the runs of a configuration.
+def write_closing_tables(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Write ``table.md``, ``results.json`` and a picture of each comparison of a configuration.
 
-    With a grid there is a picture in the folder of each cell. Runs of earlier trainings in the
-    folder are included.
+    Runs of earlier trainings in the folder are included.
 
     Args:
         folder: the `output_dir` of the runs.
-        names: of the runs, in the order of the tables.
         settings: what describes the configuration, as plain data.
 
     Returns:
         The tables.
     """
     runs, left_out = find_runs([folder])
-    order = {name: index for index, name in enumerate(names)}
-    runs.sort(key=lambda run: order.get(run.name, len(order)))
-    comparisons = compare(runs)
-    cells = dict.fromkeys(cell_of(run.name) for run in runs)
-    parts = [table(tables.grid_table(runs))] if any(cells) else []
-    for each in comparisons:
-        parts += [heading(2, each.name)] if len(comparisons) > 1 else []
+    parts = []
+    for index, each in enumerate(comparisons := compare(runs), start=1):
+        one_of_several = len(comparisons) > 1
+        parts += [heading(2, each.name)] if one_of_several else []
         parts.append(_tables_at_the_end(each))
+        picture = f"{folder.resolve().name}{f'_{index}' if one_of_several else ''}.png"
+        (folder / picture).write_bytes(draw(each.groups, "png"))
     text = "\n".join([*parts, *_left_out(left_out)])
     write_text(folder / "table.md", text)
     write_json(folder / RESULTS, _as_data(runs, settings))
-    for cell in cells:
-        within = [Group(short_name(run.name), [run]) for run in runs if cell_of(run.name) == cell]
-        place = folder / cell
-        (place / f"{place.resolve().name}.png").write_bytes(draw(within, "png"))
     return text
 
 

@@ -21,8 +21,8 @@ def caveats(comparison: Comparison) -> list[str]:
         " below what they could reach, and gains over them may vanish": [
             text for run in comparison.runs if (text := _undecayed(run))
         ],
-        "There is no baseline that differs in sifting alone; the nearest one differs in": (
-            [] if comparison.baseline else comparison.others or ["everything"]
+        "There is no baseline that differs in sifting alone from": (
+            [] if comparison.baseline else [group.label for group in comparison.groups]
         ),
         "Machines differ, and times on different machines are not compared": (
             where if len(where) > 1 else []

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from sift_trainer.reproduction.report.history import MEASURES, Run
-from sift_trainer.reproduction.report.statistics import NONE, Unit, spread, unit_of
+from sift_trainer.reproduction.report.statistics import Unit, mean_of_all, ratio, unit_of
 
 Fields = frozenset[tuple[str, str]]
 MASKED_LM = MEASURES["mlm_accuracy"]
@@ -15,9 +16,8 @@ _NEITHER_RESULT_NOR_SPEED = {
     *("training.seed", "training.data_seed", "training.output_dir", "training.run_name"),
     *("training.resume_from_checkpoint", "training.report_to", "training.project"),
     *("training.disable_tqdm", "training.local_rank", "training.logging_dir"),
-    *("training.log_level", "training.log_level_replica", "training.log_on_each_node"),
-    *("training.save_strategy", "training.save_steps", "training.save_total_limit"),
 }
+_NEITHER_BY_PREFIX = ("machine.", "training.log_", "training.save_")
 _SIFTING = ("training.sift_", "duration.")
 # Settings of the paper's runs: half of the candidates, the hardest, in every step.
 _PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1, "random_share": 0}
@@ -75,13 +75,10 @@ class Comparison:
     Attributes:
         name: unique in a report.
         groups: the baseline first, if there is one.
-        others: for a comparison without baseline, the fields in which it differs from the nearest
-            comparison that has one.
     """
 
     name: str
     groups: list[Group]
-    others: list[str]
 
     @property
     def baseline(self) -> Group | None:
@@ -110,34 +107,27 @@ class Comparison:
         """The unit for the training times of whole runs."""
         return unit_of([run.final.spent.total_seconds for run in self.runs])
 
-    def against(
-        self,
-        group: Group | None,
-        value: Callable[[Run, Run], float | None],
-        form: str,
-        unit: str = "",
-        *,
-        timed: bool = False,
-    ) -> str:
-        """The spread of `value` over pairs of a run and the baseline of its seed; over all pairs if
-        the seeds differ.
+    def gain(self, group: Group | None) -> float | None:
+        """Its last accuracy less the baseline's, both as means over the seeds."""
+        if group is None or self.baseline is None:
+            return None
+        last, base = ([run.final.accuracy for run in each.runs] for each in (group, self.baseline))
+        return mean(last) - mean(base)
+
+    def ratio(
+        self, group: Group, value: Callable[[Run], float | None], *, timed: bool = False
+    ) -> float | None:
+        """The mean of `value` over the seeds, over the baseline's; None if a seed has none.
 
         If `value` is `timed`, runs on different machines are not compared.
         """
-        if group is None or self.baseline is None:
-            return NONE
-        pairs = [(run, base) for run in group.runs for base in self.baseline.runs]
-        if timed and len(set[str]().union(*(run.machines for pair in pairs for run in pair))) > 1:
-            return NONE
-        same_seed = [(run, base) for run, base in pairs if run.seed == base.seed]
-        if len(same_seed) == len(group.runs) == len(self.baseline.runs):
-            pairs = same_seed
-        return spread([value(run, base) for run, base in pairs], form, unit)
-
-
-def cell_of(name: str) -> str:
-    """The folder of a run, which is its cell in a grid; empty without one."""
-    return name.rpartition("/")[0]
+        if self.baseline is None:
+            return None
+        runs = [*group.runs, *self.baseline.runs]
+        if timed and len(set[str]().union(*(run.machines for run in runs))) > 1:
+            return None
+        values = [[value(run) for run in each.runs] for each in (group, self.baseline)]
+        return ratio(*map(mean_of_all, values))
 
 
 def short_name(name: str) -> str:
@@ -151,17 +141,14 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     for run in runs:
         alike = {field for field in _fields(run) if not field[0].startswith(_SIFTING)}
         families.setdefault(frozenset(alike), []).append(run)
-    found = [(Comparison("", _groups(family), []), shared) for shared, family in families.items()]
+    found = [Comparison("", _groups(family)) for family in families.values()]
     # As in the paper: by data set, high learning rates first.
-    found.sort(key=lambda each: (each[0].baseline is None, each[0].dataset, -each[0].rate))
-    with_baseline = [shared for each, shared in found if each.baseline]
-    comparisons = []
-    for index, (each, shared) in enumerate(found, start=1):
+    found.sort(key=lambda each: (each.baseline is None, each.dataset, -each.rate))
+    named = []
+    for index, each in enumerate(found, start=1):
         name = f"{each.dataset or each.measure}, learning rate {each.rate:g}"
-        name = f"{index}. {name}" if len(found) > 1 else name
-        others = [] if each.baseline else _nearest(shared, with_baseline)
-        comparisons.append(Comparison(name, each.groups, others))
-    return comparisons
+        named.append(Comparison(f"{index}. {name}" if len(found) > 1 else name, each.groups))
+    return named
 
 
 def _fields(run: Run) -> Fields:
@@ -173,12 +160,12 @@ def _fields(run: Run) -> Fields:
     return frozenset(
         (name, value)
         for name, value in fields.items()
-        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith("machine.")
+        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith(_NEITHER_BY_PREFIX)
     )
 
 
 def _groups(runs: Iterable[Run]) -> list[Group]:
-    """One for each configuration. Two with the same name are told apart by their folders."""
+    """One for each configuration. Folders tell two of the same name apart."""
     found: dict[Fields, list[Run]] = {}
     for run in runs:
         found.setdefault(_fields(run), []).append(run)
@@ -195,9 +182,3 @@ def _paper_order(group: Group) -> tuple[bool, bool, int, int, str]:
     rank = {"loss": 0, "entropy": 1}.get(group.sift("criterion"), 2)
     layer = group.exit_layer or 10**6
     return (not group.is_baseline, group.same_time, rank, layer, group.label)
-
-
-def _nearest(shared: Fields, others: Sequence[Fields]) -> list[str]:
-    """The fields in which the nearest of the others differs."""
-    differences = [sorted({name for name, _ in shared ^ other}) for other in others]
-    return min(differences, key=len, default=[])

@@ -45,11 +45,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: what the run had spent by then, and accuracies in [0, 1]."""
+    """One evaluation: what the run had spent by then, and its accuracy in [0, 1]."""
 
     spent: Totals
     accuracy: float
-    nsp_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def summarize(name: str, history: History, starts: History = ()) -> Run:
             f"step {spent[-1].step}; log at every evaluation: set logging_steps to eval_steps"
         )
     points = [
-        Point(totals_at(spent, step), line[f"eval_{measure}"], line.get("eval_nsp_accuracy"))
+        Point(totals_at(spent, step), line[f"eval_{measure}"])
         for step, line in sorted(evaluations.items())
     ]
     rates = [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line]

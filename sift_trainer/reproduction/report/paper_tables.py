@@ -7,7 +7,6 @@ from sift_trainer.reproduction import paper
 from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, Group
 from sift_trainer.reproduction.report.page import Table
 from sift_trainer.reproduction.report.statistics import NONE, ratio, spread
-from sift_trainer.reproduction.report.tables import accuracy_gain
 
 NOTE = (
     "Accuracies are those at the last step; several seeds have their mean, the lowest and the "
@@ -72,7 +71,7 @@ def table_1_and_6(comparison: Comparison) -> Table:
                 "paper": spread([paper.BASELINE_ACCURACY if baseline else theirs], ".4f"),
                 "measured": spread([run.final.accuracy for run in runs], ".4f"),
                 "paper: to baseline": spread([gain], "+.4f"),
-                "measured: to baseline": comparison.against(group, accuracy_gain, "+.4f"),
+                "measured: to baseline": spread([comparison.gain(group)], "+.4f"),
                 "paper: sampling": spread([ratio(hours, computed)], ".1%"),
                 "measured: sampling": spread(shares, ".1%"),
                 "seeds": str(len(runs)),

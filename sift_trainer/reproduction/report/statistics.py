@@ -29,11 +29,17 @@ def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
 
     Examples: ``0.1300 (0.1292 to 0.1311)``, with a unit ``0.75x (0.74 to 0.77)``.
     """
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    if mean_of_all(values) is None:
         return NONE
+    known = [value for value in values if value is not None]
     middle, low, high = (format(value, form) for value in (mean(known), min(known), max(known)))
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
+
+
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """None without values, or if one of them is missing."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known and len(known) == len(values) else None
 
 
 def ratio(value: float | None, base: float | None) -> float | None:

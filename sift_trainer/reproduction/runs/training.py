@@ -81,7 +81,7 @@ def train_runs(experiment: Experiment, config: Config) -> list[Run]:
             return runs
         runs.append(run)
     if shared.args.process_index == 0:
-        print(write_closing_tables(output, config.names, experiment.describe(shared, data)))
+        print(write_closing_tables(output, experiment.describe(shared, data)))
     return runs
 
 
