@@ -138,7 +138,7 @@ class Plan:
     @property
     def paper_overhead(self) -> float | None:
         """Scoring over forward and backward in the paper's hours; None for another setting."""
-        length = int(paper.BERT_SETTING["tokens of a row"])
+        length = int(paper.BERT_SETTING["corpus.max_length"])
         bert_base = BertShape.of(BertConfig(), length, self.label_share)
         hours = paper.SAMPLING_HOURS.get(self.args.sift_criterion, {}).get(self.exit_block)
         if hours is None or self._shape != bert_base or self.args.sift_keep_ratio != 0.5:

@@ -16,9 +16,8 @@ from sift_trainer.reproduction.report.groups import (
     Comparison,
     compare,
 )
-from sift_trainer.reproduction.report.history import Run
+from sift_trainer.reproduction.report.history import RESULTS, Run, find_runs
 from sift_trainer.reproduction.report.page import heading, items, plain, table, to_html
-from sift_trainer.reproduction.report.runs import RESULTS, find_runs
 
 _TITLE = "Runs beside the paper"
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from sift_trainer.probe.plotting import COLOURS
-from sift_trainer.reproduction.report.groups import Group
-from sift_trainer.reproduction.report.statistics import unit_of
+from sift_trainer.reproduction.report.groups import Group, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

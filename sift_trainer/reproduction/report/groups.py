@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from sift_trainer.reproduction.report.history import MEASURES, Run
-from sift_trainer.reproduction.report.statistics import Unit, mean_of_all, ratio, unit_of
 
 Fields = frozenset[tuple[str, str]]
+NONE = "-"
 MASKED_LM = MEASURES["mlm_accuracy"]
 _NEITHER_RESULT_NOR_SPEED = {
     *("event", "step", "time", "run", "images.files", "images.cache_dir"),
@@ -21,6 +21,14 @@ _NEITHER_BY_PREFIX = ("machine.", "training.log_", "training.save_")
 _SIFTING = ("training.sift_", "duration.")
 # Settings of the paper's runs: half of the candidates, the hardest, in every step.
 _PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1, "random_share": 0}
+
+
+class Unit(NamedTuple):
+    """A unit of time, its length in seconds, and the format of numbers in it."""
+
+    name: str
+    seconds: float
+    form: str
 
 
 @dataclass(frozen=True)
@@ -182,3 +190,34 @@ def _paper_order(group: Group) -> tuple[bool, bool, int, int, str]:
     rank = {"loss": 0, "entropy": 1}.get(group.sift("criterion"), 2)
     layer = group.exit_layer or 10**6
     return (not group.is_baseline, group.same_time, rank, layer, group.label)
+
+
+def unit_of(seconds: Sequence[float]) -> Unit:
+    """The unit that suits the longest of these times."""
+    longest = max(seconds, default=0.0)
+    if longest >= 2 * 3600:
+        return Unit("h", 3600.0, ".2f")
+    return Unit("min", 60.0, ".2f") if longest >= 600 else Unit("s", 1.0, ".1f")
+
+
+def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
+    """The mean, and in brackets the lowest and the highest if they differ; `NONE` if a value is
+    missing.
+
+    Examples: ``0.1300 (0.1292 to 0.1311)``, with a unit ``0.75x (0.74 to 0.77)``.
+    """
+    if mean_of_all(values) is None:
+        return NONE
+    known = [value for value in values if value is not None]
+    middle, low, high = (format(value, form) for value in (mean(known), min(known), max(known)))
+    return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
+
+
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """None without values, or if one of them is missing."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known and len(known) == len(values) else None
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None

@@ -9,10 +9,12 @@ from sift_trainer.reproduction.report.groups import (
     MASKED_LM,
     Comparison,
     Group,
+    ratio,
+    spread,
+    unit_of,
 )
 from sift_trainer.reproduction.report.history import Run
 from sift_trainer.reproduction.report.page import Table
-from sift_trainer.reproduction.report.statistics import ratio, spread, unit_of
 
 _PHASES = ("sampling", "forward", "backward", "optimizer", "data")
 

@@ -8,11 +8,11 @@ import pytest
 
 from sift_trainer.reproduction.report.caveats import caveats
 from sift_trainer.reproduction.report.groups import Comparison, compare
+from sift_trainer.reproduction.report.history import find_runs
 from sift_trainer.reproduction.report.paper_tables import (
     image_table,
     table_1_and_6,
 )
-from sift_trainer.reproduction.report.runs import find_runs
 from sift_trainer.reproduction.report.tables import (
     choose_target,
     results_table,
