@@ -50,13 +50,10 @@ class ShapesOnly:
     Args:
         rows: rows of ``length`` tokens.
         labels: labelled positions of the batch, spread evenly over its rows.
-        device: ``meta``, or another one inside of a `FakeTensorMode`.
     """
 
-    def __init__(
-        self, config: BertConfig, rows: int, length: int, labels: int, device: str = "meta"
-    ) -> None:
-        with torch.device(device):
+    def __init__(self, config: BertConfig, rows: int, length: int, labels: int) -> None:
+        with torch.device("meta"):
             self.model = BertForPreTraining(config)
             self._ids = torch.zeros(rows, length, dtype=torch.long)
             index = torch.zeros(labels, dtype=torch.long)

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import re
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -114,8 +113,7 @@ class _Fields(NamedTuple):
                 with config_errors(f"{where}: {key}={value!r}: "):
                     typed[key] = _convert(value, self.hints[key])
             elif key not in self.ignored:
-                near = _nearest(key, [*self.hints, "base", "runs", "grid"])
-                raise ConfigError(f"{where}: unknown key {key!r}{near}")
+                raise ConfigError(f"{where}: unknown key {key!r}; see --help for the known ones")
         return typed
 
     def grid(self, entries: Any, where: str) -> dict[str, list[Any]]:
@@ -190,13 +188,7 @@ def _build(
     namespace, unknown = _parse(parser, argv)
     if unknown:
         flag = unknown[0].partition("=")[0]
-        known = [
-            "--config",
-            "--runs",
-            *(f"--{name}" for kind in kinds for name in _field_names(kind)),
-        ]
-        near = _nearest(flag.replace("-", "_").replace("__", "--", 1), known)
-        raise ConfigError(f"command line: unknown argument {flag!r}{near}")
+        raise ConfigError(f"command line: unknown argument {flag!r}; see --help")
     with config_errors(f"{where}: "):
         return tuple(
             kind(**{name: getattr(namespace, name) for name in _field_names(kind)})
@@ -218,8 +210,3 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[Any, l
 
 def _field_names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
-
-
-def _nearest(key: object, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(key), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "; see --help for the known ones"
