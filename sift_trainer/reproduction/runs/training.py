@@ -16,6 +16,7 @@ from sift_trainer.checks.setup import check_steps
 from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import check_launch
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
+from sift_trainer.reproduction.configuration.parsing import is_chosen
 from sift_trainer.reproduction.report import write_closing_tables
 from sift_trainer.reproduction.report.history import Run, read_run, summarize
 from sift_trainer.reproduction.run_log import RunLog
@@ -83,6 +84,33 @@ def train_runs(experiment: Experiment, config: Config) -> list[Run]:
     if shared.args.process_index == 0:
         print(write_closing_tables(output, experiment.describe(shared, data)))
     return runs
+
+
+def sifting_run(experiment: Experiment, config: Config, wanted: str | None) -> str:
+    """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first."""
+    for name, instances in config.runs.items():
+        ratio = experiment.settings(*instances).args.sift_keep_ratio
+        if is_chosen(name, wanted) if wanted is not None else ratio < 1:
+            return name
+    if wanted is None:
+        return next(iter(config.runs))
+    raise ConfigError(f"--run {wanted}: no such run; there is {', '.join(config.runs)}")
+
+
+def trainer_of(experiment: Experiment, name: str, settings: Any) -> SiftTrainer:
+    """The trainer of a run, with its data and a freshly initialized model, without reporters.
+
+    A run that does not sift gets keep ratio 0.5, so that there are candidates to choose from.
+    """
+    data = experiment.load_data(settings)
+    output = str(Path(str(settings.args.output_dir)) / name)
+    changes: dict[str, Any] = {"output_dir": output, "report_to": []}
+    if settings.args.sift_keep_ratio == 1:
+        changes["sift_keep_ratio"] = 0.5
+    set_seed(settings.args.seed)
+    with config_errors(f"run {name!r}: "):
+        args = replace(settings.args, **changes)
+        return experiment.build_trainer(settings, data, args, [])
 
 
 def check_runs(
