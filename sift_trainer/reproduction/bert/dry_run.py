@@ -6,18 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer.arguments import (
-    SiftTrainingArguments,
-    scores_with_model,
-    wants_masked_only_head,
-)
+from sift_trainer.arguments import SiftTrainingArguments, scores_with_model, wants_masked_only_head
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.reproduction.bert.flops import (
-    BertShape,
-    Computed,
-    forward_backward,
-    scoring,
-)
+from sift_trainer.reproduction.bert.flops import BertShape, Computed, forward_backward, scoring
 from sift_trainer.selection.schedule import num_candidates, steps_of
 
 
@@ -30,8 +21,6 @@ class Plan:
     Args:
         length: tokens of a row.
         label_share: share of the tokens that are masked, such as 0.15.
-        processes: number of processes that train together.
-        training_rows: None if not known.
     """
 
     name: str

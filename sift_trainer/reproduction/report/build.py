@@ -11,11 +11,7 @@ from sift_trainer.reproduction import paper
 from sift_trainer.reproduction.report import paper_tables, tables
 from sift_trainer.reproduction.report.caveats import caveats, machines_of
 from sift_trainer.reproduction.report.figures import draw
-from sift_trainer.reproduction.report.groups import (
-    MASKED_LM,
-    Comparison,
-    compare,
-)
+from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, compare
 from sift_trainer.reproduction.report.history import RESULTS, Run, find_runs
 from sift_trainer.reproduction.report.page import heading, items, plain, table, to_html
 
@@ -105,7 +101,8 @@ def write_closing_tables(folder: Path, settings: Mapping[str, Any]) -> str:
     """
     runs, left_out = find_runs([folder])
     parts = []
-    for index, each in enumerate(comparisons := compare(runs), start=1):
+    comparisons = compare(runs)
+    for index, each in enumerate(comparisons, start=1):
         one_of_several = len(comparisons) > 1
         parts += [heading(2, each.name)] if one_of_several else []
         parts.append(_tables_at_the_end(each))
@@ -113,7 +110,8 @@ def write_closing_tables(folder: Path, settings: Mapping[str, Any]) -> str:
         (folder / picture).write_bytes(draw(each.groups, "png"))
     text = "\n".join([*parts, *_left_out(left_out)])
     write_text(folder / "table.md", text)
-    write_json(folder / RESULTS, _as_data(runs, settings))
+    in_order = [run for each in comparisons for run in each.runs]
+    write_json(folder / RESULTS, _as_data(in_order, settings))
     return text
 
 

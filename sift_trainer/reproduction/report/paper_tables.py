@@ -3,13 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sift_trainer.reproduction import paper
-from sift_trainer.reproduction.report.groups import (
-    NONE,
-    Comparison,
-    Group,
-    ratio,
-    spread,
-)
+from sift_trainer.reproduction.report.groups import NONE, Comparison, Group, ratio, spread
 from sift_trainer.reproduction.report.page import Table
 
 NOTE = (

@@ -110,10 +110,7 @@ def held(path: Path) -> Iterator[IO[str] | None]:
 
 
 class _Processes:
-    """Runs commands, and passes on to them the signals that would end this process.
-
-    A command gets a SIGTERM for the first signal and a SIGKILL for the second.
-    """
+    """Runs commands, and passes a signal on to them, as SIGTERM and the second time as SIGKILL."""
 
     def __init__(self) -> None:
         self.stopped = False

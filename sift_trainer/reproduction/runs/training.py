@@ -33,10 +33,8 @@ class Experiment:
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
         settings: makes a named tuple of one object of each, with `args` and `launch` among them.
-        check: checks that involve several fields; raises `ConfigError`.
-        load_data: the data that all runs share; raises `ConfigError`.
-        build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
-            and callbacks; raises `ValueError`.
+        load_data: the data that all runs share.
+        build_trainer: the trainer of a run, with a freshly initialized model.
         describe: a run as plain data.
         waits_for: the name of the run that must be finished before the named one, if any.
     """
@@ -53,10 +51,9 @@ class Experiment:
 def train_runs(experiment: Experiment, config: Config) -> list[Run]:
     """Train every run of the configuration; write the results into `output_dir`, and print them.
 
-    The tables include the runs that earlier calls left there; unfinished ones are listed with the
-    reason. `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run
-    resumes from its last whole checkpoint, if it has one, and finished runs stay as they are. A
-    SIGTERM saves a checkpoint after the current step and ends the call.
+    With `--resume_from_checkpoint latest` every run resumes from its last whole checkpoint, if it
+    has one, and finished runs stay as they are. A SIGTERM saves a checkpoint after the current step
+    and ends the call.
 
     Returns:
         The finished runs: fewer than the configuration has if a signal stopped the call.
@@ -159,11 +156,7 @@ def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run |
         logger.warning(f"run {name!r} in {args.output_dir} is finished and stays as it is")
         return read_run(name, args.output_dir)
 
-    record = {
-        "run": name,
-        "processes": args.world_size,
-        **experiment.describe(settings, data),
-    }
+    record = {"run": name, "processes": args.world_size, **experiment.describe(settings, data)}
     set_seed(args.seed)
     stop = StopOnSignal()
     with config_errors(f"run {name!r}: "):
