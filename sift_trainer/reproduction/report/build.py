@@ -34,22 +34,14 @@ class Report:
     runs: list[Run]
 
     def write(self, folder: Path) -> None:
-        """Write ``report.md``, ``report.html`` and the pictures, each of them whole or not at all.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write ``report.md``, ``report.html`` and the pictures."""
         for name, svg in self.pictures.items():
             write_text(folder / name, svg)
         write_text(folder / "report.md", self.text)
         write_text(folder / "report.html", to_html(self.text, _TITLE, self.pictures))
 
     def write_summary(self, path: Path) -> None:
-        """Write all evaluations of all runs (.json), and a picture of the first comparison (.png).
-
-        Args:
-            path: of both files, without suffix.
-        """
+        """Write ``PATH.json``, all evaluations of all runs, and ``PATH.png``, the first picture."""
         write_json(Path(f"{path}.json"), _as_data(self.runs, {}))
         for comparison in compare(self.runs)[:1]:
             Path(f"{path}.png").write_bytes(draw(comparison.groups, "png"))
@@ -88,16 +80,11 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
 
 
 def write_closing_tables(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Write ``table.md``, ``results.json`` and a picture of each comparison of a configuration.
-
-    Runs of earlier trainings in the folder are included.
+    """Write ``table.md``, ``results.json`` and a picture of each comparison; returns the tables.
 
     Args:
-        folder: the `output_dir` of the runs.
+        folder: the `output_dir` of the runs; those of earlier trainings are included.
         settings: what describes the configuration, as plain data.
-
-    Returns:
-        The tables.
     """
     runs, left_out = find_runs([folder])
     parts = []
@@ -130,7 +117,6 @@ def _tables_at_the_end(comparison: Comparison) -> str:
 
 
 def _image_tables(comparisons: Sequence[Comparison]) -> list[str]:
-    """Tables 2 to 5, as far as there are runs of their data set."""
     parts = []
     for number, (dataset, same_time) in enumerate(paper.IMAGE_TABLES, start=2):
         same = [each for each in comparisons if each.dataset == dataset]

@@ -24,7 +24,7 @@ _PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1,
 
 
 class Unit(NamedTuple):
-    """A unit of time, its length in seconds, and the format of numbers in it."""
+    """A unit of time, and the format of numbers in it."""
 
     name: str
     seconds: float
@@ -48,6 +48,11 @@ class Group:
     def sift(self, name: str) -> Any:
         """The value of a ``sift_*`` field."""
         return self.setting("training", f"sift_{name}")
+
+    @property
+    def accuracy(self) -> float:
+        """The last accuracy, a mean over the seeds."""
+        return mean(run.final.accuracy for run in self.runs)
 
     @property
     def is_baseline(self) -> bool:
@@ -116,11 +121,10 @@ class Comparison:
         return unit_of([run.final.spent.total_seconds for run in self.runs])
 
     def gain(self, group: Group | None) -> float | None:
-        """Its last accuracy less the baseline's, both as means over the seeds."""
+        """Its accuracy less the baseline's."""
         if group is None or self.baseline is None:
             return None
-        last, base = ([run.final.accuracy for run in each.runs] for each in (group, self.baseline))
-        return mean(last) - mean(base)
+        return group.accuracy - self.baseline.accuracy
 
     def ratio(
         self, group: Group, value: Callable[[Run], float | None], *, timed: bool = False
@@ -201,11 +205,7 @@ def unit_of(seconds: Sequence[float]) -> Unit:
 
 
 def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
-    """The mean, and in brackets the lowest and the highest if they differ; `NONE` if a value is
-    missing.
-
-    Examples: ``0.1300 (0.1292 to 0.1311)``, with a unit ``0.75x (0.74 to 0.77)``.
-    """
+    """Such as ``0.1300 (0.1292 to 0.1311)``: mean, lowest and highest; `NONE` if one is missing."""
     if mean_of_all(values) is None:
         return NONE
     known = [value for value in values if value is not None]
@@ -216,7 +216,7 @@ def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
 def mean_of_all(values: Sequence[float | None]) -> float | None:
     """None without values, or if one of them is missing."""
     known = [value for value in values if value is not None]
-    return mean(known) if known and len(known) == len(values) else None
+    return mean(known) if known and None not in values else None
 
 
 def ratio(value: float | None, base: float | None) -> float | None:

@@ -70,7 +70,6 @@ def table_1_and_6(comparison: Comparison) -> Table:
 
 
 def _share(seconds: Mapping[str, float]) -> float | None:
-    """Sampling as a share of forward and backward; None without sampling."""
     return ratio(seconds["sampling"], seconds["forward"] + seconds["backward"]) or None
 
 
