@@ -18,12 +18,10 @@ from sift_trainer.processes.launch import check_launch
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.configuration.parsing import is_chosen
 from sift_trainer.reproduction.report import write_closing_tables
-from sift_trainer.reproduction.report.history import Run, read_run, summarize
+from sift_trainer.reproduction.report.history import RESULTS, Run, read_run, summarize
 from sift_trainer.reproduction.run_log import RunLog
 
 logger = logging.get_logger(__name__)
-
-_RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def check_runs(
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:
     """Whether the run in `folder`, its `output_dir`, ended after at least `max_steps` steps."""
-    results = Path(folder) / _RESULTS
+    results = Path(folder) / RESULTS
     if not results.is_file():
         return False
     steps = json.loads(results.read_text(encoding="utf-8"))["max_steps"]
@@ -176,5 +174,5 @@ def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run |
     run = summarize(name, history)
     if trainer.is_world_process_zero():
         result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": run.results()}
-        write_json(Path(args.output_dir) / _RESULTS, result)
+        write_json(Path(args.output_dir) / RESULTS, result)
     return run
