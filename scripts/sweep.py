@@ -42,6 +42,7 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     width = max(len(run.name) for run in runs)
     for run in runs:
+        state = "finished" if run.is_finished() else "not finished"
         failure = not flags.status and failed.get(run.name)
-        print(f"{run.name:<{width}}  {f'failed with status {failure}' if failure else run.state()}")
+        print(f"{run.name:<{width}}  {f'failed with status {failure}' if failure else state}")
     sys.exit(1 if not flags.status and failed else 0)

@@ -28,22 +28,22 @@ TARGET_ACCURACY = 0.64
 BASELINE_HOURS_TO_TARGET = 57
 HOURS_TO_TARGET = {"loss": {1: 43}, "entropy": {1: 40}}
 
-# Section 7.1 and Appendix F.
+# Section 7.1 and Appendix F, by the fields of a configuration.
 BERT_SETTING = {
-    "layers": 12,
-    "hidden size": 768,
-    "tokens of a row": 512,
+    "model.num_hidden_layers": 12,
+    "model.hidden_size": 768,
+    "corpus.max_length": 512,
     "updates": 800_000,
     "rows of an update": 256,
-    "learning rate": 1e-4,
-    "sift_warmup_steps": 20_000,
+    "training.learning_rate": 1e-4,
+    "training.sift_warmup_steps": 20_000,
 }
 
 # Section 7.2 and Appendix G: 100 epochs of batches of 125.
 IMAGE_SETTINGS = {
     dataset: {
-        "block groups": [3, 4, 6, 3],
-        "training images": images,
+        "model.depths": [3, 4, 6, 3],
+        "images.train_rows": images,
         "updates": 100 * images // 125,
         "rows of an update": 125,
     }

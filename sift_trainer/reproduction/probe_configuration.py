@@ -9,7 +9,7 @@ from sift_trainer.probe.command import probe_with
 from sift_trainer.reproduction.bert import PRETRAINING
 from sift_trainer.reproduction.configuration import load_yaml, parse_config
 from sift_trainer.reproduction.resnet import IMAGE_CLASSIFICATION
-from sift_trainer.reproduction.runs.one_run import sifting_run, trainer_of
+from sift_trainer.reproduction.runs.training import sifting_run, trainer_of
 
 
 def probe_configuration(flags: argparse.Namespace) -> tuple[ProbeResult, Path]:

@@ -67,7 +67,7 @@ def _script(arguments: list[str]) -> str | None:
         _configured(Path(name).stem, arguments)
         return _run(name, arguments) if "--dry_run" in arguments else None
     if name == "scripts/sweep.py":
-        assert "not begun" in _run(name, [*arguments, "--status"])
+        assert "not finished" in _run(name, [*arguments, "--status"])
     elif "arser" in (ROOT / name).read_text():
         _parse_only(name, arguments)
     return None

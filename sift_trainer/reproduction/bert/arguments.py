@@ -44,8 +44,6 @@ class DataArguments:
             raise ValueError(
                 f"mask_probability={self.mask_probability} must be in (0, 1), such as 0.15"
             )
-        if self.masks_per_row is not None and self.masks_per_row < 1:
-            raise ValueError(f"masks_per_row={self.masks_per_row} must be 1 or more, such as 19")
 
 
 @dataclass

@@ -1,28 +1,14 @@
 """What a run of BERT pre-training takes, computed before it starts."""
 
 import math
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import BertConfig, BertForPreTraining
 
-from sift_trainer.arguments import (
-    SiftTrainingArguments,
-    scores_with_model,
-    wants_masked_only_head,
-)
+from sift_trainer.arguments import SiftTrainingArguments, scores_with_model, wants_masked_only_head
 from sift_trainer.early_exit.adapter import check_exit
-from sift_trainer.reproduction import paper
-from sift_trainer.reproduction.bert.flops import (
-    BertShape,
-    Computed,
-    ShapesOnly,
-    forward_backward,
-    scoring,
-)
+from sift_trainer.reproduction.bert.flops import BertShape, Computed, forward_backward, scoring
 from sift_trainer.selection.schedule import num_candidates, steps_of
 
 
@@ -35,8 +21,6 @@ class Plan:
     Args:
         length: tokens of a row.
         label_share: share of the tokens that are masked, such as 0.15.
-        processes: number of processes that train together.
-        training_rows: None if not known.
     """
 
     name: str
@@ -83,42 +67,6 @@ class Plan:
         return len(self.sifting) if scores_with_model(self.args) else 0
 
     @property
-    def memory(self) -> dict[str, int]:
-        """Estimated bytes by what needs them, weights in fp32, without the framework's own."""
-        with torch.device("meta"):
-            weights = 4 * int(BertForPreTraining(self.config).num_parameters())
-        predicted = self.args.per_device_train_batch_size * self.length
-        if wants_masked_only_head(self.args):
-            predicted = round(self.label_share * predicted)
-        # The backward of the loss holds two gradients of the logits, in fp32.
-        loss = 2 * 4 * predicted * int(self.config.vocab_size)
-        state = {"weights": weights, "gradients": weights, "AdamW": 2 * weights}
-        return {**state, "activations": self._activations(), "loss": loss}
-
-    def _activations(self) -> int:
-        """Bytes that autograd saves in a forward, without the parameters."""
-        config = deepcopy(self.config)
-        config.attention_probs_dropout_prob = 0.0  # only on CPUs dropout unfuses the attention
-        storages: set[torch.UntypedStorage] = set()  # hashed by identity: views count once
-
-        def add(saved: Tensor) -> Tensor:
-            storages.add(saved.untyped_storage())
-            return saved
-
-        rows = self.args.per_device_train_batch_size
-        labels = round(self.label_share * rows * self.length)
-        half = bool(self.args.bf16 or self.args.fp16)
-        with FakeTensorMode():
-            bert = ShapesOnly(config, rows, self.length, labels, device="cpu")
-            with (
-                torch.autograd.graph.saved_tensors_hooks(add, lambda tensor: tensor),
-                torch.autocast("cpu", torch.bfloat16, enabled=half),
-            ):
-                bert.loss(self._computed)
-            parameters = {parameter.untyped_storage() for parameter in bert.model.parameters()}
-        return sum(storage.nbytes() for storage in storages - parameters)
-
-    @property
     def exit_block(self) -> int:
         depth = self.config.num_hidden_layers
         return check_exit(self.args.sift_exit_layer, depth, "BertForPreTraining")
@@ -134,16 +82,6 @@ class Plan:
         fraction = self.args.sift_token_fraction
         token = scoring(self._shape, self.exit_block, self._computed, fraction)
         return token * self.drawn * self.length
-
-    @property
-    def paper_overhead(self) -> float | None:
-        """Scoring over forward and backward in the paper's hours; None for another setting."""
-        length = int(paper.BERT_SETTING["tokens of a row"])
-        bert_base = BertShape.of(BertConfig(), length, self.label_share)
-        hours = paper.SAMPLING_HOURS.get(self.args.sift_criterion, {}).get(self.exit_block)
-        if hours is None or self._shape != bert_base or self.args.sift_keep_ratio != 0.5:
-            return None
-        return hours / (paper.FORWARD_HOURS + paper.BACKWARD_HOURS)
 
     @property
     def _computed(self) -> Computed:
@@ -164,17 +102,16 @@ class Plan:
         if self.training_rows is not None:
             epochs = self.drawn * self.steps / self.training_rows
             lines["epochs"] = f"{epochs:.2f} of {self.training_rows:,} rows"
-        memory = self.memory
-        parts = " + ".join(f"{name} {size / 1e9:.2f}" for name, size in memory.items())
-        lines["parameters"] = f"{memory['weights'] // 4:,}"
-        lines["memory per process"] = f"about {sum(memory.values()) / 1e9:.2f} GB = {parts}"
+        with torch.device("meta"):
+            parameters = int(BertForPreTraining(self.config).num_parameters())
+        # Four numbers of 4 bytes: weight, gradient, and AdamW's two moments.
+        gigabytes = f"{16 * parameters / 1e9:.2f} GB"
+        lines["parameters"] = f"{parameters:,}, with gradients and AdamW {gigabytes} a process"
         training, whole = self.training_flops, self.steps * self.training_flops
         lines["forward + backward"] = f"{_flop(training)} a step"
         scored = 0.0
         if self.scored_steps:
             share = f"{self.scoring_flops / training:.1%} of forward + backward"
-            hours = self.paper_overhead
-            share += "" if hours is None else f" (in the paper's hours: {hours:.1%})"
             lines["scoring"] = f"{_flop(self.scoring_flops)} a step, {share}"
             scored = self.scored_steps * self.scoring_flops
         whole += scored

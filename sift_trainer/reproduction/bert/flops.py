@@ -44,24 +44,26 @@ class BertShape(NamedTuple):
         return cls(config.hidden_size, inner, depth, config.vocab_size, length, label_share)
 
 
-class ShapesOnly:
-    """A `BertForPreTraining` without weights, and a batch of full rows without data.
+class _ShapesOnly:
+    """A `BertForPreTraining` without weights, and a batch of full rows without data."""
 
-    Args:
-        rows: rows of ``length`` tokens.
-        labels: labelled positions of the batch, spread evenly over its rows.
-        device: ``meta``, or another one inside of a `FakeTensorMode`.
-    """
-
-    def __init__(
-        self, config: BertConfig, rows: int, length: int, labels: int, device: str = "meta"
-    ) -> None:
-        with torch.device(device):
-            self.model = BertForPreTraining(config)
-            self._ids = torch.zeros(rows, length, dtype=torch.long)
+    def __init__(self, shape: BertShape, label_share: float) -> None:
+        labels = round(label_share * _ROWS * shape.length)
+        with torch.device("meta"):
+            self.model = BertForPreTraining(
+                BertConfig(
+                    hidden_size=shape.hidden_size,
+                    intermediate_size=shape.intermediate_size,
+                    num_hidden_layers=shape.num_blocks,
+                    num_attention_heads=1,  # their number does not change the operations
+                    vocab_size=shape.vocab_size,
+                    max_position_embeddings=shape.length,
+                )
+            )
+            self._ids = torch.zeros(_ROWS, shape.length, dtype=torch.long)
             index = torch.zeros(labels, dtype=torch.long)
-        per_row = -(-labels // rows)
-        self._positions = ScoredPositions(index, index, index, index, (rows, length), per_row)
+        size, per_row = (_ROWS, shape.length), -(-labels // _ROWS)
+        self._positions = ScoredPositions(index, index, index, index, size, per_row)
         self._adapter: Any = exit_adapter(self.model)
         self._head: Any = LabelledHead.of(self.model)
 
@@ -103,7 +105,7 @@ def flops_of(call: Callable[[], Any]) -> int:
 @cache
 def forward_backward(shape: BertShape, computed: Computed = "everywhere") -> float:
     """Forward and backward, in operations per token of a row that is trained on."""
-    bert = _on_meta(shape, shape.label_share)
+    bert = _ShapesOnly(shape, shape.label_share)
     operations = flops_of(lambda: bert.loss(computed).backward())  # type: ignore[no-untyped-call]
     return operations / (_ROWS * shape.length)
 
@@ -120,17 +122,5 @@ def scoring(
     Raises:
         ValueError: if the model has no block ``exit_block``, of 1..L or -1.
     """
-    bert = _on_meta(shape, shape.label_share * token_fraction)
+    bert = _ShapesOnly(shape, shape.label_share * token_fraction)
     return flops_of(lambda: bert.score(exit_block, computed)) / (_ROWS * shape.length)
-
-
-def _on_meta(shape: BertShape, label_share: float) -> ShapesOnly:
-    config = BertConfig(
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_blocks,
-        num_attention_heads=1,  # their number does not change the operations
-        vocab_size=shape.vocab_size,
-        max_position_embeddings=shape.length,
-    )
-    return ShapesOnly(config, _ROWS, shape.length, round(label_share * _ROWS * shape.length))

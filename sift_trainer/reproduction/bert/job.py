@@ -84,8 +84,6 @@ def prepare(argv: Sequence[str]) -> None:
 def load_data(settings: Settings) -> PretrainingData:
     """The prepared corpus, with validation rows whose masks never change.
 
-    Training masks are a function of the run's seed and of the rows of a batch.
-
     Raises:
         ConfigError: if the corpus is not what the configuration says.
     """

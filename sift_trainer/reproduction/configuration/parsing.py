@@ -2,20 +2,32 @@
 
 import argparse
 import dataclasses
-import difflib
 import re
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from sift_trainer.reproduction.configuration.yaml_layers import ConfigError, config_errors, layers
 
 _NAME = re.compile(r"[^./\\][^/\\]*")
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the place and the value."""
+
+
+@contextmanager
+def config_errors(where: str = "") -> Iterator[None]:
+    """Raises the `ValueError` of the block as a `ConfigError`, with ``where`` before its text."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from error
 
 
 class Config(NamedTuple):
@@ -40,10 +52,9 @@ def parse_config(
     """Build the dataclasses from `--config FILE` and `--field value` flags.
 
     Each value comes from the first of these places that has it: command line, entry of `runs:`,
-    file, its base, default of the dataclass. `runs:` maps names to overrides. `grid:` maps fields
-    to lists of values, and every run is made with every combination of them. `--runs NAME ...`
-    picks runs by name, cell, or name in all cells. `--help` prints every field with the value that
-    the file gives it, and exits.
+    file, its base, default of the dataclass. `runs:` maps names to overrides, `grid:` maps fields
+    to lists of values: every run is made with every combination. `--runs` picks runs by name,
+    cell, or name in all cells.
 
     Args:
         ignored: dataclasses whose fields the files may have too, without effect: one file can serve
@@ -101,8 +112,6 @@ def is_chosen(name: str, wanted: str) -> bool:
 
 
 class _Fields(NamedTuple):
-    """The type of every field, and the names that a file may have without effect."""
-
     hints: Mapping[str, Any]
     ignored: Collection[str]
 
@@ -114,8 +123,7 @@ class _Fields(NamedTuple):
                 with config_errors(f"{where}: {key}={value!r}: "):
                     typed[key] = _convert(value, self.hints[key])
             elif key not in self.ignored:
-                near = _nearest(key, [*self.hints, "base", "runs", "grid"])
-                raise ConfigError(f"{where}: unknown key {key!r}{near}")
+                raise ConfigError(f"{where}: unknown key {key!r}; see --help for the known ones")
         return typed
 
     def grid(self, entries: Any, where: str) -> dict[str, list[Any]]:
@@ -155,7 +163,6 @@ def _mapping(content: Any, where: str) -> dict[Any, Any]:
 def _expand(
     grid: Mapping[str, Sequence[Any]], runs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Every run with every combination of the grid's values, all runs of a cell in a row."""
     expanded = {}
     for values in product(*grid.values()):
         cell = dict(zip(grid, values, strict=True))
@@ -190,13 +197,7 @@ def _build(
     namespace, unknown = _parse(parser, argv)
     if unknown:
         flag = unknown[0].partition("=")[0]
-        known = [
-            "--config",
-            "--runs",
-            *(f"--{name}" for kind in kinds for name in _field_names(kind)),
-        ]
-        near = _nearest(flag.replace("-", "_").replace("__", "--", 1), known)
-        raise ConfigError(f"command line: unknown argument {flag!r}{near}")
+        raise ConfigError(f"command line: unknown argument {flag!r}; see --help")
     with config_errors(f"{where}: "):
         return tuple(
             kind(**{name: getattr(namespace, name) for name in _field_names(kind)})
@@ -220,6 +221,51 @@ def _field_names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
-def _nearest(key: object, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(key), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "; see --help for the known ones"
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping, merged over the file that its `base:` key names.
+
+    `base` is relative to the file that names it and may have a base of its own. A key of the upper
+    file replaces the whole value below. The result has no `base` key.
+
+    Raises:
+        ConfigError: for a file that is missing, is no mapping, has a key twice or is its own base.
+    """
+    merged: dict[str, Any] = {}
+    for _, layer in layers(Path(path)):
+        merged.update(layer)
+    return merged
+
+
+def layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases, the lowest base first; raises as `load_yaml` does."""
+    if path.resolve() in above:
+        raise ConfigError(f"{path}: its 'base' leads back to itself")
+    try:
+        with path.open(encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_UniqueKeyLoader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} is not a file that can be read") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}; write lines of 'key: value'")
+    base = content.pop("base", None)
+    if base is None:
+        return [(path, content)]
+    return [*layers(path.parent / str(base), (*above, path.resolve())), (path, content)]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A `SafeLoader` (plain data, never code) that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{self.name}: key {key!r} is written twice below line {line}")
+        return super().construct_mapping(node, deep)

@@ -11,17 +11,9 @@ from sift_trainer.reproduction import paper
 from sift_trainer.reproduction.report import paper_tables, tables
 from sift_trainer.reproduction.report.caveats import caveats, machines_of
 from sift_trainer.reproduction.report.figures import draw
-from sift_trainer.reproduction.report.groups import (
-    MASKED_LM,
-    Comparison,
-    Group,
-    cell_of,
-    compare,
-    short_name,
-)
-from sift_trainer.reproduction.report.history import Run
+from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, compare
+from sift_trainer.reproduction.report.history import RESULTS, Run, find_runs
 from sift_trainer.reproduction.report.page import heading, items, plain, table, to_html
-from sift_trainer.reproduction.report.runs import RESULTS, find_runs
 
 _TITLE = "Runs beside the paper"
 
@@ -42,22 +34,14 @@ class Report:
     runs: list[Run]
 
     def write(self, folder: Path) -> None:
-        """Write ``report.md``, ``report.html`` and the pictures, each of them whole or not at all.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write ``report.md``, ``report.html`` and the pictures."""
         for name, svg in self.pictures.items():
             write_text(folder / name, svg)
         write_text(folder / "report.md", self.text)
         write_text(folder / "report.html", to_html(self.text, _TITLE, self.pictures))
 
     def write_summary(self, path: Path) -> None:
-        """Write all evaluations of all runs (.json), and a picture of the first comparison (.png).
-
-        Args:
-            path: of both files, without suffix.
-        """
+        """Write ``PATH.json``, all evaluations of all runs, and ``PATH.png``, the first picture."""
         write_json(Path(f"{path}.json"), _as_data(self.runs, {}))
         for comparison in compare(self.runs)[:1]:
             Path(f"{path}.png").write_bytes(draw(comparison.groups, "png"))
@@ -95,36 +79,26 @@ def build_report(folders: Sequence[Path], target_accuracy: float | None = None) 
     return Report("\n".join(parts), pictures, summary, runs)
 
 
-def write_closing_tables(folder: Path, names: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """Write ``table.md``, ``results.json`` and a picture over the runs of a configuration.
-
-    With a grid there is a picture in the folder of each cell. Runs of earlier trainings in the
-    folder are included.
+def write_closing_tables(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Write ``table.md``, ``results.json`` and a picture of each comparison; returns the tables.
 
     Args:
-        folder: the `output_dir` of the runs.
-        names: of the runs, in the order of the tables.
+        folder: the `output_dir` of the runs; those of earlier trainings are included.
         settings: what describes the configuration, as plain data.
-
-    Returns:
-        The tables.
     """
     runs, left_out = find_runs([folder])
-    order = {name: index for index, name in enumerate(names)}
-    runs.sort(key=lambda run: order.get(run.name, len(order)))
+    parts = []
     comparisons = compare(runs)
-    cells = dict.fromkeys(cell_of(run.name) for run in runs)
-    parts = [table(tables.grid_table(runs))] if any(cells) else []
-    for each in comparisons:
-        parts += [heading(2, each.name)] if len(comparisons) > 1 else []
+    for index, each in enumerate(comparisons, start=1):
+        one_of_several = len(comparisons) > 1
+        parts += [heading(2, each.name)] if one_of_several else []
         parts.append(_tables_at_the_end(each))
+        picture = f"{folder.resolve().name}{f'_{index}' if one_of_several else ''}.png"
+        (folder / picture).write_bytes(draw(each.groups, "png"))
     text = "\n".join([*parts, *_left_out(left_out)])
     write_text(folder / "table.md", text)
-    write_json(folder / RESULTS, _as_data(runs, settings))
-    for cell in cells:
-        within = [Group(short_name(run.name), [run]) for run in runs if cell_of(run.name) == cell]
-        place = folder / cell
-        (place / f"{place.resolve().name}.png").write_bytes(draw(within, "png"))
+    in_order = [run for each in comparisons for run in each.runs]
+    write_json(folder / RESULTS, _as_data(in_order, settings))
     return text
 
 
@@ -143,7 +117,6 @@ def _tables_at_the_end(comparison: Comparison) -> str:
 
 
 def _image_tables(comparisons: Sequence[Comparison]) -> list[str]:
-    """Tables 2 to 5, as far as there are runs of their data set."""
     parts = []
     for number, (dataset, same_time) in enumerate(paper.IMAGE_TABLES, start=2):
         same = [each for each in comparisons if each.dataset == dataset]

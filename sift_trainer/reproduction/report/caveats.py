@@ -1,10 +1,11 @@
 """What the numbers of a comparison do not show, in sentences."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sift_trainer.reproduction.report.groups import Comparison
+from sift_trainer.reproduction import paper
+from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, Group
 from sift_trainer.reproduction.report.history import Run
-from sift_trainer.reproduction.report.paper_tables import differences_in_size
 
 
 def caveats(comparison: Comparison) -> list[str]:
@@ -13,7 +14,7 @@ def caveats(comparison: Comparison) -> list[str]:
     where = [f"{machine} ({', '.join(names)})" for machine, names in machines.items()]
     named = {
         "These runs are smaller or larger than the paper's, whose numbers neither confirm nor"
-        " contradict them": differences_in_size(comparison),
+        " contradict them": _differences_in_size(comparison),
         "A single seed, and seeds may differ as much as these runs": [
             group.label for group in comparison.groups if len({run.seed for run in group.runs}) < 2
         ],
@@ -21,8 +22,8 @@ def caveats(comparison: Comparison) -> list[str]:
         " below what they could reach, and gains over them may vanish": [
             text for run in comparison.runs if (text := _undecayed(run))
         ],
-        "There is no baseline that differs in sifting alone; the nearest one differs in": (
-            [] if comparison.baseline else comparison.others or ["everything"]
+        "There is no baseline that differs in sifting alone from": (
+            [] if comparison.baseline else [group.label for group in comparison.groups]
         ),
         "Machines differ, and times on different machines are not compared": (
             where if len(where) > 1 else []
@@ -50,3 +51,29 @@ def _undecayed(run: Run) -> str:
     if rate <= peak * max(0.01, 2 / end):
         return ""
     return f"{run.name} ({rate / peak:.0%} of its peak at update {step:,.0f} of {end:,.0f})"
+
+
+def _differences_in_size(comparison: Comparison) -> list[str]:
+    """Where the runs have not the size of the paper's; none for an experiment that it lacks."""
+    masked = comparison.measure == MASKED_LM
+    theirs = paper.BERT_SETTING if masked else paper.IMAGE_SETTINGS.get(comparison.dataset, {})
+    found = []
+    for name, value in theirs.items():
+        here = [each for group in comparison.groups if (each := _size(group, name)) is not None]
+        if set(map(_text, here)) - {_text(value)}:
+            text = " or ".join(dict.fromkeys(map(_text, here)))
+            found.append(f"{name.rpartition('.')[2]} {text}, not {_text(value)}")
+    return found
+
+
+def _size(group: Group, name: str) -> Any:
+    spent = group.runs[0].final.spent
+    if name == "updates":
+        return None if group.same_time else spent.step
+    if name == "rows of an update":
+        return round(spent.backprop_samples / spent.step)
+    return group.setting(*name.split("."))
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)

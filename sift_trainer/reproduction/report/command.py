@@ -45,13 +45,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Build the report, then write it.
-
-    Raises:
-        ValueError: a folder cannot be read.
-        ImportError: an extra is missing.
-        OSError: a file cannot be written.
-    """
+    """Build the report, then write it; raises as `build_report` does."""
     require_matplotlib()
     from sift_trainer.reproduction.report import build_report
 

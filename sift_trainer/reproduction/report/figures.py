@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from sift_trainer.probe.plotting import COLOURS
-from sift_trainer.reproduction.report.groups import Group
-from sift_trainer.reproduction.report.statistics import unit_of
+from sift_trainer.reproduction.report.groups import Group, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,14 +42,13 @@ def _draw_panel(
 
     for index, group in enumerate(groups):
         colour = COLOURS[index % len(COLOURS)]
-        final = sum(run.final.accuracy for run in group.runs) / len(group.runs)
         for number, run in enumerate(group.runs):
             axes.plot(
                 [getattr(point.spent, total) / scale for point in run.points],
                 [100 * point.accuracy for point in run.points],
                 ("-", "--", ":")[index // len(COLOURS) % 3],
                 color=colour,
-                label="" if number else f"{group.label}: {100 * final:.2f}%",
+                label="" if number else f"{group.label}: {100 * group.accuracy:.2f}%",
             )
     if scale == 1:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5k, 200M

@@ -3,24 +3,32 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 from sift_trainer.reproduction.report.history import MEASURES, Run
-from sift_trainer.reproduction.report.statistics import NONE, Unit, spread, unit_of
 
 Fields = frozenset[tuple[str, str]]
+NONE = "-"
 MASKED_LM = MEASURES["mlm_accuracy"]
 _NEITHER_RESULT_NOR_SPEED = {
     *("event", "step", "time", "run", "images.files", "images.cache_dir"),
     *("training.seed", "training.data_seed", "training.output_dir", "training.run_name"),
     *("training.resume_from_checkpoint", "training.report_to", "training.project"),
     *("training.disable_tqdm", "training.local_rank", "training.logging_dir"),
-    *("training.log_level", "training.log_level_replica", "training.log_on_each_node"),
-    *("training.save_strategy", "training.save_steps", "training.save_total_limit"),
 }
+_NEITHER_BY_PREFIX = ("machine.", "training.log_", "training.save_")
 _SIFTING = ("training.sift_", "duration.")
 # Settings of the paper's runs: half of the candidates, the hardest, in every step.
 _PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1, "random_share": 0}
+
+
+class Unit(NamedTuple):
+    """A unit of time, and the format of numbers in it."""
+
+    name: str
+    seconds: float
+    form: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,11 @@ class Group:
     def sift(self, name: str) -> Any:
         """The value of a ``sift_*`` field."""
         return self.setting("training", f"sift_{name}")
+
+    @property
+    def accuracy(self) -> float:
+        """The last accuracy, a mean over the seeds."""
+        return mean(run.final.accuracy for run in self.runs)
 
     @property
     def is_baseline(self) -> bool:
@@ -75,13 +88,10 @@ class Comparison:
     Attributes:
         name: unique in a report.
         groups: the baseline first, if there is one.
-        others: for a comparison without baseline, the fields in which it differs from the nearest
-            comparison that has one.
     """
 
     name: str
     groups: list[Group]
-    others: list[str]
 
     @property
     def baseline(self) -> Group | None:
@@ -110,34 +120,26 @@ class Comparison:
         """The unit for the training times of whole runs."""
         return unit_of([run.final.spent.total_seconds for run in self.runs])
 
-    def against(
-        self,
-        group: Group | None,
-        value: Callable[[Run, Run], float | None],
-        form: str,
-        unit: str = "",
-        *,
-        timed: bool = False,
-    ) -> str:
-        """The spread of `value` over pairs of a run and the baseline of its seed; over all pairs if
-        the seeds differ.
+    def gain(self, group: Group | None) -> float | None:
+        """Its accuracy less the baseline's."""
+        if group is None or self.baseline is None:
+            return None
+        return group.accuracy - self.baseline.accuracy
+
+    def ratio(
+        self, group: Group, value: Callable[[Run], float | None], *, timed: bool = False
+    ) -> float | None:
+        """The mean of `value` over the seeds, over the baseline's; None if a seed has none.
 
         If `value` is `timed`, runs on different machines are not compared.
         """
-        if group is None or self.baseline is None:
-            return NONE
-        pairs = [(run, base) for run in group.runs for base in self.baseline.runs]
-        if timed and len(set[str]().union(*(run.machines for pair in pairs for run in pair))) > 1:
-            return NONE
-        same_seed = [(run, base) for run, base in pairs if run.seed == base.seed]
-        if len(same_seed) == len(group.runs) == len(self.baseline.runs):
-            pairs = same_seed
-        return spread([value(run, base) for run, base in pairs], form, unit)
-
-
-def cell_of(name: str) -> str:
-    """The folder of a run, which is its cell in a grid; empty without one."""
-    return name.rpartition("/")[0]
+        if self.baseline is None:
+            return None
+        runs = [*group.runs, *self.baseline.runs]
+        if timed and len(set[str]().union(*(run.machines for run in runs))) > 1:
+            return None
+        values = [[value(run) for run in each.runs] for each in (group, self.baseline)]
+        return ratio(*map(mean_of_all, values))
 
 
 def short_name(name: str) -> str:
@@ -151,17 +153,14 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     for run in runs:
         alike = {field for field in _fields(run) if not field[0].startswith(_SIFTING)}
         families.setdefault(frozenset(alike), []).append(run)
-    found = [(Comparison("", _groups(family), []), shared) for shared, family in families.items()]
+    found = [Comparison("", _groups(family)) for family in families.values()]
     # As in the paper: by data set, high learning rates first.
-    found.sort(key=lambda each: (each[0].baseline is None, each[0].dataset, -each[0].rate))
-    with_baseline = [shared for each, shared in found if each.baseline]
-    comparisons = []
-    for index, (each, shared) in enumerate(found, start=1):
+    found.sort(key=lambda each: (each.baseline is None, each.dataset, -each.rate))
+    named = []
+    for index, each in enumerate(found, start=1):
         name = f"{each.dataset or each.measure}, learning rate {each.rate:g}"
-        name = f"{index}. {name}" if len(found) > 1 else name
-        others = [] if each.baseline else _nearest(shared, with_baseline)
-        comparisons.append(Comparison(name, each.groups, others))
-    return comparisons
+        named.append(Comparison(f"{index}. {name}" if len(found) > 1 else name, each.groups))
+    return named
 
 
 def _fields(run: Run) -> Fields:
@@ -173,12 +172,12 @@ def _fields(run: Run) -> Fields:
     return frozenset(
         (name, value)
         for name, value in fields.items()
-        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith("machine.")
+        if name not in _NEITHER_RESULT_NOR_SPEED and not name.startswith(_NEITHER_BY_PREFIX)
     )
 
 
 def _groups(runs: Iterable[Run]) -> list[Group]:
-    """One for each configuration. Two with the same name are told apart by their folders."""
+    """One for each configuration. Folders tell two of the same name apart."""
     found: dict[Fields, list[Run]] = {}
     for run in runs:
         found.setdefault(_fields(run), []).append(run)
@@ -197,7 +196,28 @@ def _paper_order(group: Group) -> tuple[bool, bool, int, int, str]:
     return (not group.is_baseline, group.same_time, rank, layer, group.label)
 
 
-def _nearest(shared: Fields, others: Sequence[Fields]) -> list[str]:
-    """The fields in which the nearest of the others differs."""
-    differences = [sorted({name for name, _ in shared ^ other}) for other in others]
-    return min(differences, key=len, default=[])
+def unit_of(seconds: Sequence[float]) -> Unit:
+    """The unit that suits the longest of these times."""
+    longest = max(seconds, default=0.0)
+    if longest >= 2 * 3600:
+        return Unit("h", 3600.0, ".2f")
+    return Unit("min", 60.0, ".2f") if longest >= 600 else Unit("s", 1.0, ".1f")
+
+
+def spread(values: Sequence[float | None], form: str, unit: str = "") -> str:
+    """Such as ``0.1300 (0.1292 to 0.1311)``: mean, lowest and highest; `NONE` if one is missing."""
+    if mean_of_all(values) is None:
+        return NONE
+    known = [value for value in values if value is not None]
+    middle, low, high = (format(value, form) for value in (mean(known), min(known), max(known)))
+    return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
+
+
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """None without values, or if one of them is missing."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known and None not in values else None
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None

@@ -4,6 +4,9 @@ Evaluation lines have the accuracies, training lines the totals that `SiftCallba
 Seconds are the sum of the measured phases: evaluation and checkpoints do not count.
 """
 
+import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +16,11 @@ import numpy as np
 
 from sift_trainer.measuring.machine import SPEED
 from sift_trainer.measuring.timing import PHASES
-from sift_trainer.reproduction.run_log import read_run_log, read_starts
+from sift_trainer.reproduction.run_log import FILE, read_run_log, read_starts
 
 History = Sequence[Mapping[str, Any]]
 
+RESULTS = "results.json"
 MEASURES = {"mlm_accuracy": "MLM accuracy", "accuracy": "accuracy"}
 """The metrics by which runs are compared, as they are logged (after ``eval_``), and their names in
 tables."""
@@ -45,11 +49,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: what the run had spent by then, and accuracies in [0, 1]."""
+    """One evaluation: what the run had spent by then, and its accuracy in [0, 1]."""
 
     spent: Totals
     accuracy: float
-    nsp_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def summarize(name: str, history: History, starts: History = ()) -> Run:
             f"step {spent[-1].step}; log at every evaluation: set logging_steps to eval_steps"
         )
     points = [
-        Point(totals_at(spent, step), line[f"eval_{measure}"], line.get("eval_nsp_accuracy"))
+        Point(totals_at(spent, step), line[f"eval_{measure}"])
         for step, line in sorted(evaluations.items())
     ]
     rates = [(line["step"], line["learning_rate"]) for line in history if "learning_rate" in line]
@@ -173,14 +176,56 @@ def totals(history: History) -> list[Totals]:
 
 def totals_at(spent: Sequence[Totals], step: float) -> Totals:
     """The totals at `step`, linear between the two of `spent` around it."""
+    rows = [(*each.seconds.values(), each.backprop_samples, each.candidates) for each in spent]
     steps = [each.step for each in spent]
+    values = [float(np.interp(step, steps, column)) for column in zip(*rows, strict=True)]
+    return Totals(step, dict(zip(PHASES, values, strict=False)), *values[len(PHASES) :])
 
-    def at_step(values: Sequence[float]) -> float:
-        return float(np.interp(step, steps, values))
 
-    return Totals(
-        step,
-        {phase: at_step([each.seconds[phase] for each in spent]) for phase in PHASES},
-        at_step([each.backprop_samples for each in spent]),
-        at_step([each.candidates for each in spent]),
-    )
+def find_runs(folders: Sequence[Path]) -> tuple[list[Run], dict[str, str]]:
+    """The whole runs in the folders and their subfolders; for each other run, the reason.
+
+    The name of a run is the path of its folder in the folder that all runs are in.
+
+    Raises:
+        ValueError: a folder does not exist or has no run in it.
+    """
+    places: set[Path] = set()
+    for folder in folders:
+        found = {path.parent for path in folder.resolve().rglob(FILE)}
+        if not found:
+            raise ValueError(f"{folder} has no {FILE} in it; give the output_dir of a training")
+        places |= found
+    root = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    runs: list[Run] = []
+    left_out: dict[str, str] = {}
+    for place in sorted(places):
+        name = place.name if place == root else place.relative_to(root).as_posix()
+        try:
+            runs.append(_read_whole_run(name, place))
+        except ValueError as error:
+            left_out[name] = str(error)
+    return runs, left_out
+
+
+def _read_whole_run(name: str, folder: Path) -> Run:
+    """Raises `ValueError` with the reason why the run is not whole."""
+    history = read_run_log(folder)
+    last = max((line["step"] for line in history), default=0)
+    ends = [line for line in history if "train_runtime" in line and line["step"] == last]
+    if not ends:
+        raise ValueError(f"unfinished: the log stops at step {last}")
+    # A run that a time budget ended has results; one that a signal stopped has none of that step.
+    results, planned = folder / RESULTS, ends[-1]["max_steps"]
+    points = json.loads(results.read_text())["run"]["points"] if results.is_file() else []
+    if last < planned and not (points and points[-1]["spent"]["step"] == last):
+        raise ValueError(f"stopped at step {last} of {planned}, to be resumed")
+    run = read_run(name, folder)
+    if run.setting("training") is None:
+        raise ValueError(f"{FILE} has no settings of the training")
+    if run.final.spent.step != last:
+        evaluated = run.final.spent.step
+        raise ValueError(f"ended at step {last}, but the last evaluation is at step {evaluated}")
+    if not all(math.isfinite(point.accuracy) for point in run.points):
+        raise ValueError("an accuracy is not a number")
+    return run

@@ -34,8 +34,8 @@ def table(rows: Table) -> str:
 _STYLE = """
 body { font: 1rem/1.5 sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;
   overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; border: 1px solid #ddd; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .875rem;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .5rem; white-space: nowrap; border-bottom: 1px solid #e5e5e5; }
 th, tr > :first-child { white-space: normal; min-width: 5rem; }
 blockquote { background: #fff6e0; border-left: 4px solid #b26b00; margin: 0; padding: .1rem .6rem; }
@@ -52,9 +52,6 @@ def to_html(text: str, title: str, pictures: Mapping[str, str]) -> str:
     from markdown_it import MarkdownIt
 
     body: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    # Wide tables scroll in a box of their own, with keys too, so that the page does not.
-    box = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
-    body = body.replace("<table>", box).replace("</table>", "</table></div>")
     for name, svg in pictures.items():
         data = base64.b64encode(svg.encode()).decode()
         body = body.replace(f'src="{name}"', f'src="data:image/svg+xml;base64,{data}"')

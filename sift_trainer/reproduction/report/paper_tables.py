@@ -1,13 +1,10 @@
 """The tables of the paper with measured columns beside its own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sift_trainer.reproduction import paper
-from sift_trainer.reproduction.report.groups import MASKED_LM, Comparison, Group
+from sift_trainer.reproduction.report.groups import NONE, Comparison, Group, ratio, spread
 from sift_trainer.reproduction.report.page import Table
-from sift_trainer.reproduction.report.statistics import NONE, ratio, spread
-from sift_trainer.reproduction.report.tables import accuracy_gain
 
 NOTE = (
     "Accuracies are those at the last step; several seeds have their mean, the lowest and the "
@@ -15,16 +12,6 @@ NOTE = (
     f"{paper.BACKWARD_HOURS} h."
 )
 _METHODS = ("baseline", "early exit", "last exit")
-_SIZES = {
-    "layers": ("model", "num_hidden_layers"),
-    "hidden size": ("model", "hidden_size"),
-    "tokens of a row": ("corpus", "max_length"),
-    "block groups": ("model", "depths"),
-    "training images": ("images", "train_rows"),
-    "learning rate": ("training", "learning_rate"),
-    "sift_warmup_steps": ("training", "sift_warmup_steps"),
-}
-
 
 Place = tuple[str | None, int | None]
 """Criterion and exit of a row of Table 1; no criterion for the baseline, no exit for a run that the
@@ -72,7 +59,7 @@ def table_1_and_6(comparison: Comparison) -> Table:
                 "paper": spread([paper.BASELINE_ACCURACY if baseline else theirs], ".4f"),
                 "measured": spread([run.final.accuracy for run in runs], ".4f"),
                 "paper: to baseline": spread([gain], "+.4f"),
-                "measured: to baseline": comparison.against(group, accuracy_gain, "+.4f"),
+                "measured: to baseline": spread([comparison.gain(group)], "+.4f"),
                 "paper: sampling": spread([ratio(hours, computed)], ".1%"),
                 "measured: sampling": spread(shares, ".1%"),
                 "seeds": str(len(runs)),
@@ -83,7 +70,6 @@ def table_1_and_6(comparison: Comparison) -> Table:
 
 
 def _share(seconds: Mapping[str, float]) -> float | None:
-    """Sampling as a share of forward and backward; None without sampling."""
     return ratio(seconds["sampling"], seconds["forward"] + seconds["backward"]) or None
 
 
@@ -114,29 +100,3 @@ def _methods(comparison: Comparison, same_time: bool) -> dict[str, Group]:
         elif by_the_paper and group.same_time == same_time and not timed:
             methods.setdefault(_METHODS[1 + (group.exit_layer == group.depth)], group)
     return methods
-
-
-def differences_in_size(comparison: Comparison) -> list[str]:
-    """Where the runs have not the size of the paper's; none for an experiment that it lacks."""
-    masked = comparison.measure == MASKED_LM
-    theirs = paper.BERT_SETTING if masked else paper.IMAGE_SETTINGS.get(comparison.dataset, {})
-    found = []
-    for name, value in theirs.items():
-        here = dict.fromkeys(_size(group, name) for group in comparison.groups)
-        text = " or ".join(each for each in here if each)
-        found += [f"{name} {text}, not {_text(value)}"] if text not in ("", _text(value)) else []
-    return found
-
-
-def _size(group: Group, name: str) -> str:
-    """Empty if it is unknown, or not fixed because the time is."""
-    spent = group.runs[0].final.spent
-    if name == "updates":
-        return "" if group.same_time else _text(spent.step)
-    if name == "rows of an update":
-        return _text(round(spent.backprop_samples / spent.step))
-    return _text(group.setting(*_SIZES[name]))
-
-
-def _text(value: Any) -> str:
-    return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)

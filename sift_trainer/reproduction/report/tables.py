@@ -9,12 +9,12 @@ from sift_trainer.reproduction.report.groups import (
     MASKED_LM,
     Comparison,
     Group,
-    cell_of,
-    short_name,
+    ratio,
+    spread,
+    unit_of,
 )
 from sift_trainer.reproduction.report.history import Run
 from sift_trainer.reproduction.report.page import Table
-from sift_trainer.reproduction.report.statistics import NONE, ratio, spread, unit_of
 
 _PHASES = ("sampling", "forward", "backward", "optimizer", "data")
 
@@ -26,48 +26,27 @@ class Target(NamedTuple):
     why: str
 
 
-def accuracy_gain(run: Run, base: Run) -> float:
-    return run.final.accuracy - base.final.accuracy
-
-
 def results_table(comparison: Comparison) -> Table:
-    """A row for each configuration: its last accuracy and its training time.
+    """A row for each configuration: last accuracy and training time, also beside the baseline's."""
 
-    Both are also compared with the baseline: the difference of the accuracies, the ratio of the
-    times, and when the baseline's last accuracy was reached, as a share of the baseline's time (the
-    paper's 43 h of 57 h is 0.75x).
-    """
-
-    def time_ratio(run: Run, base: Run) -> float | None:
-        return ratio(run.final.spent.total_seconds, base.final.spent.total_seconds)
-
-    def share_of_time(run: Run, base: Run) -> float | None:
-        return ratio(run.seconds_to(base.final.accuracy), base.final.spent.total_seconds)
+    def time(run: Run) -> float:
+        return run.final.spent.total_seconds
 
     unit = comparison.unit
     name = comparison.baseline.label if comparison.baseline else "baseline"
     rows = []
     for group in comparison.groups:
-        final = [run.final for run in group.runs]
-        times = [point.spent.total_seconds / unit.seconds for point in final]
-        against = comparison.against(group, time_ratio, ".2f", "x", timed=True)
-        reached = comparison.against(group, share_of_time, ".2f", "x", timed=True)
-        never = "never" if len(final) == 1 else "not by all seeds"
-        if against != NONE:
-            reached = f"after {reached}" if reached != NONE else never
-        row = {
-            "run": group.label,
-            "seeds": str(len(final)),
-            comparison.measure: spread([point.accuracy for point in final], ".4f"),
-            f"vs {name}": comparison.against(group, accuracy_gain, "+.4f"),
-            "NSP accuracy": spread([point.nsp_accuracy for point in final], ".4f"),
-            f"time ({unit.name})": spread(times, unit.form),
-            f"time vs {name}": against,
-            f"reached {name}'s accuracy": reached,
-        }
-        if all(run.final.nsp_accuracy is None for run in comparison.runs):
-            del row["NSP accuracy"]
-        rows.append(row)
+        times = [time(run) / unit.seconds for run in group.runs]
+        rows.append(
+            {
+                "run": group.label,
+                "seeds": str(len(group.runs)),
+                comparison.measure: spread([run.final.accuracy for run in group.runs], ".4f"),
+                f"vs {name}": spread([comparison.gain(group)], "+.4f"),
+                f"time ({unit.name})": spread(times, unit.form),
+                f"time vs {name}": spread([comparison.ratio(group, time, timed=True)], ".2f", "x"),
+            }
+        )
     return rows
 
 
@@ -87,34 +66,14 @@ def spending_table(comparison: Comparison) -> Table:
     return rows
 
 
-def grid_table(runs: Sequence[Run]) -> Table:
-    """A row for each cell of a grid and a column for each run in it, as the paper's Tables 2 to 5.
-
-    The last accuracy in percent, the best of each column in bold, `-` if there is no run.
-    """
-    accuracy = {(cell_of(run.name), short_name(run.name)): run.final.accuracy for run in runs}
-    columns = list(dict.fromkeys(name for _, name in accuracy))
-    rows = []
-    for cell in dict.fromkeys(cell for cell, _ in accuracy):
-        row = {f"{runs[0].measure} (%)": cell}
-        for name in columns:
-            best = max(value for (_, other), value in accuracy.items() if other == name)
-            value = accuracy.get((cell, name))
-            row[name] = NONE if value is None else f"{100 * value:.2f}"
-            row[name] = f"**{row[name]}**" if value == best else row[name]
-        rows.append(row)
-    return rows
-
-
 def choose_target(comparison: Comparison, wanted: float | None) -> Target:
     """The wanted one; else the paper's, if every seed of a masked-LM baseline reaches it; else the
     highest that all runs reach."""
     if wanted is not None:
         return Target(wanted, "as requested")
-    if comparison.measure == MASKED_LM and comparison.baseline is not None:
-        reached = min(_best(comparison.baseline.runs))
-        if reached >= paper.TARGET_ACCURACY:
-            return Target(paper.TARGET_ACCURACY, "the paper's, which the baseline reaches")
+    base = comparison.baseline if comparison.measure == MASKED_LM else None
+    if base is not None and min(_best(base.runs)) >= paper.TARGET_ACCURACY:
+        return Target(paper.TARGET_ACCURACY, "the paper's, which the baseline reaches")
     return Target(min(_best(comparison.runs)), "the highest that all runs reach")
 
 
@@ -139,14 +98,10 @@ def target_table(comparison: Comparison, target: Target) -> Table:
         row = {
             "run": group.label,
             f"time ({unit.name})": spread(times, unit.form),
-            "time ratio": comparison.against(
-                group, lambda run, base: ratio(seconds(run), seconds(base)), ".2f", "x", timed=True
-            ),
+            "time ratio": spread([comparison.ratio(group, seconds, timed=True)], ".2f", "x"),
             "paper: time ratio": spread([_papers_ratio(group)], ".2f", "x"),
             "samples trained on": spread([samples(run) for run in group.runs], ",.0f"),
-            "samples ratio": comparison.against(
-                group, lambda run, base: ratio(samples(run), samples(base)), ".2f", "x"
-            ),
+            "samples ratio": spread([comparison.ratio(group, samples)], ".2f", "x"),
             "seeds that reach it": f"{len(times) - times.count(None)} of {len(times)}",
         }
         if comparison.measure != MASKED_LM:
@@ -165,7 +120,6 @@ def target_note(target: Target) -> str:
 
 
 def _papers_ratio(group: Group) -> float | None:
-    """The paper's hours to 64% over the baseline's; None if it does not state them."""
     if group.is_baseline:
         return 1.0
     if not group.is_the_papers or group.exit_layer == group.depth:

@@ -17,7 +17,6 @@ from typing import IO, NamedTuple
 from transformers.utils import logging
 
 from sift_trainer.reproduction.configuration import parse_config
-from sift_trainer.reproduction.run_log import FILE
 from sift_trainer.reproduction.runs.training import Experiment, is_finished
 
 logger = logging.get_logger(__name__)
@@ -42,18 +41,6 @@ class Planned(NamedTuple):
 
     def waits(self) -> bool:
         return self.after is not None and not self.after.is_finished()
-
-    def state(self) -> str:
-        """``finished``, ``being trained``, ``begun``, ``not begun``, or what it waits for."""
-        if self.is_finished():
-            return "finished"
-        if self.lock.is_file():
-            with held(self.lock) as lock:
-                if lock is None:
-                    return "being trained"
-        if self.after is not None and self.waits():
-            return f"waits for {self.after.name}"
-        return "begun" if (self.folder / FILE).is_file() else "not begun"
 
 
 def plan(experiment: Experiment, argv: Sequence[str]) -> list[Planned]:
@@ -123,10 +110,7 @@ def held(path: Path) -> Iterator[IO[str] | None]:
 
 
 class _Processes:
-    """Runs commands, and passes on to them the signals that would end this process.
-
-    A command gets a SIGTERM for the first signal and a SIGKILL for the second.
-    """
+    """Runs commands, and passes a signal on to them, as SIGTERM and the second time as SIGKILL."""
 
     def __init__(self) -> None:
         self.stopped = False

@@ -27,13 +27,11 @@ class TimeBudget(TrainerCallback):
 
     Training seconds are the phases that `SiftCallback` measures on the first process. Evaluation
     and checkpoints do not count; the seconds before a resume do. The step that reaches the budget
-    is the last one, on all processes. It is logged, and evaluated and saved if the run does these
-    by steps.
+    is the last one, on all processes.
 
-    ``max_steps`` (or ``num_train_epochs``) is the upper limit of the run, and the schedule is laid
-    out over it. After each step the schedule moves to the share that is spent, of the budget or of
-    ``max_steps``, whichever is larger. So learning rates and weights depend on the clock, and two
-    runs with one seed differ.
+    After each step the schedule, which is laid out over ``max_steps``, moves to the share that is
+    spent, of the budget or of ``max_steps``, whichever is larger. So learning rates and weights
+    depend on the clock, and two runs with one seed differ.
 
     The paper ran SIFT "till the time it takes to run 100 epochs of the baseline" (Table 2).
 

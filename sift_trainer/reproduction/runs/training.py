@@ -16,13 +16,12 @@ from sift_trainer.checks.setup import check_steps
 from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import check_launch
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
+from sift_trainer.reproduction.configuration.parsing import is_chosen
 from sift_trainer.reproduction.report import write_closing_tables
-from sift_trainer.reproduction.report.history import Run, read_run, summarize
+from sift_trainer.reproduction.report.history import RESULTS, Run, read_run, summarize
 from sift_trainer.reproduction.run_log import RunLog
 
 logger = logging.get_logger(__name__)
-
-_RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class Experiment:
     Attributes:
         kinds: the dataclasses whose fields a configuration has.
         settings: makes a named tuple of one object of each, with `args` and `launch` among them.
-        check: checks that involve several fields; raises `ConfigError`.
-        load_data: the data that all runs share; raises `ConfigError`.
-        build_trainer: the trainer of a run, with a freshly initialized model, the given arguments
-            and callbacks; raises `ValueError`.
+        load_data: the data that all runs share.
+        build_trainer: the trainer of a run, with a freshly initialized model.
         describe: a run as plain data.
         waits_for: the name of the run that must be finished before the named one, if any.
     """
@@ -52,10 +49,9 @@ class Experiment:
 def train_runs(experiment: Experiment, config: Config) -> list[Run]:
     """Train every run of the configuration; write the results into `output_dir`, and print them.
 
-    The tables include the runs that earlier calls left there; unfinished ones are listed with the
-    reason. `--resume_from_checkpoint` is the path of a checkpoint, or `latest`: then every run
-    resumes from its last whole checkpoint, if it has one, and finished runs stay as they are. A
-    SIGTERM saves a checkpoint after the current step and ends the call.
+    With `--resume_from_checkpoint latest` every run resumes from its last whole checkpoint, if it
+    has one, and finished runs stay as they are. A SIGTERM saves a checkpoint after the current step
+    and ends the call.
 
     Returns:
         The finished runs: fewer than the configuration has if a signal stopped the call.
@@ -81,8 +77,35 @@ def train_runs(experiment: Experiment, config: Config) -> list[Run]:
             return runs
         runs.append(run)
     if shared.args.process_index == 0:
-        print(write_closing_tables(output, config.names, experiment.describe(shared, data)))
+        print(write_closing_tables(output, experiment.describe(shared, data)))
     return runs
+
+
+def sifting_run(experiment: Experiment, config: Config, wanted: str | None) -> str:
+    """Name of the ``wanted`` run; for None, of the first that sifts, or else of the first."""
+    for name, instances in config.runs.items():
+        ratio = experiment.settings(*instances).args.sift_keep_ratio
+        if is_chosen(name, wanted) if wanted is not None else ratio < 1:
+            return name
+    if wanted is None:
+        return next(iter(config.runs))
+    raise ConfigError(f"--run {wanted}: no such run; there is {', '.join(config.runs)}")
+
+
+def trainer_of(experiment: Experiment, name: str, settings: Any) -> SiftTrainer:
+    """The trainer of a run, with its data and a freshly initialized model, without reporters.
+
+    A run that does not sift gets keep ratio 0.5, so that there are candidates to choose from.
+    """
+    data = experiment.load_data(settings)
+    output = str(Path(str(settings.args.output_dir)) / name)
+    changes: dict[str, Any] = {"output_dir": output, "report_to": []}
+    if settings.args.sift_keep_ratio == 1:
+        changes["sift_keep_ratio"] = 0.5
+    set_seed(settings.args.seed)
+    with config_errors(f"run {name!r}: "):
+        args = replace(settings.args, **changes)
+        return experiment.build_trainer(settings, data, args, [])
 
 
 def check_runs(
@@ -116,7 +139,7 @@ def check_runs(
 
 def is_finished(folder: str | Path, max_steps: int) -> bool:
     """Whether the run in `folder`, its `output_dir`, ended after at least `max_steps` steps."""
-    results = Path(folder) / _RESULTS
+    results = Path(folder) / RESULTS
     if not results.is_file():
         return False
     steps = json.loads(results.read_text(encoding="utf-8"))["max_steps"]
@@ -131,11 +154,7 @@ def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run |
         logger.warning(f"run {name!r} in {args.output_dir} is finished and stays as it is")
         return read_run(name, args.output_dir)
 
-    record = {
-        "run": name,
-        "processes": args.world_size,
-        **experiment.describe(settings, data),
-    }
+    record = {"run": name, "processes": args.world_size, **experiment.describe(settings, data)}
     set_seed(args.seed)
     stop = StopOnSignal()
     with config_errors(f"run {name!r}: "):
@@ -155,5 +174,5 @@ def _train(experiment: Experiment, name: str, settings: Any, data: Any) -> Run |
     run = summarize(name, history)
     if trainer.is_world_process_zero():
         result = {"max_steps": args.max_steps, "sift": sift_settings(args), "run": run.results()}
-        write_json(Path(args.output_dir) / _RESULTS, result)
+        write_json(Path(args.output_dir) / RESULTS, result)
     return run

@@ -1,8 +1,7 @@
 """The plan of a run: against a Trainer that runs it, against hand calculations, and as printed."""
 
 import pytest
-import torch
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertConfig
 
 from sift_trainer import SiftTrainingArguments
 from sift_trainer.reproduction.bert.dry_run import Plan
@@ -51,55 +50,6 @@ def test_operations_by_hand(tmp_path):
     assert plain.training_flops / 131_072 == pytest.approx(710.4e6, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("settings", "share"),
-    [
-        ({}, 0.0722),  # 0.8452 of 3.8 + 7.9 hours
-        ({"sift_exit_layer": -1}, 0.3854),
-        ({"sift_exit_layer": 4}, None),
-        ({"sift_criterion": "random"}, None),
-        ({"sift_keep_ratio": 0.25}, None),
-        ({"config": BertConfig(num_hidden_layers=13)}, None),
-    ],
-)
-def test_what_the_paper_measured(tmp_path, settings, share):
-    got = plan(tmp_path, **settings).paper_overhead
-    assert got == (share if share is None else pytest.approx(share, abs=5e-5))
-
-
-def test_memory_is_16_bytes_a_parameter_and_what_is_kept(tmp_path):
-    """Two gradients of 32 x 512 x 15% predictions over 30,522 word pieces, in fp32."""
-    memory = plan(tmp_path).memory
-    assert memory["loss"] == 2 * 4 * 2458 * 30_522
-    assert memory["weights"] + memory["gradients"] + memory["AdamW"] == 16 * 110_106_428
-    assert 0.5 < plan(tmp_path, bf16=True).memory["activations"] / memory["activations"] < 0.9
-
-
-def test_a_real_forward_on_a_cpu_keeps_the_same(tmp_path):
-    small = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4}
-    config = BertConfig(**small, num_hidden_layers=3, attention_probs_dropout_prob=0.0)
-    model = BertForPreTraining(config).train()
-    saved = {}
-
-    def add(tensor):
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    rows = torch.full((4, 3, 512), 5)  # ids, token types, labels
-    with torch.autograd.graph.saved_tensors_hooks(add, lambda tensor: tensor):
-        model(
-            input_ids=rows[:, 0].clone(),
-            token_type_ids=rows[:, 1].clone().fill_(0),
-            labels=rows[:, 2].clone(),
-            next_sentence_label=torch.zeros(4, dtype=torch.long),
-        )
-    for parameter in model.parameters():
-        saved.pop(parameter.untyped_storage().data_ptr(), None)
-    settings = {"per_device_train_batch_size": 4, "sift_keep_ratio": 1.0}
-    planned = plan(tmp_path, config, sift_masked_only_head=False, **settings)
-    assert planned.memory["activations"] == sum(saved.values())
-
-
 def test_what_is_printed(tmp_path):
     text = str(plan(tmp_path, rows=16_000_000))
     for line in (
@@ -107,8 +57,8 @@ def test_what_is_printed(tmp_path):
         "  trained on          204,800,000 rows, 104,857,600,000 tokens",
         "  scored              399,360,000 rows, 204,472,320,000 tokens",
         "  epochs              25.60 of 16,000,000 rows",
-        "  parameters          110,106,428",
-        "a step, 4.2% of forward + backward (in the paper's hours: 7.2%)",
+        "  parameters          110,106,428, with gradients and AdamW 1.76 GB a process",
+        "a step, 4.2% of forward + backward",
         "  whole run           60.4 EFLOP, 3.9% of it scoring",
     ):
         assert line in text

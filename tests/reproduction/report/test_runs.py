@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sift_trainer.reproduction.report.history import Run
-from sift_trainer.reproduction.report.runs import find_runs
+from sift_trainer.reproduction.report.history import Run, find_runs
 from sift_trainer.reproduction.run_log import FILE
 from tests.reproduction.report.made_up import resnet, write_run
 

@@ -96,10 +96,9 @@ def end(caller: BaseProcess) -> None:
 
 def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
     planned = runs.planned("a", "b", "c")
-    assert [run.state() for run in planned] == ["not begun"] * 3
     assert sweep(planned, runs.command) == {}
     assert runs.trained == ["a", "b", "c"]
-    assert [run.state() for run in planned] == ["finished"] * 3
+    assert all(run.is_finished() for run in planned)
     assert sweep(planned, runs.command) == {}
     assert runs.trained == ["a", "b", "c"]
     assert sweep(runs.planned("a", max_steps=6), runs.command) == {"a": 0}  # 5 were reached
@@ -109,11 +108,10 @@ def test_every_run_is_trained_once_in_order(runs: Runs) -> None:
 def test_a_run_waits_for_the_one_whose_time_it_gets(runs: Runs) -> None:
     """Also while another process trains that one."""
     planned = runs.planned("base", "timed", timed="base")
-    assert planned[1].state() == "waits for base"
+    assert planned[1].waits()
     (runs.root / "base").mkdir()
     with held(runs.root / "base" / ".lock") as lock:
         assert lock is not None
-        assert planned[0].state() == "being trained"
         assert sweep(planned, runs.command) == {}
         assert runs.trained == []
     assert sweep(planned, runs.command) == {}
@@ -125,7 +123,7 @@ def test_a_run_that_fails_is_left_and_the_others_go_on(runs: Runs) -> None:
     planned = runs.planned("a", "b", "after_b", "c", after_b="b")
     assert sweep(planned, runs.command) == {"b": 4}
     assert runs.trained == ["a", "b", "c"]
-    assert [run.state() for run in planned] == ["finished", "begun", "waits for b", "finished"]
+    assert [run.is_finished() for run in planned] == [True, False, False, True]
     runs.behave()
     assert sweep(planned, runs.command) == {}
     assert runs.trained == ["a", "b", "c", "b", "after_b"]
@@ -138,7 +136,7 @@ def test_two_sweeps_share_the_runs(runs: Runs) -> None:
     for caller in callers:
         end(caller)
     assert sorted(runs.trained) == list(names)
-    assert {run.state() for run in runs.planned(*names)} == {"finished"}
+    assert all(run.is_finished() for run in runs.planned(*names))
 
 
 def test_a_signal_saves_the_current_run_and_ends_the_sweep(runs: Runs) -> None:
@@ -162,7 +160,7 @@ def test_a_second_signal_kills(runs: Runs) -> None:
     assert caller.is_alive()
     caller.terminate()
     end(caller)
-    assert runs.planned("a")[0].state() == "begun"
+    assert not runs.planned("a")[0].is_finished()
 
 
 def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -> None:
@@ -172,8 +170,8 @@ def test_a_killed_sweep_leaves_its_run_locked_until_that_has_ended(runs: Runs) -
     os.kill(caller.pid, signal.SIGKILL)
     caller.join()
     (run,) = runs.planned("a")
-    assert run.state() == "being trained"
+    assert not run.is_finished()
     assert sweep([run], runs.command) == {}
     assert runs.trained == ["a"]
     wait_for(runs.root / "a" / "results.json")
-    assert run.state() == "finished"
+    assert run.is_finished()
