@@ -58,8 +58,8 @@ class ImageArguments:
     files: str | None = field(
         default=None,
         metadata={
-            "help": "Folder with Parquet files, train/ and test/ class folders, Food-101's "
-            "images/ and meta/, or CIFAR-100's pickles; unset: read from the hub."
+            "help": "Folder with Parquet files, train/ and test/ class folders, or Food-101's "
+            "images/ and meta/; unset: read from the hub."
         },
     )
     hub: str | None = field(default=None, metadata={"help": "Id of another data set on the hub."})
@@ -70,7 +70,7 @@ class ImageArguments:
     test_split: str | None = field(default=None, metadata={"help": "Of tables."})
     image_column: str | None = field(default=None, metadata={"help": "Of tables."})
     label_column: str | None = field(
-        default=None, metadata={"help": "Of tables and pickles, such as coarse_label."}
+        default=None, metadata={"help": "Of tables, such as coarse_label."}
     )
     image_size: int | None = field(
         default=None, metadata={"help": "Height and width of the model's input in pixels."}
@@ -81,9 +81,6 @@ class ImageArguments:
     )
     subset_seed: int = field(default=0, metadata={"help": "Of the choice above."})
     augmentation_seed: int = field(default=0, metadata={"help": "Of crops and flips."})
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Train without the images that cannot be read."}
-    )
     image_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for tables as Arrow files; unset: datasets' own."}
     )
