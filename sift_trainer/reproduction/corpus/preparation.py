@@ -7,7 +7,6 @@ each shard. A file that is whole on disk is not made again.
 import os
 import shutil
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -143,62 +142,51 @@ def _make(
             f"tokenizer='train' needs all of the text, and each of num_shards={share.num_shards} "
             "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
         )
-    sources = read_sources(args.sources)
     spool_folder = folder / f".spool-{share.shard_index}-of-{share.num_shards}"
     reading = [
-        (part, number, spool_folder / f"{number}-{place:05}.arrow")
-        for number, source in enumerate(sources.values())
+        (part, spool_folder / f"{number}-{place:05}.arrow")
+        for number, source in enumerate(read_sources(args.sources).values())
         for place, part in enumerate(parts(source))
     ]
-    paths = [path for *_, path in reading]
+    paths = [path for _, path in reading]
     todo = [task for task in reading if not task[-1].is_file()]
     # All shards of this job are spooled: others may be missing when an interrupted job goes on.
     _run_all(partial(_spool_part, shards, mine), todo, share.num_proc, "reading", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
         texts = list(_vocabulary_texts(paths, shards))
         _save_tokenizer(folder, train_wordpiece(texts, args.vocab_size or VOCAB_SIZE))
-    pack = partial(_write_pairs, folder, args, shards, paths, tuple(sources))
+    pack = partial(_write_pairs, folder, args, shards, paths)
     _run_all(pack, missing, share.num_proc, "packing pairs", progress)
     shutil.rmtree(spool_folder)
 
 
-def _spool_part(shards: Shards, mine: range, task: tuple[Part, int, Path]) -> None:
-    part, source, path = task
-    spool(documents(part), source, shards, mine, path)
+def _spool_part(shards: Shards, mine: range, task: tuple[Part, Path]) -> None:
+    part, path = task
+    spool(documents(part), shards, mine, path)
 
 
 def _write_pairs(
-    folder: Path,
-    args: CorpusArguments,
-    shards: Shards,
-    paths: list[Path],
-    names: tuple[str, ...],
-    shard: int,
+    folder: Path, args: CorpusArguments, shards: Shards, paths: list[Path], shard: int
 ) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    rows = spooled(paths, shard)
+    texts = spooled(paths, shard)
     encoded = [
         # arrays take less memory than lists
         [
             array("i", sentence.ids)
-            for sentence in tokenizer.encode_batch_fast(
-                sentences(row["text"]), add_special_tokens=False
-            )
+            for sentence in tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
         ]
-        for row in rows
+        for text in texts
     ]
-    of_source = Counter(row["source"] for row in rows)
     record = {
-        "documents": len(rows),
-        "text_bytes": sum(len(row["text"].encode()) for row in rows),
+        "documents": len(texts),
+        "text_bytes": sum(len(text.encode()) for text in texts),
         "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
-        **{f"documents_of_{name}": of_source[number] for number, name in enumerate(names)},
     }
     pairs = sentence_pairs(
         encoded,
         args.max_length,
         args.short_fraction,
-        args.random_next_fraction,
         generator=np.random.default_rng([args.corpus_seed, shard]),
     )
     write_shard(shards.path(folder, shard), pairs, tokenizer, record)
@@ -208,9 +196,9 @@ def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
     """The documents for training: all of them, or those of the first shards of a large corpus."""
     size = 0
     for shard in range(shards.train):
-        for row in spooled(paths, shard):
-            size += len(row["text"])
-            yield row["text"]
+        for text in spooled(paths, shard):
+            size += len(text)
+            yield text
         if size >= _VOCABULARY_BYTES:
             return
 

@@ -27,7 +27,6 @@ def test_rows_are_pairs_of_the_documents_and_statistics_count_them(
     assert len(tokenizer) == numbers["vocab_size"] == 120
     documents = numbers["train_documents"] + numbers["validation_documents"]
     assert documents == len(DOCUMENTS) == 300  # equal documents once
-    assert numbers["train_documents_of_mine"] == numbers["train_documents"]
     assert numbers["train_rows"] == len(corpus.train)
     assert numbers["shards"] == 4 + 1
     for split in rows(corpus):
@@ -132,7 +131,6 @@ def test_another_corpus_in_the_folder_is_refused(
         ({"max_length": 7}, "max_length=7"),
         ({"corpus_seed": -1}, "corpus_seed=-1"),
         ({"validation_fraction": 0.0}, "validation_fraction=0"),
-        ({"random_next_fraction": 2}, "random_next_fraction=2"),
         ({"shards": 0}, "shards=0"),
         ({"sources": {}}, "give at least one"),
     ],
