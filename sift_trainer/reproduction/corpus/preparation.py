@@ -119,10 +119,7 @@ def _count_shards(args: CorpusArguments) -> Shards:
     if train is None:
         sizes = {name: text_bytes(source) for name, source in read_sources(args.sources).items()}
         if unknown := [name for name, size in sizes.items() if size is None]:
-            raise ValueError(
-                f"sources.{unknown[0]}: its size is unknown; set shards to one per "
-                f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
-            )
+            raise ValueError(f"sources.{unknown[0]} has no size; set shards, to one per 16 MB")
         train = max(1, round(sum(size or 0 for size in sizes.values()) / SHARD_BYTES))
     validation = max(1, round(train * args.validation_fraction))
     return Shards(train, validation, args.validation_fraction, args.corpus_seed)
@@ -138,10 +135,7 @@ def _make(
     if args.tokenizer != TRAIN:
         _save_tokenizer(folder, load_wordpiece(args.tokenizer))
     elif share.num_shards > 1:
-        raise ValueError(
-            f"tokenizer='train' needs all of the text, and each of num_shards={share.num_shards} "
-            "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
-        )
+        raise ValueError("tokenizer='train' needs num_shards=1; give the folder of a tokenizer")
     spool_folder = folder / f".spool-{share.shard_index}-of-{share.num_shards}"
     reading = [
         (part, spool_folder / f"{number}-{place:05}.arrow")

@@ -29,11 +29,7 @@ class Sources(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of ``sources``; exactly one of `files`, `hub` and `documentation` is given.
-
-    Raises:
-        ValueError: a field has a value that cannot work.
-    """
+    """One entry of ``sources``; exactly one of `files`, `hub` and `documentation` is given."""
 
     files: str | list[str] | None = None  # paths, folders or glob patterns
     hub: str | None = None  # id of a data set on the Hugging Face hub
@@ -94,8 +90,7 @@ def parts(source: Source) -> list[Part]:
     """The parts of a source, always in the same order.
 
     Raises:
-        ValueError: no file matches, a file has an unknown suffix, or the hub's data set cannot be
-            loaded.
+        ValueError: no file matches, or one cannot be read.
     """
     if source.documentation:
         docstrings = partial(IterableDataset.from_generator, _docstrings)
@@ -157,8 +152,8 @@ def _hub(source: Source) -> IterableDataset:
         return load_dataset(source.hub, source.name, streaming=True, **given)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"hub={source.hub!r} cannot be loaded: {error}\nWhere there is no network, download it "
-            "elsewhere and give the files instead: sources: {mine: {files: folder/*.parquet}}"
+            f"hub={source.hub!r} cannot be loaded: {error}\nWithout a network, give its files: "
+            "sources: {mine: {files: folder/*.parquet}}"
         ) from error
 
 
