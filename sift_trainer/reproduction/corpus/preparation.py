@@ -49,15 +49,17 @@ _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
 
 @dataclass
 class ShareArguments:
-    """Which part of a preparation to do, and with how many processes. No row depends on them."""
+    """Which part of a preparation to do, and with how many processes. No row depends on them.
+
+    Each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th shard, at the
+    same time on a shared folder or one after another.
+    """
 
     num_proc: int = 1
     shard_index: int = 0
     num_shards: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_proc < 1:
-            raise ValueError(f"num_proc={self.num_proc} must be 1 or more, such as 8")
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(
                 f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1} for "
@@ -70,18 +72,12 @@ def prepare_corpus(
 ) -> Path:
     """Prepares a corpus, or one job's share of it, and returns its folder.
 
-    Equal settings and sources give equal rows, whatever `share` is. Whole files of an interrupted
-    call are kept.
-
-    Args:
-        share: each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th
-            shard. They may run at the same time on a shared folder, or one after another.
-        progress: show tqdm bars, one per pass.
+    Equal settings and sources give equal rows, whatever `share` is.
 
     Raises:
         ValueError: a source cannot be read, the folder has another corpus, or there are too few
             documents.
-        RuntimeError: a process of `num_proc` was killed; whole files are kept.
+        RuntimeError: a process of `num_proc` was killed.
     """
     share = share or ShareArguments()
     folder = folder_of(args)
@@ -108,10 +104,7 @@ def _begin(folder: Path, args: CorpusArguments) -> Shards:
             write_json(folder / "manifest.json", {**now, "shards": shards})
             return shards
     check_same(folder, manifest, now)
-    shards = Shards(*manifest["shards"])
-    if args.shards not in (None, shards.train):
-        raise ValueError(f"shards={args.shards}: the corpus in {folder} has {shards.train} shards")
-    return shards
+    return Shards(*manifest["shards"])
 
 
 def _count_shards(args: CorpusArguments) -> Shards:
@@ -174,7 +167,6 @@ def _write_pairs(
     ]
     record = {
         "documents": len(texts),
-        "text_bytes": sum(len(text.encode()) for text in texts),
         "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
     }
     pairs = sentence_pairs(
@@ -214,10 +206,9 @@ def _run_all(
         for task in tqdm(tasks, **bar):
             function(task)
     else:
-        in_worker = partial(_in_worker, function)
-        process_map(in_worker, tasks, max_workers=num_proc, chunksize=1, **bar)
+        process_map(partial(_alone, function), tasks, max_workers=num_proc, chunksize=1, **bar)
 
 
-def _in_worker(function: Callable[[Any], None], task: Any) -> None:
+def _alone(function: Callable[[Any], None], task: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores
     function(task)

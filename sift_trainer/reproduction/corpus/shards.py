@@ -114,15 +114,13 @@ def write_shard(
         }
         for pair in pairs
     )
-    count, random_next = 0, 0
+    count = 0
     with _arrow_file(path, schema) as writer:
         while batch := list(islice(rows, _BATCH_ROWS)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
             count += len(batch)
-            random_next += sum(bool(row["next_sentence_label"]) for row in batch)
     crc32 = zlib.crc32(path.read_bytes())
-    whole = {**record, "rows": count, "random_next": random_next, "crc32": crc32}
-    write_json(path.with_suffix(".json"), whole)
+    write_json(path.with_suffix(".json"), {**record, "rows": count, "crc32": crc32})
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

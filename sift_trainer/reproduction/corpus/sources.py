@@ -158,21 +158,17 @@ def _hub(source: Source) -> IterableDataset:
 
 
 def _paths(patterns: str | list[str]) -> list[Path]:
+    """The files that can be read; those of a pattern in the order of their names."""
     paths: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = Path(pattern).expanduser()
-        if path.is_dir():
-            found = [inner for inner in path.rglob("*") if _builder(inner) and inner.is_file()]
-        else:
-            found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-            found = [path] if path.is_file() else found
-        before = len(paths)
-        paths += sorted(found)
-        if len(paths) == before:
-            raise ValueError(f"files={pattern!r}: nothing there; give texts/*.jsonl.gz, say")
-    for path in paths:
-        if _builder(path) is None:
-            raise ValueError(f"files={str(path)!r}: its suffix must be in {', '.join(_BUILDERS)}")
+        found = (
+            path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+        )
+        readable = sorted(file for file in found if _builder(file) and file.is_file())
+        if not readable:
+            raise ValueError(f"files={pattern!r}: no file ends in {', '.join(_BUILDERS)} there")
+        paths += readable
     return paths
 
 
