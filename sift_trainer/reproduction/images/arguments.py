@@ -1,7 +1,6 @@
 """Which images a run trains on, and the defaults of each data set."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -66,7 +65,6 @@ class ImageArguments:
     revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit on the hub."}
     )
-    train_split: str = field(default="train", metadata={"help": "Of tables."})
     test_split: str | None = field(default=None, metadata={"help": "Of tables."})
     image_column: str | None = field(default=None, metadata={"help": "Of tables."})
     label_column: str | None = field(
@@ -79,7 +77,6 @@ class ImageArguments:
         default=None,
         metadata={"help": "For trials: a random choice of so many of each class and split."},
     )
-    subset_seed: int = field(default=0, metadata={"help": "Of the choice above."})
     augmentation_seed: int = field(default=0, metadata={"help": "Of crops and flips."})
     image_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for tables as Arrow files; unset: datasets' own."}
@@ -92,8 +89,6 @@ class ImageArguments:
             raise ValueError(f"files={self.files!r} and hub={self.hub!r}: set only one of them")
         if self.files is None and self.setting("hub") is None:
             raise ValueError("dataset='generic' needs files or hub, such as files: pictures")
-        if self.files is not None and not Path(self.files).expanduser().exists():
-            raise ValueError(f"files={self.files!r} does not exist; give a folder of images")
         if self.max_images_per_class is not None and self.max_images_per_class < 1:
             raise ValueError(f"max_images_per_class={self.max_images_per_class} must be 1 or more")
 

@@ -60,8 +60,7 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
         stored = StoredDataset(rows)
         _check_labels(name, stored.labels, found.classes)
         if args.max_images_per_class is not None:
-            seed = (args.subset_seed, number)
-            chosen = choose_per_class(stored.labels, args.max_images_per_class, seed)
+            chosen = choose_per_class(stored.labels, args.max_images_per_class, (0, number))
             stored = StoredDataset(rows.select(chosen))
         if defaults.augmentation == "crop_flip":
             splits.append(decode_images(stored, size, name, progress))

@@ -37,8 +37,8 @@ def find_images(args: ImageArguments) -> Found:
         test = next((name for name in ("validation", "val") if (root / name).is_dir()), "test")
         return _image_files(root, [_class_folders(root, split) for split in ("train", test)])
     # Named one by one: load_dataset(root) would look for the names of splits in all of their paths.
-    folder = root if any(root.glob(f"{args.train_split}*.parquet")) else root / "data"
-    splits = (args.train_split, args.setting("test_split"))
+    folder = root if any(root.glob("train*.parquet")) else root / "data"
+    splits = ("train", args.setting("test_split"))
     files = {split: glob.escape(str(folder.resolve())) + f"/{split}*.parquet" for split in splits}
     return _tables(args, "parquet", files)
 
@@ -79,7 +79,7 @@ def _tables(args: ImageArguments, source: str, files: dict[str, str] | None) -> 
     tables = load_dataset(
         source,
         data_files=files,
-        split=[args.train_split, args.setting("test_split")],
+        split=["train", args.setting("test_split")],
         revision=args.revision,
         cache_dir=args.image_cache_dir,
     )

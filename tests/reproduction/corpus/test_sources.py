@@ -64,11 +64,9 @@ def test_wrapped_lines_are_joined_within_paragraphs(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("a.jsonl", b'{"text": "fine"}\n{"text": broken\n'),
-        ("a.jsonl", b'{"text": 5}\n'),
         ("a.jsonl", b'{"text": "fine"}\n{"text": null}\n'),
         ("a.jsonl.xz", lzma.compress(json_lines(TEXTS * 500))[:-30]),
         ("a.jsonl.gz", b"no gzip at all"),
-        ("a.parquet", b"PAR1 and nothing else"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
@@ -81,9 +79,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     ("entries", "message"),
     [
         ({}, "give at least one"),
-        ({"a": "texts"}, r"sources\.a: .* must be a mapping"),
         ({"a": {"files": "x", "hub": "y"}}, "sources.a: needs exactly one of files, hub and"),
-        ({"a": {"documentation": True, "wrapped": "no"}}, "wrapped='no': must be true or false"),
         ({"a": {"hub": "x", "trust_remote_code": True}}, "unexpected .* 'trust_remote_code'"),
     ],
 )
