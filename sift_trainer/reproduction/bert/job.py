@@ -45,7 +45,7 @@ class CollatorOfBoth:
 
     @property
     def labels_per_row(self) -> int | None:
-        return self.masking.labels_per_row
+        return self.masking.masks_per_row
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return default_data_collator(rows) if "labels" in rows[0] else self.masking(rows)

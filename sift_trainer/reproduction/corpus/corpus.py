@@ -56,9 +56,6 @@ class CorpusArguments:
     short_fraction: float = field(
         default=0.1, metadata={"help": "Share of documents that are packed to a random length."}
     )
-    random_next_fraction: float = field(
-        default=0.5, metadata={"help": "Share of pairs whose B is drawn from another document."}
-    )
     validation_fraction: float = field(
         default=0.005, metadata={"help": "Share of documents kept for validation, by their hash."}
     )
@@ -80,9 +77,7 @@ class CorpusArguments:
         allowed = {
             "max_length": (self.max_length >= MIN_LENGTH, f"{MIN_LENGTH} or more, such as 128"),
             "short_fraction": (0 <= self.short_fraction <= 1, "in [0, 1], such as 0.1"),
-            "random_next_fraction": (0 <= self.random_next_fraction <= 1, "in [0, 1], such as 0.5"),
             "validation_fraction": (0 < self.validation_fraction < 1, "in (0, 1), such as 0.02"),
-            "corpus_seed": (0 <= self.corpus_seed < 2**63, "0 or more"),
             "shards": (self.shards is None or self.shards >= 1, "1 or more, such as 64"),
         }
         for name, (fits, expected) in allowed.items():
@@ -160,11 +155,6 @@ def load_corpus(args: CorpusArguments, checksums: bool = True) -> Corpus:
             "missing; run scripts/prepare_corpus.py again, which makes only them"
         )
     tokenizer = load_wordpiece(str(folder / "tokenizer"))
-    if args.vocab_size not in (None, len(tokenizer)):
-        raise ValueError(
-            f"vocab_size={args.vocab_size}: tokenizer={args.tokenizer!r} has {len(tokenizer)} word "
-            "pieces; set that, or leave vocab_size out"
-        )
     counts: Counter[str] = Counter()
     for path, record in records.items():
         del record["crc32"]

@@ -8,6 +8,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
@@ -36,25 +37,19 @@ _COMMON |= {"not", "of", "on", "or", "that", "the", "this", "to", "with"}
 
 
 def installed_packages() -> dict[str, str]:
-    """Import name -> version of the packages in the embedded corpus; nothing is imported.
-
-    The standard library is listed as ``python``.
-    """
+    """Import name -> version; the standard library is listed as ``python``."""
     packages = {"python": platform.python_version()}
     for name in _PACKAGES.split():
-        try:
+        with suppress(PackageNotFoundError):
             packages[name] = version(_DISTRIBUTIONS.get(name, name))
-        except PackageNotFoundError:
-            continue
     return packages
 
 
 def documentation() -> Iterator[str]:
-    """The embedded corpus: one document per docstring of `installed_packages`, in a fixed order.
+    """One document per docstring of `installed_packages`, in a fixed order; nothing is imported.
 
-    Files are parsed on all cores and never imported. Documents shorter than 200 characters are
-    dropped, and so is every paragraph that an earlier document has: libraries repeat descriptions
-    of arguments word for word, which would put training text into the validation set.
+    A paragraph that an earlier document has is dropped: libraries repeat descriptions of arguments
+    word for word, which would put training text into the validation set.
     """
     files = [path for package in installed_packages() for path in _source_files(package)]
     # A syntax tree has no cycles, and looking for them takes two thirds of the time.
@@ -76,7 +71,6 @@ def _source_files(package: str) -> list[Path]:
 
 
 def _read(path: Path) -> list[str]:
-    """The prose of every module, class and function docstring of a file; none if unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's code
@@ -89,7 +83,6 @@ def _read(path: Path) -> list[str]:
 
 
 def _prose(docstring: str) -> str:
-    """The paragraphs that read as English, rather than as code or a list of names."""
     text = _NO_PROSE.sub("", _FENCE.sub("", docstring)).replace("`", "")
     paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
     return "\n\n".join(paragraph for paragraph in paragraphs if _is_english(paragraph))
@@ -103,7 +96,6 @@ def _is_english(paragraph: str) -> bool:
 
 
 def _without_repeats(documents: Iterable[str]) -> Iterator[str]:
-    """Documents without the paragraphs (compared by their letters) of earlier documents."""
     seen: set[str] = set()
     for document in documents:
         fresh = []

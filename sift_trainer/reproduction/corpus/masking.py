@@ -67,14 +67,12 @@ class PairCollator:
     """Pads rows of a corpus and masks them anew in every batch (dynamic masking).
 
     A batch has `input_ids`, `attention_mask`, `token_type_ids`, `labels` (-100 where nothing is
-    predicted), all int64 (batch, length), and `next_sentence_label`, int64 (batch,). The last and
-    `token_type_ids` are left out if the rows do not have them.
+    predicted), all int64 (batch, length), and `next_sentence_label`, int64 (batch,).
 
     With a `seed` the masks are a function of the seed and of the rows of the batch: the same in a
     resumed run, in any dataloader worker and on any rank. A row is masked differently in every
-    epoch, since shuffling gives it other neighbours; where the order is fixed or a batch is one
-    row, leave `seed` unset. Then masks come from torch's global generator, which is not exact when
-    a run resumes within an epoch.
+    epoch, since shuffling gives it other neighbours. Without a seed masks come from torch's global
+    generator, which is not exact when a run resumes within an epoch.
 
     Args:
         tokenizer: gives the ids of padding, mask and special tokens.
@@ -96,11 +94,6 @@ class PairCollator:
         self._is_special[self.tokenizer.all_special_ids] = True
         self._replacement_ids = (~self._is_special).nonzero().squeeze(1)
 
-    @property
-    def labels_per_row(self) -> int | None:
-        """The number of labels of a row, if that is fixed: for a sifted step of static shapes."""
-        return self.masks_per_row
-
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Pads and masks one batch of rows."""
         batch = self._padded(features)
@@ -121,15 +114,12 @@ class PairCollator:
         length = self.max_length or int(lengths.max())
         batch = {"attention_mask": (torch.arange(length) < lengths[:, None]).long()}
         for name, padding in (("input_ids", self.tokenizer.pad_token_id), ("token_type_ids", 0)):
-            if name in features[0]:
-                rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
-                # A last row of full length makes pad_sequence pad to it.
-                rows.append(torch.zeros(length, dtype=torch.int64))
-                batch[name] = pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]
-        if "next_sentence_label" in features[0]:
-            labels = [feature["next_sentence_label"] for feature in features]
-            batch["next_sentence_label"] = torch.tensor(labels)
-        return batch
+            rows = [torch.as_tensor(feature[name], dtype=torch.int64) for feature in features]
+            # A last row of full length makes pad_sequence pad to it.
+            rows.append(torch.zeros(length, dtype=torch.int64))
+            batch[name] = pad_sequence(rows, batch_first=True, padding_value=padding)[:-1]
+        labels = [feature["next_sentence_label"] for feature in features]
+        return {**batch, "next_sentence_label": torch.tensor(labels)}
 
     def _generator(self, input_ids: Tensor) -> torch.Generator | None:
         if self.seed is None:

@@ -7,7 +7,6 @@ each shard. A file that is whole on disk is not made again.
 import os
 import shutil
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,15 +49,17 @@ _VOCABULARY_BYTES = 100_000_000  # of text that a vocabulary is trained on
 
 @dataclass
 class ShareArguments:
-    """Which part of a preparation to do, and with how many processes. No row depends on them."""
+    """Which part of a preparation to do, and with how many processes. No row depends on them.
+
+    Each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th shard, at the
+    same time on a shared folder or one after another.
+    """
 
     num_proc: int = 1
     shard_index: int = 0
     num_shards: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_proc < 1:
-            raise ValueError(f"num_proc={self.num_proc} must be 1 or more, such as 8")
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(
                 f"shard_index={self.shard_index} must be in 0..{self.num_shards - 1} for "
@@ -71,18 +72,12 @@ def prepare_corpus(
 ) -> Path:
     """Prepares a corpus, or one job's share of it, and returns its folder.
 
-    Equal settings and sources give equal rows, whatever `share` is. Whole files of an interrupted
-    call are kept.
-
-    Args:
-        share: each of ``num_shards`` jobs reads all sources and makes every ``num_shards``-th
-            shard. They may run at the same time on a shared folder, or one after another.
-        progress: show tqdm bars, one per pass.
+    Equal settings and sources give equal rows, whatever `share` is.
 
     Raises:
         ValueError: a source cannot be read, the folder has another corpus, or there are too few
             documents.
-        RuntimeError: a process of `num_proc` was killed; whole files are kept.
+        RuntimeError: a process of `num_proc` was killed.
     """
     share = share or ShareArguments()
     folder = folder_of(args)
@@ -109,10 +104,7 @@ def _begin(folder: Path, args: CorpusArguments) -> Shards:
             write_json(folder / "manifest.json", {**now, "shards": shards})
             return shards
     check_same(folder, manifest, now)
-    shards = Shards(*manifest["shards"])
-    if args.shards not in (None, shards.train):
-        raise ValueError(f"shards={args.shards}: the corpus in {folder} has {shards.train} shards")
-    return shards
+    return Shards(*manifest["shards"])
 
 
 def _count_shards(args: CorpusArguments) -> Shards:
@@ -120,10 +112,7 @@ def _count_shards(args: CorpusArguments) -> Shards:
     if train is None:
         sizes = {name: text_bytes(source) for name, source in read_sources(args.sources).items()}
         if unknown := [name for name, size in sizes.items() if size is None]:
-            raise ValueError(
-                f"sources.{unknown[0]}: its size is unknown; set shards to one per "
-                f"{SHARD_BYTES // 10**6} MB of text, such as shards: 1000"
-            )
+            raise ValueError(f"sources.{unknown[0]} has no size; set shards, to one per 16 MB")
         train = max(1, round(sum(size or 0 for size in sizes.values()) / SHARD_BYTES))
     validation = max(1, round(train * args.validation_fraction))
     return Shards(train, validation, args.validation_fraction, args.corpus_seed)
@@ -139,66 +128,51 @@ def _make(
     if args.tokenizer != TRAIN:
         _save_tokenizer(folder, load_wordpiece(args.tokenizer))
     elif share.num_shards > 1:
-        raise ValueError(
-            f"tokenizer='train' needs all of the text, and each of num_shards={share.num_shards} "
-            "jobs keeps a part; use num_shards=1, or give the folder of a tokenizer"
-        )
-    sources = read_sources(args.sources)
+        raise ValueError("tokenizer='train' needs num_shards=1; give the folder of a tokenizer")
     spool_folder = folder / f".spool-{share.shard_index}-of-{share.num_shards}"
     reading = [
-        (part, number, spool_folder / f"{number}-{place:05}.arrow")
-        for number, source in enumerate(sources.values())
+        (part, spool_folder / f"{number}-{place:05}.arrow")
+        for number, source in enumerate(read_sources(args.sources).values())
         for place, part in enumerate(parts(source))
     ]
-    paths = [path for *_, path in reading]
+    paths = [path for _, path in reading]
     todo = [task for task in reading if not task[-1].is_file()]
     # All shards of this job are spooled: others may be missing when an interrupted job goes on.
     _run_all(partial(_spool_part, shards, mine), todo, share.num_proc, "reading", progress)
     if args.tokenizer == TRAIN and not (folder / "tokenizer").is_dir():
         texts = list(_vocabulary_texts(paths, shards))
         _save_tokenizer(folder, train_wordpiece(texts, args.vocab_size or VOCAB_SIZE))
-    pack = partial(_write_pairs, folder, args, shards, paths, tuple(sources))
+    pack = partial(_write_pairs, folder, args, shards, paths)
     _run_all(pack, missing, share.num_proc, "packing pairs", progress)
     shutil.rmtree(spool_folder)
 
 
-def _spool_part(shards: Shards, mine: range, task: tuple[Part, int, Path]) -> None:
-    part, source, path = task
-    spool(documents(part), source, shards, mine, path)
+def _spool_part(shards: Shards, mine: range, task: tuple[Part, Path]) -> None:
+    part, path = task
+    spool(documents(part), shards, mine, path)
 
 
 def _write_pairs(
-    folder: Path,
-    args: CorpusArguments,
-    shards: Shards,
-    paths: list[Path],
-    names: tuple[str, ...],
-    shard: int,
+    folder: Path, args: CorpusArguments, shards: Shards, paths: list[Path], shard: int
 ) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    rows = spooled(paths, shard)
+    texts = spooled(paths, shard)
     encoded = [
         # arrays take less memory than lists
         [
             array("i", sentence.ids)
-            for sentence in tokenizer.encode_batch_fast(
-                sentences(row["text"]), add_special_tokens=False
-            )
+            for sentence in tokenizer.encode_batch_fast(sentences(text), add_special_tokens=False)
         ]
-        for row in rows
+        for text in texts
     ]
-    of_source = Counter(row["source"] for row in rows)
     record = {
-        "documents": len(rows),
-        "text_bytes": sum(len(row["text"].encode()) for row in rows),
+        "documents": len(texts),
         "word_pieces": sum(len(sentence) for document in encoded for sentence in document),
-        **{f"documents_of_{name}": of_source[number] for number, name in enumerate(names)},
     }
     pairs = sentence_pairs(
         encoded,
         args.max_length,
         args.short_fraction,
-        args.random_next_fraction,
         generator=np.random.default_rng([args.corpus_seed, shard]),
     )
     write_shard(shards.path(folder, shard), pairs, tokenizer, record)
@@ -208,9 +182,9 @@ def _vocabulary_texts(paths: list[Path], shards: Shards) -> Iterator[str]:
     """The documents for training: all of them, or those of the first shards of a large corpus."""
     size = 0
     for shard in range(shards.train):
-        for row in spooled(paths, shard):
-            size += len(row["text"])
-            yield row["text"]
+        for text in spooled(paths, shard):
+            size += len(text)
+            yield text
         if size >= _VOCABULARY_BYTES:
             return
 
@@ -232,10 +206,9 @@ def _run_all(
         for task in tqdm(tasks, **bar):
             function(task)
     else:
-        in_worker = partial(_in_worker, function)
-        process_map(in_worker, tasks, max_workers=num_proc, chunksize=1, **bar)
+        process_map(partial(_alone, function), tasks, max_workers=num_proc, chunksize=1, **bar)
 
 
-def _in_worker(function: Callable[[Any], None], task: Any) -> None:
+def _alone(function: Callable[[Any], None], task: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores
     function(task)

@@ -39,7 +39,6 @@ def sentence_pairs(
     documents: Sequence[Sequence[Sentence]],
     max_length: int,
     short_fraction: float = 0.1,
-    random_next_fraction: float = 0.5,
     *,
     generator: np.random.Generator,
 ) -> Iterator[Pair]:
@@ -47,10 +46,9 @@ def sentence_pairs(
 
     Consecutive sentences fill a chunk up to ``max_length - 3`` tokens, or up to a shorter random
     target in `short_fraction` of the documents. A chunk is cut into A and B at a random sentence
-    border. With probability `random_next_fraction`, and always if it has only one sentence, B is
-    read from a random place of another document instead, and the sentences that B would have had
-    are packed again. The longer segment then loses tokens at its front or back until both fit.
-    Chunks of one sentence make the share of random pairs larger than `random_next_fraction`.
+    border. With probability 0.5, and always if it has only one sentence, B is read from a random
+    place of another document instead, and the sentences that B would have had are packed again. The
+    longer segment then loses tokens at its front or back until both fit.
 
     Args:
         documents: documents of sentences of token ids. Empty sentences are skipped.
@@ -58,8 +56,7 @@ def sentence_pairs(
         generator: the only source of randomness: the same state gives the same pairs.
 
     Raises:
-        ValueError: fewer than two documents have a token, so that there is no other document for a
-            random B.
+        ValueError: fewer than two documents have a token.
     """
     kept = [[sentence for sentence in document if len(sentence)] for document in documents]
     kept = [document for document in kept if document]
@@ -77,7 +74,7 @@ def sentence_pairs(
             stop = _chunk_end(document, start, target)
             border = stop if stop - start == 1 else int(generator.integers(start + 1, stop))
             first = list(chain.from_iterable(document[start:border]))
-            is_random = border == stop or generator.random() < random_next_fraction
+            is_random = border == stop or generator.random() < 0.5
             if is_random:
                 drawn = int(generator.integers(len(kept) - 1))
                 other = kept[drawn + (drawn >= index)]  # never the document itself

@@ -25,9 +25,7 @@ from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.reproduction.corpus.sentence_pairs import Pair
 
 _SPOOL_BYTES = 32_000_000  # of text that a process holds before it writes
-_SPOOL = pa.schema(
-    {"shard": pa.int32(), "digest": pa.binary(16), "source": pa.int16(), "text": pa.string()}
-)
+_SPOOL = pa.schema({"shard": pa.int32(), "digest": pa.binary(16), "text": pa.string()})
 _BATCH_ROWS = 1000
 
 
@@ -62,9 +60,7 @@ class Shards(NamedTuple):
         return folder / "validation" / f"{shard - self.train:05}.arrow"
 
 
-def spool(
-    documents: Iterable[str], source: int, shards: Shards, wanted: Collection[int], path: Path
-) -> None:
+def spool(documents: Iterable[str], shards: Shards, wanted: Collection[int], path: Path) -> None:
     """Writes the documents of the `wanted` shards to an Arrow file, sorted by shard in batches."""
     held: list[dict[str, Any]] = []
     size = 0
@@ -77,18 +73,18 @@ def spool(
             text = (document or "").encode("utf-8", "replace")
             shard, digest = shards.of(text)
             if shard in wanted:
-                held.append({"shard": shard, "digest": digest, "source": source, "text": text})
+                held.append({"shard": shard, "digest": digest, "text": text})
                 size += len(text)
 
 
-def spooled(paths: Iterable[Path], shard: int) -> list[dict[str, Any]]:
-    """The documents of a shard, each once, by their digest: `digest`, `source` and `text`."""
-    found = {}
+def spooled(paths: Iterable[Path], shard: int) -> list[str]:
+    """The documents of a shard, each once, by their digest."""
+    found: dict[bytes, str] = {}
     for path in paths:
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_stream(file).read_all()
             rows = table.filter(pc.equal(table["shard"], shard)).to_pylist()
-        found.update({row["digest"]: row for row in rows})
+        found.update({row["digest"]: row["text"] for row in rows})
     return [found[digest] for digest in sorted(found)]
 
 
@@ -118,15 +114,13 @@ def write_shard(
         }
         for pair in pairs
     )
-    count, random_next = 0, 0
+    count = 0
     with _arrow_file(path, schema) as writer:
         while batch := list(islice(rows, _BATCH_ROWS)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
             count += len(batch)
-            random_next += sum(bool(row["next_sentence_label"]) for row in batch)
     crc32 = zlib.crc32(path.read_bytes())
-    whole = {**record, "rows": count, "random_next": random_next, "crc32": crc32}
-    write_json(path.with_suffix(".json"), whole)
+    write_json(path.with_suffix(".json"), {**record, "rows": count, "crc32": crc32})
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

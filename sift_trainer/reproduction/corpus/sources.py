@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from datasets import IterableDataset, load_dataset
 
@@ -18,7 +18,6 @@ from sift_trainer.reproduction.corpus.documentation import documentation, instal
 
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 _BUILDERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-_HUB_PARTS = 64  # of a data set that was downloaded first
 
 
 class Sources(dict[str, Any]):
@@ -30,39 +29,17 @@ class Sources(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of ``sources``; exactly one of `files`, `hub` and `documentation` is given.
+    """One entry of ``sources``; exactly one of `files`, `hub` and `documentation` is given."""
 
-    Attributes:
-        files: paths, folders or glob patterns of text, JSON lines or Parquet files; the first two
-            may be compressed (gz, xz, bz2, zst).
-        hub: id of a data set on the Hugging Face hub that loads without code.
-        name: configuration of the hub's data set, such as ``20231101.en``.
-        split: split of the hub's data set.
-        revision: branch, tag or commit of the hub's data set.
-        streaming: read the hub's data set over the network; false downloads it first.
-        documentation: the docstrings of installed packages.
-        column: name of the text column. Text files have the column ``text``.
-        rows_per_document: consecutive rows that make one document, for data sets whose rows are
-            sentences (the BookCorpus mirrors).
-        separator: where a document of a text file ends: ``file`` or ``blank_line``. A document must
-            fit into memory.
-        wrapped: lines are broken at a fixed width, so that only empty lines end a paragraph.
-
-    Raises:
-        ValueError: a field has a value that cannot work.
-    """
-
-    files: str | list[str] | None = None
-    hub: str | None = None
-    documentation: bool = False
-    name: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    streaming: bool = True
-    column: str = "text"
-    rows_per_document: int = 1
-    separator: Literal["file", "blank_line"] = "file"
-    wrapped: bool = False
+    files: str | list[str] | None = None  # paths, folders or glob patterns
+    hub: str | None = None  # id of a data set on the Hugging Face hub
+    documentation: bool = False  # the docstrings of installed packages
+    name: str | None = None  # configuration on the hub, such as 20231101.en
+    split: str = "train"  # on the hub
+    revision: str | None = None  # branch, tag or commit on the hub
+    column: str = "text"  # with the texts; text files have the column "text"
+    rows_per_document: int = 1  # for data sets whose rows are sentences (the BookCorpus mirrors)
+    wrapped: bool = False  # lines have a fixed width: only empty lines end a paragraph
 
     def __post_init__(self) -> None:
         if sum(bool(kind) for kind in (self.files, self.hub, self.documentation)) != 1:
@@ -71,9 +48,7 @@ class Source:
             )
         if self.rows_per_document < 1:
             raise ValueError(f"rows_per_document={self.rows_per_document}: must be 1 or more")
-        if self.separator not in ("file", "blank_line"):
-            raise ValueError(f"separator={self.separator!r}: must be 'file' or 'blank_line'")
-        for name in ("documentation", "streaming", "wrapped"):
+        for name in ("documentation", "wrapped"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be true or false")
 
@@ -115,15 +90,14 @@ def parts(source: Source) -> list[Part]:
     """The parts of a source, always in the same order.
 
     Raises:
-        ValueError: no file matches, a file has an unknown suffix, or the hub's data set cannot be
-            loaded.
+        ValueError: no file matches, or one cannot be read.
     """
     if source.documentation:
         docstrings = partial(IterableDataset.from_generator, _docstrings)
         return [Part(source, "documentation", docstrings)]
     if source.files is not None:
         paths = _paths(source.files)
-        return [Part(source, str(path), partial(_file, source, path)) for path in paths]
+        return [Part(source, str(path), partial(_file, path)) for path in paths]
     data = _hub(source)
     return [
         Part(source, f"{source.hub}, part {number}", partial(data.shard, data.num_shards, number))
@@ -164,48 +138,37 @@ def _docstrings() -> Iterator[dict[str, str]]:
         yield {"text": text}
 
 
-def _file(source: Source, path: Path) -> IterableDataset:
+def _file(path: Path) -> IterableDataset:
     """The rows of one file. Files that are opened together would need the same columns."""
-    builder, options = _builder(path), {}
-    if builder == "text":
-        options["sample_by"] = "document" if source.separator == "file" else "paragraph"
+    builder = _builder(path)
+    options = {"sample_by": "document"} if builder == "text" else {}
     file = glob.escape(str(path.resolve()))
     return load_dataset(builder, data_files=[file], split="train", streaming=True, **options)
 
 
 def _hub(source: Source) -> IterableDataset:
-    given = {"split": source.split, "revision": source.revision, "streaming": source.streaming}
+    given = {"split": source.split, "revision": source.revision}
     try:
-        data = load_dataset(source.hub, source.name, **given)
+        return load_dataset(source.hub, source.name, streaming=True, **given)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"hub={source.hub!r} cannot be loaded: {error}\nWhere there is no network, download it "
-            "elsewhere and give the files instead: sources: {mine: {files: folder/*.parquet}}"
+            f"hub={source.hub!r} cannot be loaded: {error}\nWithout a network, give its files: "
+            "sources: {mine: {files: folder/*.parquet}}"
         ) from error
-    if source.streaming:
-        return data
-    return data.to_iterable_dataset(num_shards=min(_HUB_PARTS, len(data)))
 
 
 def _paths(patterns: str | list[str]) -> list[Path]:
+    """The files that can be read; those of a pattern in the order of their names."""
     paths: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = Path(pattern).expanduser()
-        if path.is_dir():
-            found = [inner for inner in path.rglob("*") if _builder(inner) and inner.is_file()]
-        else:
-            found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-            found = [path] if path.is_file() else found
-        before = len(paths)
-        paths += sorted(found)
-        if len(paths) == before:
-            raise ValueError(f"files={pattern!r}: nothing there; give texts/*.jsonl.gz, say")
-    for path in paths:
-        if _builder(path) is None:
-            raise ValueError(
-                f"files={str(path)!r}: the suffix must be one of {', '.join(_BUILDERS)}, with "
-                f"{', '.join(_COMPRESSED)} after it if the file is compressed"
-            )
+        found = (
+            path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+        )
+        readable = sorted(file for file in found if _builder(file) and file.is_file())
+        if not readable:
+            raise ValueError(f"files={pattern!r}: no file ends in {', '.join(_BUILDERS)} there")
+        paths += readable
     return paths
 
 

@@ -60,15 +60,9 @@ def load_wordpiece(place: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = BertTokenizerFast.from_pretrained(place)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"tokenizer={place!r} cannot be loaded: {error}\nWhere there is no network, give a "
-            "folder with its tokenizer.json, or tokenizer: train"
-        ) from error
+        raise ValueError(f"tokenizer={place!r} cannot be loaded: {error}") from error
     known = tokenizer.get_vocab()
     # Without any file Transformers makes a tokenizer that knows the special tokens only.
     if not known.keys() >= set(SPECIAL_TOKENS) or len(known) <= 2 * len(SPECIAL_TOKENS):
-        raise ValueError(
-            f"tokenizer={place!r} has {len(known)} word pieces and must have words and "
-            f"{', '.join(SPECIAL_TOKENS)}; give a BERT tokenizer's folder with its tokenizer.json"
-        )
+        raise ValueError(f"tokenizer={place!r}: give a folder with a BERT tokenizer.json")
     return tokenizer

@@ -1,7 +1,6 @@
 """Which images a run trains on, and the defaults of each data set."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -58,19 +57,18 @@ class ImageArguments:
     files: str | None = field(
         default=None,
         metadata={
-            "help": "Folder with Parquet files, train/ and test/ class folders, Food-101's "
-            "images/ and meta/, or CIFAR-100's pickles; unset: read from the hub."
+            "help": "Folder with Parquet files, train/ and test/ class folders, or Food-101's "
+            "images/ and meta/; unset: read from the hub."
         },
     )
     hub: str | None = field(default=None, metadata={"help": "Id of another data set on the hub."})
     revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit on the hub."}
     )
-    train_split: str = field(default="train", metadata={"help": "Of tables."})
     test_split: str | None = field(default=None, metadata={"help": "Of tables."})
     image_column: str | None = field(default=None, metadata={"help": "Of tables."})
     label_column: str | None = field(
-        default=None, metadata={"help": "Of tables and pickles, such as coarse_label."}
+        default=None, metadata={"help": "Of tables, such as coarse_label."}
     )
     image_size: int | None = field(
         default=None, metadata={"help": "Height and width of the model's input in pixels."}
@@ -79,11 +77,7 @@ class ImageArguments:
         default=None,
         metadata={"help": "For trials: a random choice of so many of each class and split."},
     )
-    subset_seed: int = field(default=0, metadata={"help": "Of the choice above."})
     augmentation_seed: int = field(default=0, metadata={"help": "Of crops and flips."})
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Train without the images that cannot be read."}
-    )
     image_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for tables as Arrow files; unset: datasets' own."}
     )
@@ -95,8 +89,6 @@ class ImageArguments:
             raise ValueError(f"files={self.files!r} and hub={self.hub!r}: set only one of them")
         if self.files is None and self.setting("hub") is None:
             raise ValueError("dataset='generic' needs files or hub, such as files: pictures")
-        if self.files is not None and not Path(self.files).expanduser().exists():
-            raise ValueError(f"files={self.files!r} does not exist; give a folder of images")
         if self.max_images_per_class is not None and self.max_images_per_class < 1:
             raise ValueError(f"max_images_per_class={self.max_images_per_class} must be 1 or more")
 

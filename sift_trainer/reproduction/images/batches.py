@@ -59,9 +59,6 @@ class StoredDataset(Dataset[dict[str, Any]]):
         content = Path(image["path"]) if image["bytes"] is None else image["bytes"]
         return {"pixel_values": StoredImage(row["name"], content), "labels": row["label"]}
 
-    def select(self, indices: Sequence[int]) -> "StoredDataset":
-        return StoredDataset(self.rows.select(indices))
-
 
 @dataclass
 class EvaluationDataset(Dataset[dict[str, Any]]):

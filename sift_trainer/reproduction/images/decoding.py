@@ -37,8 +37,6 @@ class StoredImage(NamedTuple):
 def _naming(image: StoredImage) -> Iterator[None]:
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:  # the readers of Pillow raise many kinds
         place = image.content if isinstance(image.content, Path) else image.name
         raise ValueError(f"{place} cannot be read: {error}") from error

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers.utils import logging
 
 from sift_trainer.reproduction.images.arguments import ImageArguments
 from sift_trainer.reproduction.images.batches import (
@@ -20,8 +19,6 @@ from sift_trainer.reproduction.images.batches import (
 from sift_trainer.reproduction.images.decoding import StoredImage, check_image, decode
 from sift_trainer.reproduction.images.sources import find_images
 
-logger = logging.get_logger(__name__)
-
 T = TypeVar("T")
 
 
@@ -31,14 +28,12 @@ class ImageData:
 
     Attributes:
         classes: names, in the order of the labels.
-        unreadable: images of train and test that were left out because they cannot be read.
     """
 
     train: PixelDataset | StoredDataset
     test: EvaluationDataset
     collator: ImageCollator
     classes: list[str]
-    unreadable: int
 
 
 def load_images(args: ImageArguments, check: bool = True, progress: bool = True) -> ImageData:
@@ -46,8 +41,7 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
     decoded each time they are used.
 
     Args:
-        check: read every image first, see `check_images`; CIFAR-100 always is. With
-            `skip_unreadable` all processes of a run must pass the same value.
+        check: read every image first; CIFAR-100 always is.
         progress: show a bar.
 
     Raises:
@@ -55,35 +49,31 @@ def load_images(args: ImageArguments, check: bool = True, progress: bool = True)
     """
     found = find_images(args)
     defaults, size = args.defaults, args.setting("image_size")
-    splits: list[PixelDataset | StoredDataset] = []
-    unreadable = 0
-    for number, (name, rows) in enumerate(zip(("train", "test"), found.splits, strict=True)):
-        stored = StoredDataset(rows)
-        if args.max_images_per_class is not None:
-            seed = (args.subset_seed, number)
-            stored = stored.select(choose_per_class(stored.labels, args.max_images_per_class, seed))
-        dataset: PixelDataset | StoredDataset = stored
-        if defaults.augmentation == "crop_flip":
-            dataset = decode_images(stored, size, args.skip_unreadable, name, progress)
-        elif check:
-            dataset = check_images(stored, args.skip_unreadable, name, progress)
-        unreadable += len(stored) - len(dataset)
-        splits.append(dataset)
-    train, test = splits
     expected = {None, len(found.classes)}
     if args.setting("label_column") == defaults.label_column and defaults.classes not in expected:
         raise ValueError(
             f"there are {len(found.classes)} classes, such as {found.classes[:3]}, and the data "
             f"set has {defaults.classes}; complete its files, or set dataset: generic"
         )
-    for name, dataset in (("train", train), ("test", test)):
-        _check_labels(name, dataset.labels, found.classes)
+    splits: list[PixelDataset | StoredDataset] = []
+    for number, (name, rows) in enumerate(zip(("train", "test"), found.splits, strict=True)):
+        stored = StoredDataset(rows)
+        _check_labels(name, stored.labels, found.classes)
+        if args.max_images_per_class is not None:
+            chosen = choose_per_class(stored.labels, args.max_images_per_class, (0, number))
+            stored = StoredDataset(rows.select(chosen))
+        if defaults.augmentation == "crop_flip":
+            splits.append(decode_images(stored, size, name, progress))
+            continue
+        if check:
+            _read_each(check_image, stored, f"checking {name}", progress)
+        splits.append(stored)
+    train, test = splits
     return ImageData(
         train,
         EvaluationDataset(test, size, defaults.mean, defaults.std),
         ImageCollator(size, defaults.mean, defaults.std, args.augmentation_seed),
         found.classes,
-        unreadable,
     )
 
 
@@ -111,18 +101,10 @@ def _check_labels(split: str, labels: Tensor, classes: list[str]) -> None:
         raise ValueError(f"{split} has no image of the class {classes[lacking[0]]!r}; add some")
 
 
-def check_images(
-    dataset: StoredDataset, skip: bool, name: str, progress: bool = True
-) -> StoredDataset:
-    """The images that can be read; others are left out if `skip`, else a `ValueError`."""
-    readable = _read_each(check_image, dataset, skip, f"checking {name}", progress)
-    return dataset if len(readable) == len(dataset) else dataset.select(list(readable))
-
-
 def decode_images(
-    dataset: StoredDataset, size: int, skip: bool, name: str, progress: bool = True
+    dataset: StoredDataset, size: int, name: str, progress: bool = True
 ) -> PixelDataset:
-    """Those that can be read and have `size` by `size` pixels, decoded into memory."""
+    """Images of `size` by `size` pixels, decoded into memory."""
 
     def read(image: StoredImage) -> Tensor:
         pixels = decode(image)
@@ -134,25 +116,24 @@ def decode_images(
             )
         return pixels
 
-    decoded = _read_each(read, dataset, skip, f"decoding {name}", progress)
-    pixels = torch.stack(list(decoded.values())) if decoded else torch.empty(0, 3, size, size)
-    return PixelDataset(pixels, dataset.labels[list(decoded)])
+    decoded = _read_each(read, dataset, f"decoding {name}", progress)
+    return PixelDataset(torch.stack(decoded), dataset.labels)
 
 
 def _read_each(
-    read: Callable[[StoredImage], T], dataset: StoredDataset, skip: bool, doing: str, progress: bool
-) -> dict[int, T]:
+    read: Callable[[StoredImage], T], dataset: StoredDataset, doing: str, progress: bool
+) -> list[T]:
     errors: list[str] = []
-    found: dict[int, T] = {}
+    found: list[T] = []
     for row in tqdm(range(len(dataset)), desc=doing, unit="images", disable=not progress):
         try:
-            found[row] = read(dataset[row]["pixel_values"])
+            found.append(read(dataset[row]["pixel_values"]))
         except ValueError as error:
             errors.append(str(error))
     if errors:
         shown = "\n  ".join(errors[:5])
-        message = f"{doing}: {len(errors)} of {len(dataset)} images cannot be read:\n  {shown}"
-        if not skip:
-            raise ValueError(f"{message}\nReplace or remove them, or set skip_unreadable: true")
-        logger.warning(f"{message}\nThey are left out (skip_unreadable=True)")
+        raise ValueError(
+            f"{doing}: {len(errors)} of {len(dataset)} images cannot be read; replace or remove "
+            f"them:\n  {shown}"
+        )
     return found

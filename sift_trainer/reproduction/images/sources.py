@@ -1,15 +1,12 @@
-"""Where labelled images come from: tables on the hub or on disk, class folders, two archives."""
+"""Where labelled images come from: tables on the hub or on disk, or folders of image files."""
 
 import glob
-import io
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import PIL.Image
 from datasets import Dataset, Features, Image, Value, load_dataset
 
 from sift_trainer.reproduction.images.arguments import ImageArguments
-from sift_trainer.reproduction.images.cifar_pickles import read_pickle
 
 
 class Found(NamedTuple):
@@ -33,18 +30,15 @@ def find_images(args: ImageArguments) -> Found:
     if args.files is None:
         return _tables(args, args.setting("hub"), None)
     root = Path(args.files).expanduser()
-    for inner in ("cifar-100-python", "food-101"):  # the folders in the archives
-        root = root / inner if (root / inner).is_dir() else root
+    root = root / "food-101" if (root / "food-101").is_dir() else root
     if (root / "images").is_dir() and (root / "meta").is_dir():
         return _image_files(root, [_food_list(root, split) for split in ("train", "test")])
-    if (root / "train").is_file():
-        return _pickles(root, args.setting("label_column"))
     if (root / "train").is_dir():
         test = next((name for name in ("validation", "val") if (root / name).is_dir()), "test")
         return _image_files(root, [_class_folders(root, split) for split in ("train", test)])
     # Named one by one: load_dataset(root) would look for the names of splits in all of their paths.
-    folder = root if any(root.glob(f"{args.train_split}*.parquet")) else root / "data"
-    splits = (args.train_split, args.setting("test_split"))
+    folder = root if any(root.glob("train*.parquet")) else root / "data"
+    splits = ("train", args.setting("test_split"))
     files = {split: glob.escape(str(folder.resolve())) + f"/{split}*.parquet" for split in splits}
     return _tables(args, "parquet", files)
 
@@ -74,21 +68,6 @@ def _image_files(root: Path, splits: list[list[str]]) -> Found:
     return Found(list(map(_rows, images, labels, splits)), classes)
 
 
-def _pickles(root: Path, column: str) -> Found:
-    """CIFAR-100's own files, whose fields have the plural of the hub's column as their name."""
-    splits = []
-    for split in ("train", "test"):
-        content = read_pickle(root / split)
-        pixels = content["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        names = [f"{split}, row {row}" for row in range(len(pixels))]
-        files = [io.BytesIO() for _ in pixels]
-        for image, file in zip(pixels, files, strict=True):
-            PIL.Image.fromarray(image).save(file, "BMP")
-        splits.append(_rows([file.getvalue() for file in files], content[f"{column}s"], names))
-    classes = read_pickle(root / "meta")[f"{column}_names"]
-    return Found(splits, [name.decode() for name in classes])
-
-
 def _rows(images: list[Any], labels: list[int], names: list[str]) -> Dataset:
     columns = {"image": images, "label": labels, "name": names}
     kinds = {"image": Image(decode=False), "label": Value("int64"), "name": Value("string")}
@@ -100,7 +79,7 @@ def _tables(args: ImageArguments, source: str, files: dict[str, str] | None) -> 
     tables = load_dataset(
         source,
         data_files=files,
-        split=[args.train_split, args.setting("test_split")],
+        split=["train", args.setting("test_split")],
         revision=args.revision,
         cache_dir=args.image_cache_dir,
     )

@@ -47,10 +47,8 @@ def main(argv: Sequence[str]) -> list[Run]:
 def load_data(settings: Settings) -> ImageData:
     """The images of both splits, after a check of every image; raises `ConfigError`."""
     main = settings.args.local_process_index == 0
-    # With skip_unreadable the check decides the number of rows, so every process needs it.
-    check = main or settings.images.skip_unreadable
     try:
-        return load_images(settings.images, check=check, progress=main)
+        return load_images(settings.images, check=main, progress=main)
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
 
@@ -94,7 +92,6 @@ def describe(settings: Settings, data: ImageData) -> dict[str, Any]:
             **asdict(settings.images),
             "train_rows": len(data.train),
             "test_rows": len(data.test),
-            "unreadable": data.unreadable,
         },
         "duration": asdict(settings.duration),
     }

@@ -27,7 +27,6 @@ def test_rows_are_pairs_of_the_documents_and_statistics_count_them(
     assert len(tokenizer) == numbers["vocab_size"] == 120
     documents = numbers["train_documents"] + numbers["validation_documents"]
     assert documents == len(DOCUMENTS) == 300  # equal documents once
-    assert numbers["train_documents_of_mine"] == numbers["train_documents"]
     assert numbers["train_rows"] == len(corpus.train)
     assert numbers["shards"] == 4 + 1
     for split in rows(corpus):
@@ -117,8 +116,6 @@ def test_another_corpus_in_the_folder_is_refused(
         with pytest.raises(ValueError, match="was prepared with other settings") as refused:
             act(changed)
         assert "max_length: prepared with 32, asked for 64" in str(refused.value)
-    with pytest.raises(ValueError, match=r"shards=7: the corpus in .* has 4 shards"):
-        prepare_corpus(replace(args, shards=7))
     with pytest.raises(ValueError, match="there is no prepared corpus; make it with"):
         load_corpus(replace(args, data_dir=str(tmp_path / "nowhere")))
     Path(files[0]).write_text("")
@@ -126,28 +123,13 @@ def test_another_corpus_in_the_folder_is_refused(
         prepare_corpus(args, ShareArguments(shard_index=1, num_shards=2))
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"max_length": 7}, "max_length=7"),
-        ({"corpus_seed": -1}, "corpus_seed=-1"),
-        ({"validation_fraction": 0.0}, "validation_fraction=0"),
-        ({"random_next_fraction": 2}, "random_next_fraction=2"),
-        ({"shards": 0}, "shards=0"),
-        ({"sources": {}}, "give at least one"),
-    ],
-)
-def test_settings_out_of_range_are_refused_at_construction(
-    changed: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        arguments(["a.txt"], None, **changed)
-
-
 def test_what_cannot_be_prepared_is_refused(files: list[str], tmp_path: Path) -> None:
+    for name, value in (("max_length", 7), ("validation_fraction", 0.0), ("shards", 0)):
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            arguments(files, None, **{name: value})
     with pytest.raises(ValueError, match=r"shard_index=2 must be in 0\.\.1"):
         ShareArguments(shard_index=2, num_shards=2)
-    with pytest.raises(ValueError, match="tokenizer='train' needs all of the text"):
+    with pytest.raises(ValueError, match="tokenizer='train' needs num_shards=1"):
         prepare_corpus(arguments(files, tmp_path / "a"), ShareArguments(num_shards=2))
     with pytest.raises(ValueError, match="use fewer shards or a larger validation_fraction"):
         prepared(arguments(files, tmp_path / "b", validation_fraction=1e-9))

@@ -6,7 +6,6 @@ Token ``1000 * d + t`` is token t of document d, so a segment says where it was 
 from itertools import pairwise
 
 import numpy as np
-import pytest
 
 from sift_trainer.reproduction.corpus import sentence_pairs as module
 from sift_trainer.reproduction.corpus.sentence_pairs import Pair, sentence_pairs, sentences
@@ -68,17 +67,12 @@ def test_no_sentence_is_lost_and_put_back_ones_are_used_once() -> None:
     assert used == [t for document in documents for sentence in document for t in sentence]
 
 
-@pytest.mark.parametrize("wanted", [0.0, 0.5, 1.0])
-def test_share_of_random_pairs(wanted: float) -> None:
+def test_half_of_the_pairs_are_random() -> None:
     # Long documents: chunks of one sentence, which must be random, are rare.
     documents = [[[1000 * d + s] for s in range(900)] for d in range(20)]
-    labels = [
-        pair.is_random for pair in _pairs(documents, short_fraction=0, random_next_fraction=wanted)
-    ]
-    # With random pairs, sentences are put back and the last chunk may be a single one.
-    forced = len(documents) if wanted else 0
-    deviation = 4 * (len(labels) * wanted * (1 - wanted)) ** 0.5
-    assert abs(sum(labels) - wanted * len(labels)) <= deviation + forced
+    labels = [pair.is_random for pair in _pairs(documents, short_fraction=0)]
+    # Sentences are put back, and the last chunk of a document may be a single one.
+    assert abs(sum(labels) - len(labels) / 2) <= 2 * len(labels) ** 0.5 + len(documents)
 
 
 def _truncate_token_by_token(a: int, b: int, longest: int) -> tuple[int, int]:

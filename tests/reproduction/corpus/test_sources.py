@@ -41,13 +41,11 @@ def test_parquet_with_a_column_of_another_name(tmp_path: Path) -> None:
         read(Source(files=str(tmp_path / "a.parquet")))
 
 
-def test_text_files_are_a_document_each_or_separated_by_blank_lines(tmp_path: Path) -> None:
+def test_text_files_are_a_document_each(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("first\nstill first\n\nsecond")
     (tmp_path / "b.txt").write_text("third")
     whole = read(Source(files=str(tmp_path)))
     assert [text.strip() for text in whole] == ["first\nstill first\n\nsecond", "third"]
-    divided = read(Source(files=str(tmp_path), separator="blank_line"))
-    assert [text.strip() for text in divided] == ["first\nstill first", "second", "third"]
 
 
 def test_rows_that_are_sentences_make_documents(tmp_path: Path) -> None:
@@ -66,11 +64,9 @@ def test_wrapped_lines_are_joined_within_paragraphs(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("a.jsonl", b'{"text": "fine"}\n{"text": broken\n'),
-        ("a.jsonl", b'{"text": 5}\n'),
         ("a.jsonl", b'{"text": "fine"}\n{"text": null}\n'),
         ("a.jsonl.xz", lzma.compress(json_lines(TEXTS * 500))[:-30]),
         ("a.jsonl.gz", b"no gzip at all"),
-        ("a.parquet", b"PAR1 and nothing else"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
@@ -83,11 +79,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     ("entries", "message"),
     [
         ({}, "give at least one"),
-        ({"a": "texts"}, r"sources\.a: .* must be a mapping"),
         ({"a": {"files": "x", "hub": "y"}}, "sources.a: needs exactly one of files, hub and"),
-        ({"a": {"documentation": True, "wrapped": "no"}}, "wrapped='no': must be true or false"),
         ({"a": {"hub": "x", "trust_remote_code": True}}, "unexpected .* 'trust_remote_code'"),
-        ({"a": {"files": "x", "separator": "line"}}, "separator='line'"),
     ],
 )
 def test_wrong_entries_are_named(entries: Any, message: str) -> None:
@@ -95,9 +88,8 @@ def test_wrong_entries_are_named(entries: Any, message: str) -> None:
         read_sources(entries)
 
 
-@pytest.mark.parametrize("streaming", [True, False])
 def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a folder laid out like a repository of the hub, which `datasets` reads likewise."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -109,8 +101,8 @@ def test_a_hub_data_set_is_read_in_parts_that_are_the_whole(
     for part in range(3):
         table = pa.table({"id": [1, 2], "text": [f"First of {part}.", f"Second of {part}."]})
         pyarrow.parquet.write_table(table, repository / "20231101.en" / f"train-{part}.parquet")
-    source = Source(hub=str(repository), name="20231101.en", streaming=streaming)
-    assert len(parts(source)) == (3 if streaming else 6)
+    source = Source(hub=str(repository), name="20231101.en")
+    assert len(parts(source)) == 3
     assert sorted(read(source)) == sorted(
         f"{place} of {part}." for part in range(3) for place in ("First", "Second")
     )

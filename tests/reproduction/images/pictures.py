@@ -44,22 +44,3 @@ def food_archive(root: Path, train: int = 1, test: int = 1) -> Path:
     for split, names in entries.items():
         (root / "meta" / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root
-
-
-def python_2_pickle(data: np.ndarray, labels: list[int], key: bytes = b"fine_labels") -> bytes:
-    """What Python 2 wrote: byte strings, numbers as flags, and numpy's modules of that time."""
-
-    def text(value: bytes) -> bytes:
-        return b"T" + len(value).to_bytes(4, "little") + value
-
-    def number(value: int) -> bytes:
-        return b"J" + value.to_bytes(4, "little", signed=True)
-
-    kind = b"cnumpy\ndtype\n(" + text(b"u1") + number(0) + number(1) + b"tR("
-    kind += number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
-    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t"
-    array += text(b"b") + b"tR(" + number(1) + b"(" + b"".join(map(number, data.shape)) + b"t"
-    array += kind + b"\x89" + text(data.tobytes()) + b"tb"
-    items = text(b"data") + array
-    items += text(key) + b"(" + b"".join(map(number, labels)) + b"l"
-    return b"\x80\x02}(" + items + b"u."

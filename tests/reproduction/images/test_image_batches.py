@@ -25,7 +25,7 @@ def test_augmentation_follows_from_seed_and_batch(kind: str, folders: Path) -> N
         rows = PixelDataset(pixels, torch.arange(6))
         evaluated = EvaluationDataset(rows, 32, (0.5,) * 3, (0.2,) * 3)
         first, other = (
-            ImageData(rows, evaluated, ImageCollator(32, (0.5,) * 3, (0.2,) * 3, seed), [], 0)
+            ImageData(rows, evaluated, ImageCollator(32, (0.5,) * 3, (0.2,) * 3, seed), [])
             for seed in (3, 4)
         )
     batch = batch_of(first, [0, 2, 5])

@@ -1,6 +1,5 @@
 """Image data from every layout, and bad input that is named before training."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sift_trainer.reproduction.images.arguments import DATA_SETS
 from sift_trainer.reproduction.images.batches import PixelDataset
 from sift_trainer.reproduction.images.loading import ImageData, choose_per_class
 from tests.reproduction.images.image_folders import generic, load
-from tests.reproduction.images.pictures import encoded, food_archive, picture, python_2_pickle
+from tests.reproduction.images.pictures import encoded, food_archive, picture
 
 torch.set_num_threads(1)
 
@@ -52,28 +51,6 @@ def test_cifar_from_parquet(tmp_path: Path) -> None:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in DATA_SETS["cifar100"][-2:])
         torch.testing.assert_close(data.test[row]["pixel_values"], (expected / 255 - mean) / std)
         assert data.test[row]["labels"] == row
-
-
-def test_cifar_from_pickles_and_folders_is_the_same(tmp_path: Path) -> None:
-    images = np.stack([np.array(picture(seed)) for seed in range(100)])
-    flat = images.transpose(0, 3, 1, 2).reshape(100, 3072)
-    root = tmp_path / "cifar-100-python"
-    root.mkdir()
-    names = [f"class_{label:02d}" for label in range(100)]
-    for split in ("train", "test"):
-        (root / split).write_bytes(python_2_pickle(flat, list(range(100))))
-        for label, name in enumerate(names):
-            folder = tmp_path / "folders" / split / name
-            folder.mkdir(parents=True)
-            picture(label).save(folder / "0.png")
-    meta = {b"fine_label_names": [name.encode() for name in names]}
-    (root / "meta").write_bytes(pickle.dumps(meta))
-    pickles, from_folders = load(files=tmp_path), load(files=tmp_path / "folders")
-    assert pickles.classes == from_folders.classes == names
-    assert isinstance(pickles.train, PixelDataset)
-    assert isinstance(from_folders.train, PixelDataset)
-    assert torch.equal(pickles.train.pixels, from_folders.train.pixels)
-    assert torch.equal(pickles.train.labels, from_folders.train.labels)
 
 
 def test_food_archive(tmp_path: Path) -> None:
@@ -137,7 +114,7 @@ def test_a_subset_is_fixed_balanced_and_not_the_first(folders: Path) -> None:
 def test_class_folders_are_checked(folders: Path) -> None:
     video = folders / "train" / "apple" / "clip.mp4"
     video.write_bytes(b"a video")
-    with pytest.raises(ValueError, match=r"1 of 7 images cannot be read:\n .*apple/clip\.mp4"):
+    with pytest.raises(ValueError, match=r"1 of 7 images cannot be read;.*\n .*apple/clip\.mp4"):
         generic(folders)
     video.rename(folders / "train" / "clip.mp4")
     with pytest.raises(ValueError, match=r"train/clip\.mp4 is not in the folder of a class"):
@@ -172,16 +149,7 @@ def test_truncated_files_are_found_before_training(folders: Path) -> None:
     victims = [folders / "train" / "baby" / "1.jpg", folders / "train" / "bear" / "0.jpg"]
     victims[0].write_bytes(victims[0].read_bytes()[:-100])  # the header is whole
     victims[1].write_bytes(b"no picture")
-    with pytest.raises(
-        ValueError, match=r"train: 2 of 6 images cannot(.|\n)*set skip_unreadable"
-    ) as e:
+    with pytest.raises(ValueError, match=r"train: 2 of 6 images cannot be read") as e:
         generic(folders)
     assert "pictures/train/baby/1.jpg cannot be read: image file is truncated" in str(e.value)
     assert "pictures/train/bear/0.jpg cannot be read" in str(e.value)
-    data = generic(folders, skip_unreadable=True)
-    assert (len(data.train), data.unreadable) == (4, 2)
-    assert [data.train[row]["labels"] for row in range(4)] == [0, 0, 1, 2]
-    for path in (folders / "train" / "baby").iterdir():
-        path.write_bytes(b"gone")
-    with pytest.raises(ValueError, match="train has no image of the class 'baby'"):
-        generic(folders, skip_unreadable=True)
