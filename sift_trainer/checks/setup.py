@@ -142,8 +142,9 @@ def _check_split_batch(sift: SiftArguments, batch_size: int, processes: int) -> 
     if batch_size % processes or drawn % processes:
         raise ValueError(
             f"accelerator_config.split_batches=True shares a batch between {processes} processes, "
-            f"but per_device_train_batch_size={batch_size} of {drawn} candidates cannot be shared "
-            f"evenly; use {processes * batch_size} with sift_keep_ratio=0.5, for example"
+            f"but per_device_train_batch_size={batch_size} of {drawn} candidates "
+            f"(sift_keep_ratio={sift.sift_keep_ratio}) cannot be shared evenly; use "
+            f"{processes * batch_size} with sift_keep_ratio=0.5, for example"
         )
 
 

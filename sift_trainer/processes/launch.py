@@ -88,7 +88,7 @@ def _check_wrapper(wanted: str | None, found: str, processes: int, args: Trainin
         return
     line = _line(wanted, 1 if wanted == "none" else processes, args)
     raise ValueError(
-        f"wrapper {wanted!r} is requested for {processes} processes, but the model will be in "
+        f"wrapper={wanted!r} is requested for {processes} processes, but the model will be in "
         f"{found!r}; start it with {line}"
     )
 
