@@ -8,7 +8,6 @@ import argparse
 from pathlib import Path
 
 from sift_trainer.checkpoints.whole_files import write_json, write_text
-from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.reproduction.theory.figures import draw
 from sift_trainer.reproduction.theory.study import FAST, Size, study
 from sift_trainer.reproduction.theory.tables import BEGIN, END, tables, with_tables
@@ -23,7 +22,6 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.fast and flags.output.resolve() == DOCS:
         parser.error("--fast needs --output FOLDER: docs holds the results of full runs")
-    require_matplotlib()
     found = study(FAST if flags.fast else Size())
     print(tables(found))
     page = flags.output / "theory.md"

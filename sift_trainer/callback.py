@@ -168,11 +168,7 @@ class SiftCallback(TrainerCallback, ExportableState):
     # ---- events ----
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.reset()
         self._settings = sift_settings(args)
@@ -186,11 +182,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         state.stateful_callbacks.setdefault(name, self.state())
 
     def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not self._recorded and self._settings["sift_keep_ratio"] < 1:
             raise ValueError(
@@ -203,20 +195,12 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.timer.start("optimizer")
 
     def on_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.timer.stop("optimizer")
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
             print(self.table())

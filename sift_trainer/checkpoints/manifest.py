@@ -55,7 +55,7 @@ def last_whole_checkpoint(folder: PathLike) -> str | None:
     A checkpoint without a manifest counts as whole if its files can be opened and have the length
     that they state. A warning is logged for it, and for each half-written one that is skipped.
     """
-    for checkpoint in map(Path, reversed(sort_checkpoints(str(folder)))):
+    for checkpoint in reversed(_checkpoints(folder)):
         if (fault := _fault(checkpoint)) is not None:
             logger.warning(f"{checkpoint} is half-written and not resumed from: {fault}")
             continue
@@ -79,11 +79,17 @@ def rotate(folder: PathLike, limit: int | None, best: str | None) -> None:
     oldest except ``best`` until ``limit`` are left, if there is a limit."""
     if not limit or limit < 0:
         return
-    for checkpoint in map(Path, sort_checkpoints(str(folder))):
+    for checkpoint in _checkpoints(folder):
         kept = best is not None and checkpoint == Path(best)
         if not kept and _fault(checkpoint) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
     rotate_checkpoints(str(folder), limit, best, use_mtime=True)
+
+
+def _checkpoints(folder: PathLike) -> list[Path]:
+    """The folders ``checkpoint-N``, the oldest step first, without a user's ``checkpoint-3-copy``."""
+    found = map(Path, sort_checkpoints(str(folder)))
+    return [path for path in found if path.name.rpartition("-")[2].isdecimal()]
 
 
 def _fault(checkpoint: Path) -> str | None:

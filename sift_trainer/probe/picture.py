@@ -4,8 +4,10 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-from sift_trainer.probe.plotting import COLOURS
 from sift_trainer.probe.results import Estimate, ProbeResult
+
+# Okabe and Ito's palette, told apart with any kind of colour blindness; the reference is black.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def plot_probe(result: ProbeResult, path: str | Path) -> Path:

@@ -54,8 +54,7 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
 
 
 def first_length(batch: Any) -> int:
-    """Number of samples of any batch: the first length of a tensor in a mapping, the length of a
-    list; 0 where there is none."""
+    """Number of samples of a batch of any kind; 0 where it has no tensor and no length."""
     if not isinstance(batch, Mapping):
         return len(batch) if isinstance(batch, Sized) else 0
     return next(

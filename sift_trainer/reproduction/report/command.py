@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sift_trainer.probe.plotting import require_matplotlib
+from sift_trainer.reproduction.report import build_report
 
 
 def add_to(commands: Any) -> None:
@@ -46,9 +46,6 @@ def add_to(commands: Any) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Build the report, then write it; raises as `build_report` does."""
-    require_matplotlib()
-    from sift_trainer.reproduction.report import build_report
-
     report = build_report(flags.folders, flags.target_accuracy)
     output = flags.output or flags.folders[0] / "report"
     report.write(output)

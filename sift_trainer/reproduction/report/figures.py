@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from sift_trainer.probe.plotting import COLOURS
+from sift_trainer.probe.picture import COLOURS
 from sift_trainer.reproduction.report.groups import Group, unit_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from sift_trainer import SiftTrainer, SiftTrainingArguments, StopOnSignal, last_
 from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.whole_files import write_json
 from sift_trainer.checks.setup import check_steps
-from sift_trainer.probe.plotting import require_matplotlib
 from sift_trainer.processes.launch import check_launch
 from sift_trainer.reproduction.configuration import Config, ConfigError, config_errors
 from sift_trainer.reproduction.configuration.parsing import is_chosen
@@ -58,12 +57,10 @@ def train_runs(experiment: Experiment, config: Config) -> list[Run]:
 
     Raises:
         ConfigError: if the launch differs from the configuration, or data or models cannot be used.
-        ImportError: for a missing extra.
     """
     shared = experiment.settings(*config.instances)
     with config_errors():
         check_launch(shared.launch, shared.args)
-    require_matplotlib()
     output = Path(shared.args.output_dir)
     with shared.args.main_process_first(desc="the data"):
         data = experiment.load_data(shared)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sift_trainer.probe.plotting import COLOURS
+from sift_trainer.probe.picture import COLOURS
 from sift_trainer.reproduction.theory.bounds import (
     SIGMA_LIMIT,
     argmax_agreement,
