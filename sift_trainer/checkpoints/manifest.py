@@ -87,7 +87,7 @@ def rotate(folder: PathLike, limit: int | None, best: str | None) -> None:
 
 
 def _checkpoints(folder: PathLike) -> list[Path]:
-    """The folders ``checkpoint-N``, the oldest step first, without a user's ``checkpoint-3-copy``."""
+    """The folders ``checkpoint-N``, the oldest step first; no ``checkpoint-3-copy`` of a user."""
     found = map(Path, sort_checkpoints(str(folder)))
     return [path for path in found if path.name.rpartition("-")[2].isdecimal()]
 

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,18 +14,12 @@ _PACKAGES = ["sift-trainer", "torch", "transformers", "accelerate", "datasets", 
 
 def machine() -> dict[str, Any]:
     """Processor, accelerator and package versions, as far as they matter to speed and results."""
+    installed = [name for name in _PACKAGES if find_spec(name.replace("-", "_"))]
     return {
         "processor": platform.processor() or platform.machine(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": {name: version(name) for name in installed},
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
