@@ -15,11 +15,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
-
-    Returns:
-        The exit status: 0, or 2 after one line on standard error for a mistake of the user.
-    """
+    """Run a subcommand; returns the exit status, 2 after one line on what the user can correct."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="sift-trainer", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"sift-trainer {__version__}")
