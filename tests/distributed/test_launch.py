@@ -42,7 +42,7 @@ def launched(
         # Two processes whose gradients are never averaged.
         (("--multi_gpu",), GLOO, {}, 2, "ddp_8gpu.yaml --num_processes 2"),
         # DDP instead of the wrapper.
-        (shipped("deepspeed_zero2"), (), CPU_VARIABLE, 2, "without ACCELERATE_USE_CPU"),
+        (shipped("deepspeed_zero2"), (), CPU_VARIABLE, 2, "ACCELERATE_USE_CPU unset"),
         (shipped("fsdp2_8gpu"), ON_CPU, {}, 2, "fsdp2_8gpu.yaml --num_processes 2"),
     ],
     ids=["no --use_cpu", "--ddp_backend", "DeepSpeed", "FSDP"],
@@ -78,7 +78,7 @@ def test_what_a_configuration_asks_for_is_compared_with_what_there_is(tmp_path: 
         check_launch(LaunchArguments(world_size=1, wrapper=fine), args)
     with pytest.raises(ValueError, match=r"world_size=8 .*ddp_8gpu"):
         check_launch(LaunchArguments(world_size=8), args)
-    with pytest.raises(ValueError, match=r"wrapper 'fsdp2' .*fsdp2_8gpu.yaml"):
+    with pytest.raises(ValueError, match=r"wrapper='fsdp2' .*fsdp2_8gpu.yaml"):
         check_launch(LaunchArguments(world_size=1, wrapper="fsdp2"), args)
     with pytest.raises(ValueError, match="world_size=0 must be 1 or more"):
         LaunchArguments(world_size=0)

@@ -155,7 +155,7 @@ class Copying(SiftTrainer):
 
 
 @pytest.mark.parametrize(
-    ("kind", "refusal"), [(OwnBatches, "get_batch_samples"), (Copying, "not a copy")]
+    ("kind", "refusal"), [(OwnBatches, "get_batch_samples"), (Copying, "change the batch in place")]
 )
 def test_batches_that_the_mixin_does_not_know(
     kind: type[SiftTrainer], refusal: str, tmp_path: Path
