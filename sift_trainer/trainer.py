@@ -345,7 +345,7 @@ class SiftMixin(_Base):
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         """The model is wrapped for distribution here, and known anew. Private in Transformers:
         there is no public method that wraps the model."""
-        self._sifted = None
+        self._sifted = self._criterion = None
         self._unused_callback.reset()
         stateful = CRITERIA[self.sift.sift_criterion].state
         if stateful is not None and self.sift.sift_keep_ratio < 1:
