@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
 from sift_trainer.selection.choosing import MAX_BETA, SELECTORS
 
 HELD_OUT = ("candidates", "evaluation")
@@ -208,6 +208,12 @@ class SiftArguments:
                 f"sift_held_out={self.sift_held_out!r} is unknown; choose one of {list(HELD_OUT)}, "
                 "or None for evaluation where there is such a set"
             )
+        if self.sift_audit_steps and uses_sample_losses(self):
+            raise ValueError(
+                f"sift_audit_steps={self.sift_audit_steps} audits scores of the model, without the "
+                f"state of sift_criterion={self.sift_criterion!r} or the weights of sift_selector="
+                f"{self.sift_selector!r}; use 0"
+            )
         if self.sift_gate is None:
             return
         if self.sift_gate not in GATES:
@@ -265,11 +271,7 @@ def sift_arguments(args: TrainingArguments) -> SiftArguments:
 
 
 def check_fields(args: TrainingArguments) -> None:
-    """Check the sift fields once more, as they can be set after construction.
-
-    Raises:
-        ValueError: as at construction.
-    """
+    """Check the sift fields again, as at construction: they can be set later."""
     SiftArguments(**sift_settings(args))
 
 
@@ -281,7 +283,8 @@ def scores_with_model(sift: SiftArguments) -> bool:
 def uses_sample_losses(sift: SiftArguments) -> bool:
     """Whether training has to know the loss of each kept sample: to weight it, or because the
     criterion learns from it."""
-    learns = CRITERIA[sift.sift_criterion].state is not None
+    state = CRITERIA[sift.sift_criterion].state
+    learns = state is not None and state.learn is not StatefulCriterion.learn
     return sift.sift_keep_ratio < 1 and (learns or SELECTORS[sift.sift_selector].weighted)
 
 

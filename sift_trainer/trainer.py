@@ -1,6 +1,6 @@
 """The training step: draw candidates, score them, select the hard ones, train on those, log.
 
-`SiftMixin` reads in this order. Scoring is in `sift_trainer.sifted_model.model`, selection in
+`SiftMixin` reads in this order. Scoring is in `sift_trainer.sifted_model.scorer`, selection in
 `sift_trainer.selection.choosing`.
 """
 
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import has_length
 
 from sift_trainer.arguments import (
     SiftArguments,
@@ -71,7 +69,6 @@ class SiftMixin(_Base):
     """
 
     _signature_columns: list[str]
-    _share_buffers: Callable[[], None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -90,8 +87,8 @@ class SiftMixin(_Base):
             self.add_callback(SiftCallback())
         if self.sift.sift_keep_ratio < 1:
             check_run(self, self._train_batch_size, SiftMixin)
-            if (steps := self._planned_steps()) is not None:
-                check_steps(self.sift, steps)
+            if self.args.max_steps > 0:  # else the first batch is checked
+                check_steps(self.sift, self.args.max_steps)
 
     @property
     def sift(self) -> SiftArguments:
@@ -100,7 +97,7 @@ class SiftMixin(_Base):
 
     @property
     def sift_callback(self) -> SiftCallback:
-        """The callback that measures; one that nobody reads if the user has removed it."""
+        """The callback that measures, or an unused one if the user removed it."""
         for callback in self.callback_handler.callbacks:  # a restored checkpoint replaces it
             if isinstance(callback, SiftCallback):
                 return callback
@@ -155,17 +152,6 @@ class SiftMixin(_Base):
         shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
         return drawn // self.args.world_size if shared else drawn
 
-    def _planned_steps(self) -> int | None:
-        """Updates of the run; None if that is not known before the data is read."""
-        args, data = self.args, self.train_dataset
-        if args.max_steps > 0:
-            return int(args.max_steps)
-        if not has_length(data):
-            return None
-        drawn = self._num_candidates() * args.world_size
-        loader = DataLoader(data, drawn, drop_last=args.dataloader_drop_last)
-        return int(self.set_initial_training_values(args, loader)[-1])
-
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Only the kept share of an epoch's samples is trained on, and counts for the speed."""
         *values, samples, total, in_epoch, steps = super().set_initial_training_values(
@@ -180,7 +166,7 @@ class SiftMixin(_Base):
     ) -> tuple[list[Batch], Tensor | int | None]:
         """The batches of an accumulation window, kept until they are scored together.
 
-        None, if nothing is left to train: resumed at its end, a run would take one step more.
+        No batches if training has ended: a run resumed at its end would take one more step.
         """
         stopped = self.control.should_training_stop
         ended = stopped or 0 < self.state.max_steps <= self.state.global_step
@@ -203,7 +189,8 @@ class SiftMixin(_Base):
         timer = self.sift_callback.timer
         if self.sift.trains_as_stock:
             everything = Selection.of_all(first_length(inputs))
-            self._window = Window([inputs], [everything])
+            window = self._window_of(inputs, None)
+            window.selections = [*self.selections, everything]
             self.sift_callback.record(everything, self.args.world_size)
             with timer.training_step():
                 loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
@@ -248,7 +235,7 @@ class SiftMixin(_Base):
         return sifted
 
     def _select(self, window: Window, sifted: SiftedModel, num_items: Tensor | int | None) -> None:
-        """Score and narrow all batches of a window, and count their labels anew."""
+        """Score and narrow all batches of a window, then count their labels again."""
         sifts = self._sifts()
         if self._auditor is not None and self.state.global_step % self.sift.sift_audit_steps == 0:
             generators = self._generator(0), self._generator(-1)
@@ -288,7 +275,8 @@ class SiftMixin(_Base):
             scores = sifted.score(rows, generator)
             if self._criterion is not None:
                 with torch.no_grad():
-                    scores = self._criterion.scores(Samples(rows, scores)).float()
+                    found = self._criterion.scores(Samples(rows, scores))
+                    scores = found.float().to(scores.device).reshape(candidates)
             choice = choose_rows(scores, self.sift, generator)
         return Selection(choice.rows, candidates, scores, choice.weights)
 
@@ -343,8 +331,8 @@ class SiftMixin(_Base):
         return probe_first_batch(self, model, batch, sift, self._num_candidates(), SiftMixin)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """The model is wrapped for distribution here, and known anew. Private in Transformers:
-        there is no public method that wraps the model."""
+        """The model is wrapped here, so it must be probed again. Private in Transformers: there is
+        no public method that wraps the model."""
         self._sifted = self._criterion = None
         self._unused_callback.reset()
         stateful = CRITERIA[self.sift.sift_criterion].state

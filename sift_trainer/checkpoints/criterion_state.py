@@ -12,6 +12,7 @@ logger = logging.get_logger(__name__)
 
 def save_criterion(criterion: StatefulCriterion, checkpoint: str, process: int) -> None:
     """Write the state of this process."""
+    Path(checkpoint).mkdir(parents=True, exist_ok=True)  # another process may not have made it yet
     torch.save(criterion.state_dict(), _file(checkpoint, process))
 
 

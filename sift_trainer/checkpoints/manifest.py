@@ -20,7 +20,7 @@ MANIFEST = "checkpoint_manifest.json"
 # `enable_jit_checkpoint` of Transformers writes this file before its save and removes it after.
 IN_PROGRESS = "checkpoint-is-incomplete.txt"
 _WEIGHTS = re.compile(r"(?!optimizer|training_args).*\.(safetensors|bin|distcp)|.*model_states\.pt")
-_OF_A_PROCESS = re.compile(r"(.*rng_state_|.*zero_pp_rank_)(\d+)(.*)")
+_OF_A_PROCESS = re.compile(r"(.*rng_state_|.*zero_pp_rank_|sift_criterion_)(\d+)(.*)")
 
 PathLike = str | os.PathLike[str]
 

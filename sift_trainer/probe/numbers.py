@@ -10,6 +10,7 @@ from torch import Tensor
 from sift_trainer.measuring.agreement import comparable, compare_with_losses, overlap, spearman
 from sift_trainer.measuring.gradients import UpdateDescent, dropped_descent
 from sift_trainer.probe.results import Descent, Estimate, Figures
+from sift_trainer.scoring.criteria import CRITERIA
 
 _RESAMPLES = 2000
 _TAILS = torch.tensor([0.025, 0.975], dtype=torch.float64)
@@ -58,7 +59,7 @@ def with_comparison(figures: Figures, found: Measured, exact: Measured) -> Figur
     ]
     correlations = [spearman(*each) for each in pairs]
     losses, scores = (torch.cat(each) for each in zip(*pairs, strict=True))
-    compared = compare_with_losses(losses, scores, figures.choice.criterion == "loss")
+    compared = compare_with_losses(losses, scores, CRITERIA[figures.choice.criterion].is_loss)
     return replace(
         figures,
         overlap=mean_over_batches(overlaps),

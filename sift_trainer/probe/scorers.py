@@ -64,6 +64,10 @@ class Scorers:
         for criterion in dict.fromkeys(criteria or DEFAULT_CRITERIA):
             choices = [Choice(criterion, k, share) for k in layers for share in fractions]
             self._sift(choices[0])  # raises for a criterion that does not exist
+            if CRITERIA[criterion].state is not None:
+                raise ValueError(
+                    f"criterion {criterion!r} has a state, which only training gives it"
+                )
             if CRITERIA[criterion].values is None:
                 choices = [Choice(criterion, None)]
             try:

@@ -82,21 +82,24 @@ def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Ge
     chosen = Choice(torch.empty(0, dtype=torch.long, device=scores.device))
     if by_score := kept - random:
         found = selector.choosing_by(settings)(scores, by_score, generator)
-        chosen = _checked(found, by_score, settings.sift_selector)
+        chosen = _checked(found, by_score, settings.sift_selector, scores.device)
     return chosen if random == 0 else Choice(add_random(scores, chosen.rows, kept, generator))
 
 
-def _checked(found: "Tensor | tuple[Tensor, Tensor]", k: int, name: str) -> Choice:
+def _checked(
+    found: "Tensor | tuple[Tensor, Tensor]", k: int, name: str, device: torch.device
+) -> Choice:
     """What the selector of that name has chosen, with its shapes checked, in ascending order."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
-    if rows.shape != (k,) or (weights is not None and weights.shape != (k,)):
+    fits = rows.shape == (k,) and (weights is None or weights.shape == (k,))
+    if not fits or (weights is not None) != SELECTORS[name].weighted:
         shapes = [tuple(each.shape) for each in (rows, weights) if each is not None]
         raise ValueError(
             f"sift_selector={name!r} returned shapes {shapes}, but {k} samples must be kept; "
-            f"return {k} indices, and {k} weights if it is weighted"
+            f"return {k} indices, and {k} weights if it is registered with weighted=True"
         )
-    rows, order = rows.sort()
-    return Choice(rows, None if weights is None else weights[order])
+    rows, order = rows.to(device).sort()
+    return Choice(rows, None if weights is None else weights.to(device)[order])
 
 
 def is_nonfinite(scores: Tensor) -> Tensor:

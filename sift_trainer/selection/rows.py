@@ -1,6 +1,6 @@
 """Samples of a batch: how many there are, and taking some."""
 
-from collections.abc import Mapping, MutableMapping, Sized
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,11 @@ def has_rows(batch: Mapping[str, Any]) -> bool:
 
 
 def first_length(batch: Any) -> int:
-    """Number of samples of a batch of any kind; 0 where it has no tensor and no length."""
-    if not isinstance(batch, Mapping):
-        return len(batch) if isinstance(batch, Sized) else 0
-    return next(
-        (len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0
-    )
+    """Number of samples of a batch of any kind; 0 where nothing tells it."""
+    values = batch.values() if isinstance(batch, Mapping) else batch
+    fields = values if isinstance(values, Iterable) else ()
+    tensors = (len(value) for value in fields if isinstance(value, Tensor) and value.dim())
+    return next(tensors, len(batch) if isinstance(batch, list) else 0)
 
 
 def take_rows(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:

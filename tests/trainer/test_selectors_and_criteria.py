@@ -15,9 +15,10 @@ from sift_trainer import (
     register_criterion,
     register_selector,
 )
+from sift_trainer.checkpoints.criterion_state import load_criterion, save_criterion
 from sift_trainer.scoring.criteria import CRITERIA, Samples
 from sift_trainer.selection.choosing import SELECTORS
-from tests.training import RecordingTrainer, Rows, arguments, bert, row_numbers
+from tests.training import RecordingTrainer, Rows, arguments, bert
 
 CLASSES = 4
 CALM = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -161,7 +162,7 @@ def test_history_prefers_unseen_samples_and_knows_the_trained_losses(tmp_path: P
     """Half of 32 rows a pass: in the second pass the other half wins."""
     register_criterion("since_last_seen", SinceLastSeen)
     args = arguments(tmp_path, sift_criterion="since_last_seen", max_steps=8)
-    trainer = RecordingTrainer(bert(), args, train_dataset=Numbered(32), eval_dataset=Rows(8))
+    trainer = RecordingTrainer(bert(), args, train_dataset=Numbered(32), eval_dataset=Numbered(8))
     trainer.train()
     kept = [row for rows in trainer.kept for row in rows]
     assert len(set(kept[:16])) == 16
@@ -238,4 +239,49 @@ def test_a_checkpoint_without_the_state_is_warned_of(
     trainer = RecordingTrainer(bert(), args, train_dataset=Numbered(48))
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert "SinceLastSeen starts without a state" in caplog.text
-    assert row_numbers(trainer._window.batches[0]) == trainer.kept[-1]
+
+
+class Strict(nn.Module):
+    """A model whose forward takes no other field than its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = bert()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Any:
+        return self.inner(input_ids, attention_mask=attention_mask, labels=labels)
+
+
+def test_the_model_does_not_get_the_columns(tmp_path: Path) -> None:
+    register_criterion("since_last_seen", SinceLastSeen)
+    args = arguments(tmp_path, sift_criterion="since_last_seen", sift_exit_layer=-1)
+    trainer = RecordingTrainer(Strict(), args, train_dataset=Numbered(48))
+    trainer.train()
+    assert set(trainer._criterion.seen) == {row for rows in trainer.kept for row in rows}
+    trainer.args.sift_criterion = "loss"  # as a hyperparameter search may set it
+    trainer.train()
+    assert trainer._criterion is None
+
+
+def test_weights_are_declared(tmp_path: Path) -> None:
+    register_selector("undeclared", every_second)
+    register_selector("missing", lambda scores, k, generator: torch.arange(k), weighted=True)
+    for name in ("undeclared", "missing"):
+        args = arguments(tmp_path, sift_selector=name)
+        with pytest.raises(ValueError, match="registered with weighted=True"):
+            SiftTrainer(bert(), args, train_dataset=Rows(64)).train()
+
+
+def test_audits_of_states_and_weights_are_refused(tmp_path: Path) -> None:
+    register_criterion("since_last_seen", SinceLastSeen)
+    with pytest.raises(ValueError, match=r"sift_audit_steps=2 .* use 0"):
+        arguments(tmp_path, sift_criterion="since_last_seen", sift_audit_steps=2)
+
+
+def test_a_state_is_written_before_another_process_makes_the_folder(tmp_path: Path) -> None:
+    criterion = SinceLastSeen(bert())
+    criterion.seen = {3: 0.5}
+    save_criterion(criterion, str(tmp_path / "checkpoint-2"), 1)
+    again = SinceLastSeen(bert())
+    load_criterion(again, str(tmp_path / "checkpoint-2"), 1)
+    assert again.seen == {3: 0.5}
