@@ -87,7 +87,7 @@ class SiftMixin(_Base):
             self.add_callback(SiftCallback())
         if self.sift.sift_keep_ratio < 1:
             check_run(self, self._train_batch_size, SiftMixin)
-            if self.args.max_steps > 0:  # else the first batch is checked
+            if self.args.max_steps > 0:  # else `train` checks its number of steps
                 check_steps(self.sift, self.args.max_steps)
 
     @property
@@ -225,8 +225,6 @@ class SiftMixin(_Base):
         ):
             return sifted
         check_wrapped(model, self.args)
-        if self.sift.sift_keep_ratio < 1:
-            check_steps(self.sift, self.state.max_steps)
         self._sifted = sifted = self.sifted_model_of(model, window.batches[0])
         self._share_buffers = buffers_of_first(self.accelerator, sifted.module)
         if not sifted.facts.divides_by_count:
@@ -330,9 +328,11 @@ class SiftMixin(_Base):
         sift = self.sift if sift is None else sift
         return probe_first_batch(self, model, batch, sift, self._num_candidates(), SiftMixin)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         """The model is wrapped here, so it must be probed again. Private in Transformers: there is
         no public method that wraps the model."""
+        if self.sift.sift_keep_ratio < 1:
+            check_steps(self.sift, max_steps)
         self._sifted = self._criterion = None
         self._unused_callback.reset()
         stateful = CRITERIA[self.sift.sift_criterion].state
@@ -341,7 +341,7 @@ class SiftMixin(_Base):
             self._criterion = stateful(bare)
         ties = self.is_fsdp_enabled and not self.sift.trains_as_stock
         with tied_in_one_group(self.model) if ties else nullcontext():
-            return super()._prepare_for_training(*args, **kwargs)
+            return super()._prepare_for_training(max_steps, *args, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """With them the state of the criterion. Private in Transformers: no public hook writes on

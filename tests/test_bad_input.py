@@ -68,8 +68,10 @@ def test_no_step_left_of_the_epochs(
 ) -> None:
     changes = {"max_steps": -1, **changes}
     args = arguments(tmp_path, sift_warmup_steps=steps, **changes)
+    trainer = SiftTrainer(bert(), args, train_dataset=Rows(rows))
     with pytest.raises(ValueError, match=f"of a run of {steps}[^0-9]"):
-        SiftTrainer(bert(), args, train_dataset=Rows(rows))
+        trainer.train()
+    assert trainer.state.global_step == 0
     args = arguments(tmp_path, sift_warmup_steps=steps - 1, **changes)
     trainer = SiftTrainer(bert(), args, train_dataset=Rows(rows))
     assert trainer.train().global_step == steps
