@@ -25,7 +25,7 @@ class SelectionSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """The kept samples: indices (k,), ascending, and their weights (k,) in the loss, if any."""
 
     rows: Tensor
@@ -72,23 +72,23 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
     SELECTORS[name] = Selector(lambda settings: choose, weighted)
 
 
-def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Choice:
+def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Chosen:
     """Choose the samples to train on by their ``scores`` (B,), with a CPU generator. A ValueError
     if a registered selector returns another number of indices or weights."""
     kept = num_kept(len(scores), settings.sift_keep_ratio)
     selector = SELECTORS[settings.sift_selector]
     scores = without_top(scores, kept, num_skipped(len(scores), kept, settings.sift_skip_top))
     random = 0 if selector.weighted else num_random(kept, settings.sift_random_share, generator)
-    chosen = Choice(torch.empty(0, dtype=torch.long, device=scores.device))
+    chosen = Chosen(torch.empty(0, dtype=torch.long, device=scores.device))
     if by_score := kept - random:
         found = selector.choosing_by(settings)(scores, by_score, generator)
         chosen = _checked(found, by_score, settings.sift_selector, scores.device)
-    return chosen if random == 0 else Choice(add_random(scores, chosen.rows, kept, generator))
+    return chosen if random == 0 else Chosen(add_random(scores, chosen.rows, kept, generator))
 
 
 def _checked(
     found: "Tensor | tuple[Tensor, Tensor]", k: int, name: str, device: torch.device
-) -> Choice:
+) -> Chosen:
     """What the selector of that name has chosen, with its shapes checked, in ascending order."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
     fits = rows.shape == (k,) and (weights is None or weights.shape == (k,))
@@ -99,7 +99,7 @@ def _checked(
             f"return {k} indices, and {k} weights if it is registered with weighted=True"
         )
     rows, order = rows.to(device).sort()
-    return Choice(rows, None if weights is None else weights.to(device)[order])
+    return Chosen(rows, None if weights is None else weights.to(device)[order])
 
 
 def is_nonfinite(scores: Tensor) -> Tensor:

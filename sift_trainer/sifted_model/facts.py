@@ -10,7 +10,7 @@ from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.task import Task
 from sift_trainer.sifted_model.fields import with_known_fields
-from sift_trainer.sifted_model.questions import Gather
+from sift_trainer.sifted_model.model_calls import Gather
 
 CLASS_IDS = ClassIds()
 

@@ -22,8 +22,7 @@ from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts
 from sift_trainer.scoring.task import Task
 from sift_trainer.sifted_model.facts import CLASS_IDS, ModelFacts, ModelPasses
-from sift_trainer.sifted_model.no_trace import inference
-from sift_trainer.sifted_model.questions import (
+from sift_trainer.sifted_model.model_calls import (
     Gather,
     divides_by_count,
     loss_of,
@@ -33,6 +32,7 @@ from sift_trainer.sifted_model.questions import (
     why_not_gathered,
     why_other_loss,
 )
+from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.scorer import Scorer, labels_are_inputs
 from sift_trainer.sifted_model.trained_loss import TrainedLoss
 

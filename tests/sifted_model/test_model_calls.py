@@ -11,7 +11,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.scoring.positions import aligned_labels, label_counts
-from sift_trainer.sifted_model.questions import (
+from sift_trainer.sifted_model.model_calls import (
     divides_by_count,
     rows_with_finite_loss,
     shifts_labels,
