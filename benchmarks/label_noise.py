@@ -43,7 +43,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "SIFT, loss, skip 0.3": {"sift_skip_top": 0.3},
 }
 # Every method keeps all rows by their scores.
-METHODS = {name: {"sift_random_share": 0.0, **settings} for name, settings in METHODS.items()}
+METHODS = {
+    name: {"sift_criterion": "loss", "sift_selector": "top_k", **settings}
+    for name, settings in METHODS.items()
+}
 
 
 class Points(Dataset[dict[str, Tensor]]):

@@ -69,7 +69,7 @@ RUNS: dict[str, tuple[Any, Any, Any, dict[str, Any]]] = {
         BertForSequenceClassification,
         BERT,
         classified_rows,
-        {"gradient_accumulation_steps": 2, "sift_random_share": 0.5},
+        {"gradient_accumulation_steps": 2, "sift_selector": "mixed"},
     ),
 }
 TWO_PROCESSES = "BERT MLM + NSP, loss"
@@ -91,7 +91,8 @@ def parameters_after(name: str, folder: str) -> str:
             "report_to": [],
             "disable_tqdm": True,
             "sift_warmup_steps": 2,
-            "sift_random_share": 0.0,
+            "sift_criterion": "loss",
+            "sift_selector": "top_k",
             **settings,
         }
     )
@@ -125,7 +126,7 @@ def resnet_after(folder: Path) -> str:
     config.write_text(
         "grid: {seed: [0]}\nruns: {early: {sift_exit_layer: 1}}\ndataset: generic\n"
         "stem: cifar\ndepths: [1, 1, 1, 1]\nhidden_sizes: [8, 16, 16, 16]\nembedding_size: 8\n"
-        "sift_keep_ratio: 0.5\nsift_random_share: 0\nsift_warmup_steps: 0\nsift_cooldown_steps: 0\n"
+        "sift_keep_ratio: 0.5\nsift_selector: top_k\nsift_warmup_steps: 0\nsift_cooldown_steps: 0\n"
         "max_steps: 6\nper_device_train_batch_size: 8\nlearning_rate: 1.0e-2\nbf16: false\n"
         "dataloader_num_workers: 0\nlogging_steps: 2\nsave_strategy: steps\nsave_steps: 6\n"
         "eval_strategy: steps\neval_steps: 6\nuse_cpu: true\nreport_to: []\n"

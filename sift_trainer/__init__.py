@@ -15,7 +15,8 @@ from sift_trainer.scoring.criteria import (
     register_criterion,
 )
 from sift_trainer.scoring.tasks import register_task
-from sift_trainer.selection.choosing import register_selector, select_percentile, select_top_k
+from sift_trainer.selection.choosing import register_selector
+from sift_trainer.selection.rules import select_percentile, select_top_k
 from sift_trainer.trainer import SiftMixin, SiftTrainer
 
 __version__ = version("sift-trainer")

@@ -10,8 +10,10 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
-from sift_trainer.selection.choosing import MAX_BETA, SELECTORS
+from sift_trainer.scoring import last_loss, predicted_loss  # noqa: F401  registers them
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.selection.choosing import SELECTORS
+from sift_trainer.selection.rules import MAX_BETA
 
 HELD_OUT = ("candidates", "evaluation")
 """Samples towards whose loss audits look."""
@@ -43,19 +45,28 @@ class SiftArguments:
     ``@dataclass class MyArguments(SiftArguments, Seq2SeqTrainingArguments): ...``
 
     Attributes:
-        sift_criterion: loss, entropy, random (a control), or the name of a registered one.
+        sift_criterion: predicted_loss (the loss of the whole model, predicted at the exit and
+            learned during the training), loss or entropy (the paper's, of the model's own head at
+            the exit), last_loss (what the sample's loss was when last trained on, without a scoring
+            pass), random (a control), or the name of a registered one.
         sift_exit_layer: Block after which the head is applied, 1..L; -1 = L, exact scores.
         sift_keep_ratio: Share of the candidates that is trained on; 1.0 = the stock Trainer.
-        sift_selector: top_k, percentile (a draw with weights (percentile of score)^beta), or the
-            name of a registered one.
+        sift_selector: mixed (the largest scores, and some others at random), top_k (the paper's),
+            percentile (a draw by (percentile of score)^beta); with weights in the loss: stratified
+            (mixed, and random samples stand for the rest), importance, infobatch; or the name of a
+            registered one.
         sift_beta: Exponent of the percentile selector: 0 draws uniformly.
         sift_skip_top: Share of the candidates left out for scores that are too high.
-        sift_random_share: Share of the kept samples drawn at random from all others; the rest by
-            score. 0 is the paper's rule.
+        sift_random_share: Of mixed and stratified, the share of the kept samples drawn at random
+            from all others. Of importance and infobatch, the least chance of a sample, compared
+            with an average one and with a hard one.
         sift_warmup_steps: Steps before sifting begins; below 1, a share of all steps.
         sift_cooldown_steps: Last steps without sifting; below 1, a share of all steps.
-        sift_interval: Sift every n-th step.
+        sift_interval: n: every n-th step sifts; -n: every n-th step does not.
         sift_token_fraction: Share of a sample's labelled positions that the score uses.
+        sift_image_scale: Images are scored at this share of their height and width.
+        sift_reference_column: Column of the training data with losses of a reference model, which
+            are subtracted from the scores (RHO-LOSS, Mindermann et al., ICML 2022).
         sift_audit_steps: Every n steps, log how the choice agrees with exact losses and what
             updates by the kept samples bring, beside random ones; 0 = never. Changes nothing in the
             run.
@@ -74,14 +85,14 @@ class SiftArguments:
             first base only.
     """
 
-    sift_criterion: str = "loss"
+    sift_criterion: str = "predicted_loss"
     sift_exit_layer: int = 1
     sift_keep_ratio: float = 0.5
-    sift_selector: str = "top_k"
+    sift_selector: str = "mixed"
     sift_beta: float = 1.0
     sift_skip_top: float = 0.0
-    # The paper keeps the largest scores alone (0). In fine-tuning that never trains on the same
-    # samples again and again, and costs 15 to 18 points; half at random costs none.
+    # The paper keeps the largest scores alone (top_k). Samples that are never kept are then never
+    # learned, which costs a fine-tuned classifier 15 to 18 points; half at random costs none.
     sift_random_share: float = 0.5
     # Later than the paper's 20K of 800K steps, and with a cool-down: docs/method.md has the
     # measurements behind these and the other defaults.
@@ -89,6 +100,8 @@ class SiftArguments:
     sift_cooldown_steps: float = 0.1
     sift_interval: int = 1
     sift_token_fraction: float = 1.0
+    sift_image_scale: float = 1.0
+    sift_reference_column: str | None = None
     sift_audit_steps: int = 0
     sift_held_out: str | None = None
     sift_gate: str | None = None
@@ -137,6 +150,7 @@ class SiftArguments:
         for name in (
             "sift_keep_ratio",
             "sift_token_fraction",
+            "sift_image_scale",
             "sift_beta",
             "sift_skip_top",
             "sift_random_share",
@@ -180,14 +194,14 @@ class SiftArguments:
             )
 
     def _check_shares(self) -> None:
-        for name in ("sift_keep_ratio", "sift_token_fraction"):
+        for name in ("sift_keep_ratio", "sift_token_fraction", "sift_image_scale"):
             value = getattr(self, name)
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value} must be in (0, 1], such as 0.5")
-        if not 0 <= self.sift_random_share < 1:
+        if not 0 < self.sift_random_share < 1:
             raise ValueError(
-                f"sift_random_share={self.sift_random_share} must be in [0, 1), such as 0.5; "
-                "sift_criterion='random' keeps all samples at random, and scores none"
+                f"sift_random_share={self.sift_random_share} must be in (0, 1), such as 0.5; "
+                "sift_selector='top_k' keeps none at random, and sift_criterion='random' all"
             )
         # Nothing is selected at keep ratio 1, whose run may share its settings with others.
         largest = 1 - self.sift_keep_ratio if self.sift_keep_ratio < 1 else 1.0
@@ -210,9 +224,9 @@ class SiftArguments:
             )
         if self.sift_audit_steps and uses_sample_losses(self):
             raise ValueError(
-                f"sift_audit_steps={self.sift_audit_steps} audits scores of the model, without the "
-                f"state of sift_criterion={self.sift_criterion!r} or the weights of sift_selector="
-                f"{self.sift_selector!r}; use 0"
+                f"sift_audit_steps={self.sift_audit_steps} audits scores of a pass through the "
+                f"model, without weights; with sift_criterion={self.sift_criterion!r} and "
+                f"sift_selector={self.sift_selector!r} use 0"
             )
         if self.sift_gate is None:
             return
@@ -229,8 +243,11 @@ class SiftArguments:
 
     def _check_steps(self) -> None:
         self._check_audits()
-        if self.sift_interval < 1:
-            raise ValueError(f"sift_interval={self.sift_interval} must be 1 or more, such as 1")
+        if self.sift_interval in (0, -1):
+            raise ValueError(
+                f"sift_interval={self.sift_interval} leaves no step to sift; use 1 (every step), 2 "
+                "(every second one) or -4 (all but every fourth), for example"
+            )
         for name in ("sift_warmup_steps", "sift_cooldown_steps"):
             value = getattr(self, name)
             if not 0 <= value < math.inf or (value >= 1 and value != int(value)):
@@ -282,10 +299,22 @@ def scores_with_model(sift: SiftArguments) -> bool:
 
 def uses_sample_losses(sift: SiftArguments) -> bool:
     """Whether training has to know the loss of each kept sample: to weight it, or because the
-    criterion learns from it."""
+    criterion makes no sense without it."""
     state = CRITERIA[sift.sift_criterion].state
-    learns = state is not None and state.learn is not StatefulCriterion.learn
-    return sift.sift_keep_ratio < 1 and (learns or SELECTORS[sift.sift_selector].weighted)
+    needed = state is not None and state.learns() and state.needs_losses
+    return sift.sift_keep_ratio < 1 and (needed or SELECTORS[sift.sift_selector].weighted)
+
+
+def columns_of(sift: SiftArguments) -> tuple[str, ...]:
+    """Columns of the training data that the selection reads and the model does not get."""
+    state = CRITERIA[sift.sift_criterion].state
+    reference = sift.sift_reference_column
+    return (*(state.columns if state else ()), *([] if reference is None else [reference]))
+
+
+def approximates_loss(sift: SiftArguments) -> bool:
+    """Whether the scores are approximate losses of the samples."""
+    return CRITERIA[sift.sift_criterion].is_loss and sift.sift_reference_column is None
 
 
 def wants_masked_only_head(sift: SiftArguments) -> bool:

@@ -11,9 +11,10 @@ from transformers.utils import logging
 from sift_trainer.arguments import sift_settings
 from sift_trainer.checkpoints.same_launch import check_same_launch, launch_settings
 from sift_trainer.measuring.gate import DescentGate
+from sift_trainer.measuring.running_agreement import RunningAgreement
 from sift_trainer.measuring.timing import PHASES, StepTimer
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import is_nonfinite
+from sift_trainer.selection.rules import is_nonfinite
 from sift_trainer.selection.window import Selection
 
 logger = logging.get_logger(__name__)
@@ -25,14 +26,17 @@ class SiftCallback(TrainerCallback, ExportableState):
     Each log line has, for the time since the last one,
     ``sift/{data,sampling,forward,backward,optimizer}_seconds``, ``sift/overhead`` = sampling /
     (forward + backward) and the mean scores of kept and dropped candidates (``sift/kept_score``,
-    ``sift/dropped_score``). It has, since the start of training and including interrupted parts,
-    ``sift/*_hours``, ``sift/candidates``, ``sift/backprop_samples`` and ``sift/nonfinite_scores``.
+    ``sift/dropped_score``), and ``sift/agreement``: Spearman's correlation of the scores with the
+    losses of the kept samples, in the mean over the last updates. It has, since the start of
+    training and including interrupted parts, ``sift/*_hours``, ``sift/candidates``,
+    ``sift/backprop_samples`` and ``sift/nonfinite_scores``.
     Samples are counted over all processes; times and scores are those of the logging process.
     Backward includes gradient communication.
 
     Attributes:
         audits: numbers of each audit since the last log line, by name.
         gate: decides by the audits whether to sift.
+        agreement: of the scores with the losses of the kept samples.
     """
 
     saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
@@ -47,6 +51,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.timer = StepTimer()
         self.audits: list[dict[str, float]] = []
         self.gate = DescentGate()
+        self.agreement = RunningAgreement()
         self.candidates = 0
         self.backprop_samples = 0
         self.nonfinite_scores = 0
@@ -96,6 +101,8 @@ class SiftCallback(TrainerCallback, ExportableState):
             if num_dropped:
                 metrics["sift/dropped_score"] = dropped / num_dropped
             self._scores = None
+        if self.agreement.value is not None:
+            metrics["sift/agreement"] = self.agreement.value
         return metrics
 
     def totals(self) -> dict[str, float]:
@@ -142,6 +149,7 @@ class SiftCallback(TrainerCallback, ExportableState):
                     "nonfinite_scores": self.nonfinite_scores,
                     "audits": list(self.audits),
                     "gate": self.gate.state(),
+                    "agreement": self.agreement.state(),
                 }
             },
         }
@@ -155,6 +163,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.nonfinite_scores = saved["nonfinite_scores"]
         self.audits = list(saved.get("audits", []))
         self.gate = DescentGate(**saved.get("gate", {}))
+        self.agreement = RunningAgreement.restored(saved.get("agreement", {}))
         for name, value in self._settings.items():
             if name in ("sift_audit_steps", "sift_held_out") and not self._settings["sift_gate"]:
                 continue  # without a gate audits change no run
@@ -192,6 +201,12 @@ class SiftCallback(TrainerCallback, ExportableState):
                 "override it in a class after SiftMixin: class Mine(SiftMixin, ThatClass)"
             )
         self._recorded = False
+        if self.agreement.end_update(args.world_size):
+            logger.warning(
+                f"update {state.global_step + 1}: the scores do not agree with the losses of the "
+                f"whole model (Spearman {self.agreement.value:.2f}), so the rest of the run trains "
+                "on samples as the stock Trainer draws them"
+            )
         self.timer.start("optimizer")
 
     def on_optimizer_step(

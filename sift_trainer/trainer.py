@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 from transformers import Trainer
 
 from sift_trainer.arguments import (
     SiftArguments,
+    approximates_loss,
     check_fields,
+    columns_of,
     scores_with_model,
     sift_arguments,
     uses_sample_losses,
@@ -39,18 +42,26 @@ from sift_trainer.processes.sharding import (
     buffers_of_first,
     tied_in_one_group,
 )
-from sift_trainer.scoring.criteria import CRITERIA, Samples, StatefulCriterion
+from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
+from sift_trainer.scoring.last_loss import ROW
+from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream
 from sift_trainer.selection.choosing import choose_rows
-from sift_trainer.selection.length_groups import grouped_as_drawn
+from sift_trainer.selection.columns import ColumnCollator, NumberedRows
+from sift_trainer.selection.padding import without_padding
 from sift_trainer.selection.rows import Batch, first_length, num_rows, take_rows
-from sift_trainer.selection.schedule import num_candidates, num_kept, should_sift
+from sift_trainer.selection.schedule import num_candidates, num_kept, should_sift, steps_of
 from sift_trainer.selection.window import Selection, Window
-from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.model import Candidates, SiftedModel
+from sift_trainer.sifted_model.trained_loss import gives_outputs
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
+
+
+AGREEMENT_STEPS = 4
+"""How often the losses of kept samples are compared with the scores, if nothing else needs them."""
 
 
 class SiftMixin(_Base):
@@ -69,6 +80,7 @@ class SiftMixin(_Base):
     """
 
     _signature_columns: list[str]
+    data_collator: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,51 +127,51 @@ class SiftMixin(_Base):
 
     # ---- draw ----
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Training batches are of candidates. Private in Transformers: the public
         `get_train_dataloader` reads its batch size from the number of samples trained on."""
+        ratio = self.sift.sift_keep_ratio
         if kwargs.get("is_training"):
             check_fields(self.args)  # a hyperparameter search sets them after construction
-        if kwargs.get("is_training") and self.sift.sift_keep_ratio < 1:
-            kept = kwargs["batch_size"]
-            check_batch_size(self.sift, kept)  # auto_find_batch_size may shrink it
-            kwargs["batch_size"] = drawn = num_candidates(kept, self.sift.sift_keep_ratio)
-            if (sampler_of := kwargs.get("sampler_fn")) is not None:
-                kwargs["sampler_fn"] = lambda data: grouped_as_drawn(sampler_of(data), kept, drawn)
-            with self._columns_of_criterion():
-                return super()._get_dataloader(*args, **kwargs)
-        return super()._get_dataloader(*args, **kwargs)
+        if not kwargs.get("is_training") or ratio == 1:
+            return super()._get_dataloader(dataset, *args, **kwargs)
+        kept = kwargs["batch_size"]
+        check_batch_size(self.sift, kept)  # auto_find_batch_size may shrink it
+        kwargs["batch_size"] = num_candidates(kept, ratio)
+        stream = isinstance(dataset, IterableDataset)
+        with self._columns_kept():
+            drawn = RepeatedStream(dataset, ratio) if stream else dataset
+            if ROW in columns_of(self.sift):
+                drawn = NumberedRows(drawn)
+            loader = super()._get_dataloader(drawn, *args, **kwargs)
+        if not stream:
+            batches = loader.batch_sampler
+            batches = getattr(batches, "batch_sampler", batches)  # of all processes
+            batches.sampler = CandidateSampler(batches.sampler, kept, ratio)
+        return loader
 
     @contextmanager
-    def _columns_of_criterion(self) -> Iterator[None]:
-        """Within it the Trainer keeps the columns that the criterion reads. Private in
-        Transformers: there is no public list of the columns that are kept."""
-        stateful = CRITERIA[self.sift.sift_criterion].state
-        if stateful is None or not stateful.columns:
+    def _columns_kept(self) -> Iterator[None]:
+        """Within it the Trainer keeps the columns that the selection reads, and a collator does not
+        see them. Private in Transformers: there is no public list of the columns that are kept."""
+        columns = columns_of(self.sift)
+        if not columns:
             yield
             return
         self._set_signature_columns_if_needed()
-        before = self._signature_columns
-        self._signature_columns = [*before, *stateful.columns]
+        before = self._signature_columns, self.data_collator
+        self._signature_columns = [*self._signature_columns, *columns]
+        self.data_collator = ColumnCollator(self.data_collator, columns)
         try:
             yield
         finally:
-            self._signature_columns = before
+            self._signature_columns, self.data_collator = before
 
     def _num_candidates(self) -> int:
         """How many samples one process draws for a micro-batch."""
         drawn = num_candidates(self._train_batch_size, self.sift.sift_keep_ratio)
         shared = self.args.accelerator_config.split_batches and self.args.world_size > 1
         return drawn // self.args.world_size if shared else drawn
-
-    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
-        """Only the kept share of an epoch's samples is trained on, and counts for the speed."""
-        *values, samples, total, in_epoch, steps = super().set_initial_training_values(
-            args, dataloader
-        )
-        if args.max_steps <= 0 and self.sift.sift_keep_ratio < 1:
-            samples *= self.sift.sift_keep_ratio
-        return (*values, samples, total, in_epoch, steps)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -201,7 +213,7 @@ class SiftMixin(_Base):
             self._select(window, sifted, num_items_in_batch)
         if num_items_in_batch is not None:
             num_items_in_batch = window.num_items
-        window.trained = inputs if uses_sample_losses(self.sift) else None
+        window.trained = inputs if self._reads_losses(window.selection_of(inputs)) else None
         try:
             with timer.training_step(), sifted.labelled_only(inputs) as labelled:
                 loss = super().training_step(model, labelled, num_items_in_batch)
@@ -226,6 +238,7 @@ class SiftMixin(_Base):
             return sifted
         check_wrapped(model, self.args)
         self._sifted = sifted = self.sifted_model_of(model, window.batches[0])
+        sifted.criterion = self._criterion
         self._share_buffers = buffers_of_first(self.accelerator, sifted.module)
         if not sifted.facts.divides_by_count:
             self.model_accepts_loss_kwargs = False
@@ -239,7 +252,7 @@ class SiftMixin(_Base):
             generators = self._generator(0), self._generator(-1)
             self.sift_callback.record_audit(self._auditor.audit(window.batches[0], *generators))
             sifts = self._sifts()  # the audit may open or shut the gate
-        if scores_with_model(self.sift) and sifts:
+        if scores_with_model(self.sift) and (sifts or self._learns_before_sifting()):
             with self.sift_callback.timer.span("sampling"):
                 self._share_buffers()  # all processes call it, whatever their batches are
         for batch in window.batches:
@@ -248,9 +261,11 @@ class SiftMixin(_Base):
             self._selection(batch, self._generator(index), sifted, sifts)
             for index, batch in enumerate(window.batches)
         ]
+        static = sifted.passes.compiled is not None
         for batch, selection in zip(window.batches, window.selections, strict=True):
             if len(selection.rows) < selection.candidates:
-                for name, rows in take_rows(batch, selection.rows).items():
+                kept = take_rows(batch, selection.rows)
+                for name, rows in (kept if static else without_padding(kept)).items():
                     batch[name] = rows  # a ModelOutput cannot be updated at once
             self.sift_callback.record(selection, self.args.world_size)
         if num_items is not None and sifted.facts.divides_by_count:
@@ -267,31 +282,51 @@ class SiftMixin(_Base):
         candidates = num_rows(batch)
         kept = num_kept(candidates, self.sift.sift_keep_ratio)
         if kept == candidates or not sifts:
-            return Selection(torch.arange(kept, device=self.args.device), candidates)
+            rows, features = torch.arange(kept, device=self.args.device), None
+            if self._learns_before_sifting():
+                features = self._scored(take_rows(batch, rows), generator, sifted).features
+            return Selection(rows, candidates, features=features)
+        scored = self._scored(batch, generator, sifted)
+        choice = choose_rows(scored.scores, self.sift, generator)
+        features = None if scored.features is None else scored.features[choice.rows]
+        return Selection(choice.rows, candidates, scored.scores, choice.weights, features)
+
+    def _scored(self, batch: Batch, generator: torch.Generator, sifted: SiftedModel) -> Candidates:
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
-            rows = self._prepare_inputs(batch)
-            scores = sifted.score(rows, generator)
-            if self._criterion is not None:
-                with torch.no_grad():
-                    found = self._criterion.scores(Samples(rows, scores))
-                    scores = found.float().to(scores.device).reshape(candidates)
-            choice = choose_rows(scores, self.sift, generator)
-        return Selection(choice.rows, candidates, scores, choice.weights)
+            return sifted.score_candidates(self._prepare_inputs(batch), generator)
+
+    def _learns_before_sifting(self) -> bool:
+        """Whether a step that does not sift is scored, for the criterion to learn."""
+        if self._criterion is None or not self._criterion.learns_from_features():
+            return False
+        steps = self.state.max_steps
+        end = steps - steps_of(self.sift.sift_cooldown_steps, steps)
+        return self.state.global_step < end and not self.sift_callback.agreement.blind
+
+    def _reads_losses(self, selection: Selection) -> bool:
+        """Whether the losses of this batch's samples are used, see `compute_loss`."""
+        if selection.weights is not None or uses_sample_losses(self.sift):
+            return True
+        if self._criterion is not None and selection.features is not None:
+            return True
+        compared = approximates_loss(self.sift) and selection.scores is not None
+        return compared and self.state.global_step % AGREEMENT_STEPS == 0
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
         """The loss; in training with the weights of the selector. The criterion learns from it."""
         batch, sifted = self._window.trained, self._sifted
-        if batch is None or sifted is None:
+        if batch is None or sifted is None or not gives_outputs(super().compute_loss):
             return super().compute_loss(model, inputs, *args, **kwargs)
         return_outputs = kwargs.pop("return_outputs", False)
         loss, outputs = super().compute_loss(model, inputs, *args, return_outputs=True, **kwargs)
-        rows = self._prepare_inputs(batch)
-        losses = sifted.sample_losses(outputs, rows)
-        selection = self._window.selection_of(batch)
-        if selection.weights is not None:
+        rows, selection = self._prepare_inputs(batch), self._window.selection_of(batch)
+        losses = sifted.sample_losses(outputs, rows, uses_sample_losses(self.sift))
+        if losses is not None and selection.weights is not None:
             loss = sifted.weighted(loss, losses, selection.weights, outputs, rows)
-        if self._criterion is not None:
-            self._criterion.learn(Samples(rows, losses.detach()))
+        if losses is not None:
+            if selection.scores is not None and approximates_loss(self.sift):
+                self.sift_callback.agreement.add(selection.scores[selection.rows], losses)
+            sifted.learn(rows, losses, selection.features)
         return (loss, outputs) if return_outputs else loss
 
     def _sifts(self) -> bool:
@@ -299,7 +334,9 @@ class SiftMixin(_Base):
         sift, state = self.sift, self.state
         schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
         in_schedule = should_sift(state.global_step, state.max_steps, *schedule)
-        return in_schedule and (sift.sift_gate is None or self._gate_is_open())
+        if not in_schedule or self.sift_callback.agreement.blind:
+            return False
+        return sift.sift_gate is None or self._gate_is_open()
 
     def _gate_is_open(self) -> bool:
         return self.sift_callback.gate.is_open(self.held_out == "evaluation")

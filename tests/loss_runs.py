@@ -33,7 +33,7 @@ def run_of(model: nn.Module, batch: Any, folder: Path, kind: Any = SiftTrainer, 
         "max_steps": 1,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
-        "sift_random_share": 0,
+        "sift_selector": "top_k",
     }
     args = arguments(folder, **{**settings, **more})
     return kind(model, args, train_dataset=rows_of(batch), data_collator=default_collate, **given)

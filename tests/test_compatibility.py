@@ -181,7 +181,7 @@ def test_sequence_to_sequence(tmp_path: Path) -> None:
         **quick(tmp_path, max_steps=15),
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
-        sift_random_share=0,
+        sift_selector="top_k",
         predict_with_generate=True,
     )
     trainer = SequenceTrainer(model, args, train_dataset=Pairs(), eval_dataset=Pairs())

@@ -56,7 +56,7 @@ def trainer_of(
         max_steps=1,
         per_device_train_batch_size=KEPT,
         train_sampling_strategy="sequential",
-        sift_random_share=0,
+        sift_selector="top_k",
         sift_exit_layer=exit_layer,
         **changes,
     )

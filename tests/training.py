@@ -104,8 +104,13 @@ def quick(folder: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def arguments(folder: str | Path, **changes: Any) -> SiftTrainingArguments:
-    """`quick` arguments that sift from the first step to the last, by score alone."""
-    throughout = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0, "sift_random_share": 0}
+    """`quick` arguments that sift from the first step to the last, by the paper's rule."""
+    throughout = {
+        "sift_criterion": "loss",
+        "sift_selector": "top_k",
+        "sift_warmup_steps": 0,
+        "sift_cooldown_steps": 0,
+    }
     return SiftTrainingArguments(**{**throughout, **quick(folder, **changes)})
 
 
@@ -143,3 +148,14 @@ def trained(trainer: Any, before: dict[str, Tensor] | None = None) -> bool:
     return any(
         not torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items()
     )
+
+
+def as_drawn(data: Any, kept: int) -> list[Any]:
+    """The rows in the order in which sequential candidates are data[0], data[1], ... at keep ratio
+    1/2: the first ``kept`` of a batch come from the first half, the others from the second."""
+    half, arranged = len(data) // 2, [data[row] for row in range(len(data))]
+    for place in range(len(data)):
+        step, within = divmod(place, 2 * kept)
+        beyond = half - kept if within >= kept else 0
+        arranged[kept * step + within + beyond] = data[place]
+    return arranged

@@ -45,7 +45,7 @@ def _way(regime: str, method: str) -> str | None:
         return "vanilla"
     if sift.get("sift_criterion") == "random":
         return "rows at random"
-    if sift.get("sift_random_share"):
+    if sift.get("sift_selector") == "mixed":
         return "half of them, half at random"
     if not sift or "sift_gate" in sift or method in {f"{base}_{change}" for change in changes}:
         return None

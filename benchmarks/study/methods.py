@@ -5,7 +5,7 @@ from typing import Any
 
 Fields = Mapping[str, Any]
 
-_HALF = {"sift_keep_ratio": 0.5, "sift_random_share": 0.0}
+_HALF = {"sift_criterion": "loss", "sift_keep_ratio": 0.5, "sift_selector": "top_k"}
 LATE: Fields = {**_HALF, "sift_warmup_steps": 0.25, "sift_cooldown_steps": 0.1}
 EARLY: Fields = {**_HALF, "sift_warmup_steps": 0.025, "sift_cooldown_steps": 0.0}
 QUARTER: Fields = {"sift_token_fraction": 0.25}
@@ -24,7 +24,7 @@ CHANGES: dict[str, Fields] = {
     "exit_2": {"sift_exit_layer": 2},
     "exit_3": {"sift_exit_layer": 3},
     "exact": {"sift_exit_layer": -1},
-    "mixed": {"sift_random_share": 0.5},
+    "mixed": {"sift_selector": "mixed"},
     "soft": {"sift_selector": "percentile"},
     "skip": {"sift_skip_top": 0.1},
 }

@@ -4,10 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sift_trainer.arguments import SiftArguments, scores_with_model, uses_sample_losses
+from sift_trainer.arguments import (
+    SiftArguments,
+    columns_of,
+    scores_with_model,
+    uses_sample_losses,
+)
 from sift_trainer.checks.batches import check_first_batch, check_mapping
 from sift_trainer.processes.sharding import compiled_forward_of, forward_of, unanimous
-from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.tasks import task_of
 from sift_trainer.selection.rows import Batch, has_rows
 from sift_trainer.sifted_model.facts import ModelPasses
@@ -35,8 +39,8 @@ def probe_first_batch(
         ValueError: for a batch or a model with which these settings do not work.
     """
     check_mapping(batch)
-    stateful = CRITERIA[trainer.sift.sift_criterion].state
-    batch = {name: batch[name] for name in batch if not stateful or name not in stateful.columns}
+    columns = columns_of(trainer.sift)
+    batch = {name: batch[name] for name in batch if name not in columns}
     accelerator = trainer.accelerator
     bare = accelerator.unwrap_model(model, keep_torch_compile=False)
     labels = batch.get("labels")

@@ -36,6 +36,10 @@ class ExitAdapter(ABC):
         ``positions`` are given only if `gathers_positions`.
         """
 
+    def exit_block(self, k: int) -> nn.Module | None:
+        """The module whose output are the hidden states at exit k; None if that is not known."""
+        return None
+
     def logits(self, outputs: Any) -> Tensor:
         """The predictions in what the model returned."""
         return logits_of(outputs, type(self.model).__name__)

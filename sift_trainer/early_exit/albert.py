@@ -22,15 +22,22 @@ class AlbertExit(ExitAdapter):
     def depth(self) -> int:
         return int(self.encoder.config.num_hidden_layers)
 
+    def exit_block(self, k: int) -> nn.Module:
+        return self._group(k - 1)
+
+    def _group(self, call: int) -> nn.Module:
+        """The layer group of a call, counted from 0."""
+        calls_per_group = self.depth / self.encoder.config.num_hidden_groups
+        group: nn.Module = self.encoder.albert_layer_groups[int(call / calls_per_group)]
+        return group
+
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         encoder = self.encoder
-        calls_per_group = self.depth / encoder.config.num_hidden_groups
 
         def first_calls(hidden_states: Tensor, *arguments: Any, **settings: Any) -> BaseModelOutput:
             hidden = encoder.embedding_hidden_mapping_in(hidden_states)
             for call in range(k):
-                group = encoder.albert_layer_groups[int(call / calls_per_group)]
-                hidden = group(hidden, *arguments, **settings)
+                hidden = self._group(call)(hidden, *arguments, **settings)
             return BaseModelOutput(last_hidden_state=hidden)
 
         return replaced_forward(encoder, first_calls)

@@ -67,13 +67,16 @@ class BlockStackExit(ExitAdapter):
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
         return self.ending_in(k)
 
+    def exit_block(self, k: int) -> nn.Module:
+        return [*self.blocks._modules.values()][k - 1]
+
     @contextmanager
     def ending_in(self, k: int, forward: Callable[..., Any] | None = None) -> Iterator[None]:
         """Run blocks 1..k; if ``forward`` is given, it replaces the forward of the k-th.
 
         The block is still called as a module, because hooks gather its parameters if it is sharded.
         """
-        block = list(self.blocks._modules.values())[k - 1]
+        block = self.exit_block(k)
         replaced = nullcontext() if forward is None else replaced_forward(block, forward)
         with truncated(self.blocks, k), replaced:
             yield

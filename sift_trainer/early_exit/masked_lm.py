@@ -38,8 +38,8 @@ class MaskedLMExit(BlockStackExit):
         )
 
     def at(self, k: int, positions: ScoredPositions | None = None) -> AbstractContextManager[None]:
-        block = list(self.blocks._modules.values())[k - 1]
-        return self.ending_in(k, None if positions is None else _pruned(block, positions))
+        pruned = None if positions is None else _pruned(self.exit_block(k), positions)
+        return self.ending_in(k, pruned)
 
 
 def _class_name(block: nn.Module) -> str:

@@ -43,6 +43,9 @@ class StageExit(ExitAdapter):
             self.classifier(k)
         return k
 
+    def exit_block(self, k: int) -> nn.Module:
+        return [*self._stages._modules.values()][k - 1]
+
     @contextmanager
     def at(self, k: int, positions: ScoredPositions | None = None) -> Iterator[None]:
         if k == self.depth:

@@ -25,8 +25,9 @@ from sift_trainer.measuring.passes import Passes
 from sift_trainer.measuring.seconds import timed
 from sift_trainer.processes.sharding import buffers_of_first
 from sift_trainer.scoring.criteria import CRITERIA
-from sift_trainer.selection.choosing import choose_rows, select_top_k, without_top
+from sift_trainer.selection.choosing import choose_rows
 from sift_trainer.selection.rows import Batch, num_rows
+from sift_trainer.selection.rules import select_top_k, without_top
 from sift_trainer.selection.schedule import num_kept, num_skipped
 from sift_trainer.sifted_model.model import SiftedModel
 from sift_trainer.sifted_model.no_trace import Buffers, untouched

@@ -18,8 +18,9 @@ from sift_trainer.probe.numbers import (
 from sift_trainer.probe.recommend import break_even
 from sift_trainer.probe.results import Choice, Estimate, Figures
 from sift_trainer.probe.scorers import Scorers
-from sift_trainer.selection.choosing import choose_rows, select_top_k, without_top
+from sift_trainer.selection.choosing import choose_rows
 from sift_trainer.selection.rows import Batch, num_rows, take_rows
+from sift_trainer.selection.rules import select_top_k, without_top
 from sift_trainer.selection.schedule import num_kept, num_skipped
 from sift_trainer.trainer import SiftMixin
 

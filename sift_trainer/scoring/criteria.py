@@ -31,6 +31,24 @@ def entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class SampleStates:
+    """Hidden states at the exit, of the positions that a sample is scored by.
+
+    Attributes:
+        states: ``(B, P, d)``, P positions side by side.
+        weights: ``(B, P)`` 1 for a position, 0 for an empty place.
+    """
+
+    states: Tensor
+    weights: Tensor
+
+    def mean(self) -> Tensor:
+        """The mean state of each sample: (B, d) in fp32; 0 without a position."""
+        share = self.weights / self.weights.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.einsum("bp,bpd->bd", share.to(self.states.dtype), self.states).float()
+
+
+@dataclass(frozen=True)
 class Samples:
     """Some samples of a batch, for a criterion with a state.
 
@@ -38,10 +56,14 @@ class Samples:
         fields: the batch, on the model's device, with the columns of the criterion.
         values: ``(B,)`` fp32: scores of the scoring pass for candidates, losses in nats for kept
             samples; `UNLABELLED` without a label.
+        labels: ``(B, ...)`` what the loss compares the predictions with; None without labels.
+        features: ``(B, F)`` of `StatefulCriterion.features`; None without any.
     """
 
     fields: Mapping[str, Any]
     values: Tensor
+    labels: Tensor | None = None
+    features: Tensor | None = None
 
 
 class StatefulCriterion:
@@ -51,15 +73,27 @@ class StatefulCriterion:
 
     Attributes:
         scored_by: the criterion of the scoring pass; ``"random"``: no pass through the model.
-        columns: columns of the training data that it reads and the model does not get. The
-            collator must keep them.
+        columns: columns of the training data that it reads and the model does not get.
+        reads_states: whether `features` gets the states at the exit.
+        needs_losses: whether it makes no sense if the trainer does not know the losses of samples.
     """
 
     scored_by: ClassVar[str] = "loss"
     columns: ClassVar[tuple[str, ...]] = ()
+    reads_states: ClassVar[bool] = False
+    needs_losses: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module) -> None:
         """Begin a run that trains ``model``, the bare module."""
+
+    def features(self, candidates: Samples, states: SampleStates | None) -> Tensor | None:
+        """Numbers (B, F) of the candidates that `scores` and, of the kept ones, `learn` get. If a
+        criterion learns, steps before the first sifted one are scored for them too.
+
+        Args:
+            states: None for a model without a known exit, or if `reads_states` is false.
+        """
+        return None
 
     def scores(self, candidates: Samples) -> Tensor:
         """The scores (B,) to select by."""
@@ -74,6 +108,16 @@ class StatefulCriterion:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether it overrides `learn`."""
+        return cls.learn is not StatefulCriterion.learn
+
+    @classmethod
+    def learns_from_features(cls) -> bool:
+        """Whether it overrides `learn` and `features`."""
+        return cls.learns() and cls.features is not StatefulCriterion.features
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,14 @@ def should_sift(
     """Whether optimisation step ``step`` (from 0) of ``total_steps`` sifts.
 
     Warm-up: the paper does not sift in the first 20K of 800K steps (section 7.1). Cool-down: greedy
-    selection may stall above the minimum (Remark 5.9), so the last steps do not sift.
+    selection may stall above the minimum (Remark 5.9), so the last steps do not sift. In between
+    every n-th step sifts with an ``interval`` of n, and every n-th does not with one of -n.
     """
     begin = steps_of(warmup_steps, total_steps)
     end = total_steps - steps_of(cooldown_steps, total_steps)
-    return begin <= step < end and (step - begin) % interval == 0
+    place = (step - begin) % abs(interval)
+    sifts = place == 0 if interval > 0 else place < -interval - 1
+    return begin <= step < end and sifts
 
 
 def num_candidates(batch_size: int, keep_ratio: float) -> int:

@@ -17,12 +17,14 @@ class Selection:
         candidates: number of samples that were drawn, B.
         scores: ``(B,)`` their scores; None if the step did not sift.
         weights: ``(k,)`` weights in the loss; None for equal weights.
+        features: ``(k, F)`` of the kept samples, for the criterion to learn from.
     """
 
     rows: Tensor
     candidates: int
     scores: Tensor | None = None
     weights: Tensor | None = None
+    features: Tensor | None = None
 
     @classmethod
     def of_all(cls, candidates: int) -> "Selection":

@@ -2,16 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sift_trainer.arguments import SiftArguments
+from sift_trainer.arguments import SiftArguments, columns_of
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.early_exit.labelled_head import gathered_labels
-from sift_trainer.scoring.criteria import CRITERIA, LOSS, score_positions
+from sift_trainer.scoring.criteria import (
+    LOSS,
+    UNLABELLED,
+    Samples,
+    StatefulCriterion,
+    score_positions,
+)
 from sift_trainer.scoring.positions import (
     IGNORE_INDEX,
     ScoredPositions,
@@ -19,22 +26,44 @@ from sift_trainer.scoring.positions import (
     label_counts,
     scored_positions,
 )
+from sift_trainer.selection.padding import by_length, without_padding
+from sift_trainer.selection.rows import take_rows
 from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.probe_model import probe_model
-from sift_trainer.sifted_model.scorer import Scorer
+from sift_trainer.sifted_model.scorer import Scored, Scorer
 from sift_trainer.sifted_model.trained_loss import TrainedLoss
+
+SCORED_APART = 2  # groups of candidates of similar length
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Scored candidates.
+
+    Attributes:
+        scores: ``(B,)`` in fp32, to select by.
+        features: ``(B, F)`` for the criterion to learn from; None without any.
+    """
+
+    scores: Tensor
+    features: Tensor | None = None
 
 
 class SiftedModel:
-    """The model of one run, called by ``passes``, with the ``facts`` that `probe_model` found."""
+    """The model of one run, called by ``passes``, with the ``facts`` that `probe_model` found.
+
+    Attributes:
+        criterion: the run's criterion with a state, which the trainer sets; None without one.
+    """
+
+    criterion: StatefulCriterion | None = None
 
     def __init__(self, passes: ModelPasses, facts: ModelFacts, sift: SiftArguments) -> None:
         self.passes, self.facts, self.sift = passes, facts, sift
         self.module = passes.module
         self.scorer = self.scorer_for(sift) if sift.sift_keep_ratio < 1 else None
-        criterion = CRITERIA[sift.sift_criterion]
-        self._columns = criterion.state.columns if criterion.state else ()
+        self._columns = columns_of(sift)
         self._positions: ScoredPositions | None = None  # of the batch in training
         self._dropped_labels: Tensor | int = 0  # on the device, once labels are counted
 
@@ -60,15 +89,64 @@ class SiftedModel:
     def score(
         self, batch: Mapping[str, Any], generator: torch.Generator, scorer: Scorer | None = None
     ) -> Tensor:
-        """Scores (B,) in fp32 of a batch on the model's device, by the settings of the run or by
-        a ``scorer`` from `scorer_for`."""
+        """Scores (B,) in fp32 of a batch on the model's device, by the scoring pass of the run or
+        by a ``scorer`` from `scorer_for`."""
+        return self._scored(batch, generator, scorer).scores
+
+    def score_candidates(self, batch: Mapping[str, Any], generator: torch.Generator) -> Candidates:
+        """What the candidates in a batch on the model's device are selected by. Samples of similar
+        length are scored together, so that less padding is."""
+        groups = None if self.passes.compiled else by_length(batch, SCORED_APART)
+        if groups is None:
+            scores, features = self._pass(batch, generator)
+        else:
+            found = [self._pass(without_padding(take_rows(batch, g)), generator) for g in groups]
+            back = torch.cat(groups).argsort()
+            scores = torch.cat([each for each, _ in found])[back]
+            parts = [each for _, each in found if each is not None]
+            features = torch.cat(parts)[back] if parts else None
+        if self.criterion is not None:
+            with torch.no_grad():
+                samples = Samples(batch, scores, self._labels(batch), features)
+                chosen_by = self.criterion.scores(samples)
+            scores = chosen_by.float().to(scores.device).reshape(-1)
+        if self.sift.sift_reference_column is not None:
+            reference = batch[self.sift.sift_reference_column].to(scores).reshape(-1)
+            scores = torch.where(scores > UNLABELLED, scores - reference, scores)
+        return Candidates(scores, features)
+
+    def _pass(
+        self, batch: Mapping[str, Any], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores (B,) of the scoring pass, and features (B, F) of the criterion."""
+        scored = self._scored(batch, generator)
+        if self.criterion is None:
+            return scored.scores, None
+        with torch.no_grad():
+            samples = Samples(batch, scored.scores, scored.labels)
+            return scored.scores, self.criterion.features(samples, scored.states)
+
+    def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
+        task = self.facts.task
+        return task.labels(batch) if task.labelled(batch) else None
+
+    def learn(self, batch: Mapping[str, Any], losses: Tensor, features: Tensor | None) -> None:
+        """Let the criterion learn from the losses (k,) of the samples in a batch."""
+        if self.criterion is None:
+            return
+        samples = Samples(batch, losses.detach(), self._labels(batch), features)
+        self.criterion.learn(samples)
+
+    def _scored(
+        self, batch: Mapping[str, Any], generator: torch.Generator, scorer: Scorer | None = None
+    ) -> Scored:
         scorer = scorer or self.scorer or self.scorer_for(self.sift)
         # A graph for each number of labels would be slower than no graph.
         static = self.facts.head is None or self.facts.labels_per_row is not None
         compiled = self.passes.compiled if static else None
         forward = self.passes.forward if compiled is None else compiled
         with inference(self.module):
-            return scorer(forward, batch, generator)
+            return scorer.scored(forward, batch, generator)
 
     @contextmanager
     def labelled_only(self, batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -89,9 +167,21 @@ class SiftedModel:
         finally:
             self._positions = None
 
-    def sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) of the samples of a batch on the model's device, with gradient; ``outputs``
-        are of the batch from `labelled_only`, within its context."""
+    def sample_losses(
+        self, outputs: Any, batch: Mapping[str, Any], needed: bool = True
+    ) -> Tensor | None:
+        """Losses (B,) of the samples of a batch on the model's device; ``outputs`` are of the batch
+        from `labelled_only`, within its context. If they are ``needed``, they have a gradient. If
+        not, None where the outputs do not show them."""
+        if needed:
+            return self._sample_losses(outputs, batch)
+        try:
+            with torch.no_grad():
+                return self._sample_losses(outputs, batch)
+        except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+            return None  # outputs of a loss that only training can compute
+
+    def _sample_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
         task = self.facts.task
         adapter = self.scorer.adapter if self.scorer else None
         find = adapter.logits if adapter else partial(logits_of, name="the model")

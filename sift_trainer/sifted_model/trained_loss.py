@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,6 +30,14 @@ class TrainedLoss:
 def owner_of(cls: type, method: str, ignored: type | None = None) -> type:
     """The class that defines ``method`` for objects of ``cls``, apart from ``ignored``."""
     return next(base for base in cls.__mro__ if method in vars(base) and base is not ignored)
+
+
+def gives_outputs(compute_loss: Callable[..., Any]) -> bool:
+    """Whether it takes ``return_outputs``, as the Trainer's does."""
+    parameters = signature(compute_loss).parameters.values()
+    return any(
+        each.name == "return_outputs" or each.kind is each.VAR_KEYWORD for each in parameters
+    )
 
 
 def trained_loss_of(

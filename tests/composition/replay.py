@@ -89,7 +89,7 @@ def arguments(folder: Path, **changes: Any) -> SiftTrainingArguments:
         "max_grad_norm": 0,
         "train_sampling_strategy": "sequential",
         "logging_steps": 500,
-        "sift_random_share": 0,
+        "sift_selector": "top_k",
     }
     return training.arguments(folder, **{**settings, **changes})
 
@@ -98,7 +98,11 @@ def trained(
     name: str, model: PreTrainedModel, folder: Path, kind: type[Noting] = Noting, **changes: Any
 ) -> Noting:
     """A trainer after its `STEPS` steps."""
-    trainer = kind(model, arguments(folder, **changes), train_dataset=rows(name, "ragged"))
+    trainer = kind(
+        model,
+        arguments(folder, **changes),
+        train_dataset=training.as_drawn(rows(name, "ragged"), KEPT),
+    )
     trainer.train()
     assert len(trainer.noted) == STEPS
     return trainer

@@ -76,7 +76,7 @@ def train(run: Run) -> list[str]:
         per_device_train_batch_size=KEPT,
         gradient_accumulation_steps=ACCUMULATION,
         logging_strategy="no",
-        sift_random_share=0,
+        sift_selector="top_k",
     )
     notes.clear()
     SiftTrainer(run.build(), args, train_dataset=run.rows()).train()

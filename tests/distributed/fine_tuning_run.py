@@ -39,7 +39,7 @@ class Recording(SiftMixin, SFTTrainer):
 
 def main(folder: Path) -> None:
     changes = {"max_steps": STEPS, "gradient_accumulation_steps": ACCUMULATION}
-    args = Config(**exact(folder, **changes), sift_warmup_steps=0, sift_random_share=0)
+    args = Config(**exact(folder, **changes), sift_warmup_steps=0, sift_selector="top_k")
     samples = [{"prompt": text(a), "completion": " " + text(b)} for a, b in parts(ROWS)]
     trainer = Recording(
         causal(), args, train_dataset=Dataset.from_list(samples), processing_class=tokenizer()

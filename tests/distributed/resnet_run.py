@@ -14,7 +14,7 @@ from torch.optim import SGD
 from sift_trainer import SiftTrainer
 from tests.distributed.launch import leave
 from tests.reproduction.resnet.small_resnet import Images, resnet
-from tests.training import arguments
+from tests.training import arguments, as_drawn
 
 PROCESSES, KEPT, ACCUMULATION, STEPS, SAVED = 2, 4, 2, 6, 3
 RATE, MOMENTUM, CLIP = 0.05, 0.9, 4.6
@@ -77,12 +77,17 @@ def train(folder: Path, resume: bool = False) -> dict:
         train_sampling_strategy="sequential",
         save_strategy="steps",
         save_steps=SAVED,
-        sift_random_share=0,
+        sift_selector="top_k",
     )
     sgd = (SGD, {"lr": RATE, "momentum": MOMENTUM})
     # A resumed run starts from other parameters: only the checkpoint can make both equal.
     model = resnet(seed=int(resume)).double()
-    trainer = Recording(model, args, train_dataset=rows(), optimizer_cls_and_kwargs=sgd)
+    trainer = Recording(
+        model,
+        args,
+        train_dataset=as_drawn(rows(), KEPT // ACCUMULATION),
+        optimizer_cls_and_kwargs=sgd,
+    )
     trainer.notes = {}
     trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -97,7 +97,7 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         use_cpu=wrapper != "fsdp2",
         save_strategy="steps",
         save_steps=SAVED,
-        sift_random_share=0,
+        sift_selector="top_k",
         sift_audit_steps=run.audit_steps,
         dataloader_pin_memory=False,
     )

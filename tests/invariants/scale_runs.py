@@ -19,7 +19,7 @@ from transformers import (
 
 from sift_trainer import SiftTrainer, register_criterion
 from sift_trainer.scoring.criteria import CRITERIA
-from tests.training import arguments
+from tests.training import arguments, as_drawn
 
 VOCABULARY, LENGTH = 64, 16
 LEARNING_RATE, CLIP = 0.1, 0.5
@@ -128,10 +128,12 @@ def _run(name: str, counts: str, layout: Layout, **settings) -> list[dict[str, f
         max_grad_norm=CLIP,
         optim="sgd",
         train_sampling_strategy="sequential",
-        sift_random_share=0,
+        sift_selector="top_k",
         **{"sift_criterion": "mean_label", **settings},
     )
-    trainer = SiftTrainer(build(name), args, train_dataset=rows(name, counts))
+    trainer = SiftTrainer(
+        build(name), args, train_dataset=as_drawn(rows(name, counts), layout.batch_size)
+    )
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [

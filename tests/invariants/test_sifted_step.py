@@ -9,7 +9,7 @@ from torch.nn import functional
 from sift_trainer import SiftTrainer
 from tests.invariants.by_hand import CAUSAL, step_loss
 from tests.invariants.scale_runs import build, rows
-from tests.training import arguments
+from tests.training import arguments, as_drawn
 
 EXITS = {
     "bert_pretraining": lambda model, hidden: model.cls.predictions(hidden),
@@ -80,9 +80,9 @@ def test_sifted_training_is_the_loops(name, criterion, tmp_path):
         max_grad_norm=0,
         train_sampling_strategy="sequential",
         sift_criterion=criterion,
-        sift_random_share=0,
+        sift_selector="top_k",
     )
-    trainer = Recording(build(name), args, train_dataset=rows(name, "ragged"))
+    trainer = Recording(build(name), args, train_dataset=as_drawn(rows(name, "ragged"), KEPT))
     trainer.train()
     expected_rows, expected_parameters = by_hand(name, criterion)
     assert chosen == expected_rows

@@ -48,7 +48,7 @@ def test_numbers_are_those_of_a_loop(evaluated: Rows | None, tmp_path: Path) -> 
     model = rough(bert(**NO_DROPOUT))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     changes = {"per_device_train_batch_size": 8, "sift_audit_steps": 4, "max_steps": 1}
-    args = arguments(tmp_path, sift_random_share=0, **changes)
+    args = arguments(tmp_path, sift_selector="top_k", **changes)
     trainer = RecordingTrainer(model, args, train_dataset=Rows(400), eval_dataset=evaluated)
     trainer.train()
     (line,) = audited(trainer)

@@ -15,7 +15,7 @@ from torch import Tensor
 from sift_trainer import SiftTrainer, early_exit, per_sample_loss
 from sift_trainer.measuring.held_out import evaluation_batches
 from sift_trainer.probe import probe, probing
-from sift_trainer.selection.choosing import add_random, select_top_k
+from sift_trainer.selection.rules import select_mixed
 from tests.probe.probed import (
     FAST,
     NO_DROPOUT,
@@ -58,7 +58,7 @@ def test_every_choice_beside_exact_losses(tmp_path: Path) -> None:
 
 
 def with_two_at_random(scores: Tensor, draw: torch.Generator) -> Tensor:
-    return add_random(scores, select_top_k(scores, 2), 4, draw)
+    return select_mixed(scores, 4, 0.5, draw)
 
 
 def largest(scores: Tensor, draw: torch.Generator) -> Tensor:
@@ -68,8 +68,8 @@ def largest(scores: Tensor, draw: torch.Generator) -> Tensor:
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({"sift_random_share": 0, "sift_held_out": "evaluation"}, largest),
-        ({"sift_random_share": 0.5}, with_two_at_random),
+        ({"sift_selector": "top_k", "sift_held_out": "evaluation"}, largest),
+        ({"sift_selector": "mixed"}, with_two_at_random),
     ],
 )
 def test_figures_are_those_of_a_loop(changes: dict[str, Any], trained: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from sift_trainer import select_top_k
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import is_nonfinite, without_top
+from sift_trainer.selection.rules import is_nonfinite, without_top
 from sift_trainer.selection.schedule import (
     num_candidates,
     num_kept,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sift_trainer import select_percentile, select_top_k
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import without_top
+from sift_trainer.selection.rules import without_top
 
 NAN, INF = float("nan"), float("inf")
 DRAWS = 2000

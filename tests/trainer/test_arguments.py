@@ -16,10 +16,10 @@ from tests.training import quick
 NAN, INFINITY = float("nan"), float("inf")
 
 DEFAULTS = {
-    "sift_criterion": "loss",
+    "sift_criterion": "predicted_loss",
     "sift_exit_layer": 1,
     "sift_keep_ratio": 0.5,
-    "sift_selector": "top_k",
+    "sift_selector": "mixed",
     "sift_beta": 1.0,
     "sift_skip_top": 0.0,
     "sift_random_share": 0.5,
@@ -27,6 +27,8 @@ DEFAULTS = {
     "sift_cooldown_steps": 0.1,
     "sift_interval": 1,
     "sift_token_fraction": 1.0,
+    "sift_image_scale": 1.0,
+    "sift_reference_column": None,
     "sift_audit_steps": 0,
     "sift_held_out": None,
     "sift_gate": None,
@@ -36,10 +38,11 @@ DEFAULTS = {
 REFUSED = [
     *[("sift_keep_ratio", value, "(0, 1]") for value in (0, 1.5, NAN)],
     *[("sift_token_fraction", value, "(0, 1]") for value in (0, 1.1)],
-    *[("sift_random_share", value, "[0, 1)") for value in (1, -0.1)],
+    *[("sift_random_share", value, "(0, 1)") for value in (1, 0, -0.1)],
     *[("sift_exit_layer", value, "1 or more, or -1") for value in (0, -2)],
     *[("sift_exit_layer", value, "whole number") for value in (1.5, "1", True)],
-    ("sift_interval", 0, "1 or more"),
+    *[("sift_interval", value, "leaves no step") for value in (0, -1)],
+    *[("sift_image_scale", value, "(0, 1]") for value in (0, 1.1)],
     ("sift_held_out", "eval", "['candidates', 'evaluation']"),
     ("sift_gate", "loss", "['descent']"),
     ("sift_gate", "descent", "sift_audit_steps=100"),

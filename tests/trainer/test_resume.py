@@ -31,7 +31,16 @@ CASES: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 2,
         "sift_criterion": "random",
     },
-    "percentile draw, random share, accumulating, interval, restored callbacks": {
+    "learned scores, half at random, accumulating": {
+        "save_steps": 3,
+        "die_at": 5,
+        "max_steps": 8,
+        "gradient_accumulation_steps": 2,
+        "sift_warmup_steps": 2,
+        "sift_criterion": "predicted_loss",
+        "sift_selector": "mixed",
+    },
+    "percentile draw, accumulating, interval, restored callbacks": {
         "save_steps": 2,
         "die_at": 3,
         "max_steps": 8,
@@ -40,7 +49,6 @@ CASES: dict[str, dict[str, Any]] = {
         "sift_selector": "percentile",
         "sift_beta": 2.0,
         "sift_skip_top": 0.25,
-        "sift_random_share": 0.5,
         "restore_callback_states_from_checkpoint": True,
     },
 }

@@ -15,7 +15,7 @@ from transformers import Trainer
 
 from sift_trainer import SiftMixin, SiftTrainer, register_exit
 from tests.loss_runs import registries
-from tests.training import Recording, RecordingTrainer, Rows, arguments, bert
+from tests.training import Recording, RecordingTrainer, Rows, arguments, as_drawn, bert
 
 __all__ = ["registries"]
 
@@ -156,7 +156,7 @@ def test_model_without_a_loss(tmp_path: Path) -> None:
     changes = {"train_sampling_strategy": "sequential", "remove_unused_columns": False}
     register_exit(Net, "blocks")
     args = arguments(tmp_path, **EXACT, **changes)
-    trainer = Classifying(Net(), args, train_dataset=Points())
+    trainer = Classifying(Net(), args, train_dataset=as_drawn(Points(), 4))
     trainer.train()
     by_hand, data = Net(), Points()
     for step in range(2):

@@ -51,7 +51,7 @@ class Case:
         fields = {**exact(folder, learning_rate=1e-3), **self.fields}
         mixed = make_dataclass("Arguments", [], bases=(SiftArguments, config))
         made = type(f"Sift{trainer.__name__}", (SiftMixin, trainer), {})
-        args = mixed(**fields, **sift, sift_warmup_steps=0, sift_random_share=0)
+        args = mixed(**fields, **sift, sift_warmup_steps=0, sift_selector="top_k")
         return made(args=args, **self.keywords(folder))
 
 

@@ -150,7 +150,7 @@ def loop(model: Any, rows: list[Row], accumulation: int, focus: bool = False) ->
 
 def made(folder: Path, model: Any, samples: list[dict[str, Any]], **changes: Any) -> Recording:
     args = SiftSFTConfig(
-        **exact(folder, max_steps=STEPS, **changes), sift_warmup_steps=0, sift_random_share=0
+        **exact(folder, max_steps=STEPS, **changes), sift_warmup_steps=0, sift_selector="top_k"
     )
     data = Dataset.from_list(samples)
     if "prompt" in samples[0]:

@@ -20,7 +20,7 @@ _NEITHER_RESULT_NOR_SPEED = {
 _NEITHER_BY_PREFIX = ("machine.", "training.log_", "training.save_")
 _SIFTING = ("training.sift_", "duration.")
 # Settings of the paper's runs: half of the candidates, the hardest, in every step.
-_PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1, "random_share": 0}
+_PAPERS = {"keep_ratio": 0.5, "selector": "top_k", "skip_top": 0, "interval": 1}
 
 
 class Unit(NamedTuple):

@@ -32,7 +32,7 @@ TRAINING = {
     "max_steps": 800_000,
     "per_device_train_batch_size": 32,
     "gradient_accumulation_steps": 1,
-    "sift_random_share": 0,
+    "sift_selector": "top_k",
 }
 # "12 layers with a hidden dimension of 768", "512 as the maximum sequence length", "a dropout
 # probability of 0.1 on all the layers", "the GELU activation"

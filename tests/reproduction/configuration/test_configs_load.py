@@ -38,7 +38,7 @@ def test_pretraining_config(path, tmp_path):
     check(config)
     for run in map(Settings._make, config.runs.values()):
         assert run.args.batch_eval_metrics
-        assert run.args.sift_random_share == 0  # the paper's rule
+        assert run.args.sift_selector == "top_k"  # the paper's rule
     # The same file serves the script that prepares the corpus.
     own, argv = (CorpusArguments, ShareArguments), ["--config", str(path), "--num_proc", "3"]
     corpus, share = parse_config(own, argv, ignored=KINDS).instances

@@ -20,7 +20,6 @@ SIFT: dict[str, Any] = {
     "sift_selector": "top_k",
     "sift_skip_top": 0.0,
     "sift_interval": 1,
-    "sift_random_share": 0.0,
     "sift_warmup_steps": 0.0,
 }
 BERT = {

@@ -57,7 +57,7 @@ def test_what_the_paper_says_of_all_of_them(number: int) -> None:
         if args.sift_keep_ratio < 1:
             assert num_candidates(125, args.sift_keep_ratio) == 250
             assert args.sift_criterion == "loss"
-            assert args.sift_random_share == 0
+            assert args.sift_selector == "top_k"
             schedule = args.sift_warmup_steps, args.sift_cooldown_steps, args.sift_interval
             assert all(should_sift(step, args.max_steps, *schedule) for step in (0, 1, 39_999))
         # "train each algorithm for 100 epochs"

@@ -18,6 +18,7 @@ from tests.reproduction.resnet.small_resnet import (
     resnet,
     statistics,
 )
+from tests.training import as_drawn
 
 LABELS = torch.arange(8) % CLASSES
 
@@ -127,11 +128,11 @@ def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulati
         train_sampling_strategy="sequential",
         disable_tqdm=True,
         sift_exit_layer=exit_layer,
-        sift_random_share=0,
+        sift_selector="top_k",
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
     )
-    trainer = Recording(resnet(), args, train_dataset=Images(DRAWN * STEPS))
+    trainer = Recording(resnet(), args, train_dataset=as_drawn(Images(DRAWN * STEPS), micro_batch))
     trainer.train()
     expected, rows, losses = by_hand(exit_layer, micro_batch)
     assert chosen == rows

@@ -1,0 +1,101 @@
+"""The order of the candidates: the stock batches first, and an epoch of as many batches."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import BatchSampler, IterableDataset, SequentialSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream
+from sift_trainer.selection.schedule import num_candidates
+
+
+def batches(sampler: Any, size: int) -> list[list[int]]:
+    return list(BatchSampler(sampler, size, drop_last=False))
+
+
+def random_sampler(count: int) -> SeedableRandomSampler:
+    generator = torch.Generator().manual_seed(3)
+    return SeedableRandomSampler(range(count), generator=generator, data_seed=3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 35, 100])
+@pytest.mark.parametrize(("kept", "ratio"), [(4, 0.5), (8, 0.25), (3, 0.75), (5, 0.9), (1, 0.4)])
+@pytest.mark.parametrize("kind", [random_sampler, lambda count: SequentialSampler(range(count))])
+def test_batches_begin_with_the_stock_batches(
+    count: int, kept: int, ratio: float, kind: Any
+) -> None:
+    stock = batches(kind(count), kept)
+    sampler = CandidateSampler(kind(count), kept, ratio)
+    drawn = batches(sampler, num_candidates(kept, ratio))
+    assert [batch[: len(own)] for batch, own in zip(drawn, stock, strict=True)] == stock
+    assert [round(len(batch) * ratio) for batch in drawn] == [len(own) for own in stock]
+    assert sum(map(len, drawn)) == len(sampler)
+
+
+def test_each_sample_is_drawn_equally_often_and_anew_in_each_epoch() -> None:
+    sampler = CandidateSampler(random_sampler(24), 4, 1 / 3)
+    first, second = list(sampler), list(sampler)
+    assert set(Counter(first).values()) == set(Counter(second).values()) == {3}
+    assert first != second
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    stock = random_sampler(24)
+    own, again = list(stock), list(stock)
+    assert [row for batch in batches(iter(first), 12) for row in batch[:4]] == own
+    assert [row for batch in batches(iter(second), 12) for row in batch[:4]] == again
+
+
+def test_an_order_that_never_changes_gives_no_sample_twice_in_a_batch() -> None:
+    sampler = CandidateSampler(SequentialSampler(range(40)), 4, 0.5)
+    assert all(len(set(batch)) == 8 for batch in batches(sampler, 8))
+
+
+def test_candidates_are_as_long_as_the_stock_batch_they_join() -> None:
+    lengths = [1 + row % 50 for row in range(400)]
+    torch.manual_seed(0)
+    sampler = CandidateSampler(LengthGroupedSampler(8, lengths=lengths), 8, 0.5)
+    spreads = [
+        max(lengths[row] for row in batch) - min(lengths[row] for row in batch)
+        for batch in batches(sampler, 16)
+    ]
+    assert sorted(spreads)[len(spreads) // 2] <= 4
+
+
+class Stream(IterableDataset[int]):
+    """Numbers from 0 on, in another order in each epoch."""
+
+    def __init__(self, count: int, length: bool = False) -> None:
+        self.count, self.epoch = count, 0
+        if length:
+            self.__class__ = type("Sized", (Stream,), {"__len__": lambda self: self.count})
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Any:
+        return iter([(row + self.epoch) % self.count for row in range(self.count)])
+
+
+@pytest.mark.parametrize(("ratio", "drawn"), [(0.5, 20), (0.25, 40), (0.75, 13), (0.4, 25)])
+def test_an_epoch_of_a_stream_is_several_passes(ratio: float, drawn: int) -> None:
+    stream = RepeatedStream(Stream(10), ratio)
+    found = list(stream)
+    assert len(found) == drawn
+    counts = Counter(found).values()
+    assert max(counts) - min([*counts, *[0] * (10 - len(counts))]) <= 1
+    with pytest.raises(TypeError):
+        len(stream)
+    assert len(RepeatedStream(Stream(10, length=True), ratio)) == drawn
+    assert found[10:20] != found[:10]  # the second pass is another epoch of the stream
+    stream.set_epoch(1)
+    assert list(stream)[:10] != found[:10]
+
+
+def test_a_stream_that_can_be_read_once_ends() -> None:
+    rows = iter(range(10))
+    once = type("Once", (IterableDataset,), {"__iter__": lambda self: rows})()
+    assert list(RepeatedStream(once, 0.5)) == list(range(10))
