@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sift_trainer.scoring.class_ids import ClassIds
-from sift_trainer.scoring.positions import IGNORE_INDEX
+from sift_trainer.scoring.criteria import cross_entropy
+from sift_trainer.scoring.positions import IGNORE_INDEX, label_counts
 from sift_trainer.scoring.task import Task
 
 _INPUTS = ("input_ids", "inputs_embeds")
@@ -18,8 +19,8 @@ _INPUTS = ("input_ids", "inputs_embeds")
 class AnswerSpan(ClassIds):
     """Two predictions per sample, over the tokens of the input: logits (B, 2, T), labels (B, 2).
 
-    If different numbers of starts and ends are ignored, models average the two separately, and the
-    mean over samples is only close to their loss.
+    Models average starts and ends separately. If different numbers of them are ignored, the mean
+    over samples is only close to their loss. `shares` is exact.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
@@ -43,6 +44,12 @@ class AnswerSpan(ClassIds):
         positions = torch.stack([batch[name].flatten() for name in self.fields], dim=1)
         # As in models: a negative position becomes the first token, one too large is ignored.
         return positions.clamp(min=0).masked_fill(positions >= length, IGNORE_INDEX)
+
+    def shares(self, losses: Tensor, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
+        labels = self.labels(batch)
+        logits = self.logits(outputs, batch, lambda given: given)
+        of_ends = cross_entropy(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
+        return (of_ends / label_counts(labels.T).clamp(min=1)).sum(dim=1)  # ignored ones are 0
 
     def smoothed(self, factor: float) -> Task:
         return self  # the Trainer smooths only a field named ``labels``

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sift_trainer.scoring.criteria import Criterion, cross_entropy, score_positions
 from sift_trainer.scoring.logit_pass import Values
@@ -88,10 +87,15 @@ class ClassIds(Task):
     def counts(self, labels: Tensor) -> Tensor:
         return label_counts(labels)
 
-    def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
+    def unscored(
+        self, outputs: Any, batch: Mapping[str, Any], weights: Tensor | None = None
+    ) -> Tensor | float:
         for name, place in SENTENCE_LOGITS.items():
             if name in batch and isinstance(outputs, Mapping) and place in outputs:
-                return functional.cross_entropy(outputs[place].float(), batch[name].flatten())
+                labels = batch[name].flatten()
+                losses = cross_entropy(outputs[place], labels)  # 0 without a label
+                total = losses.sum() if weights is None else (losses * weights).sum()
+                return total / label_counts(labels).sum()
         return 0.0
 
     def smoothed(self, factor: float) -> Task:

@@ -71,8 +71,16 @@ class Task:
         """The model's own loss from per-sample losses (B,) and `counts` (B,)."""
         return (losses * counts).sum() / counts.sum()
 
-    def unscored(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | float:
-        """The part of the model's own loss that samples are not scored by."""
+    def shares(self, losses: Tensor, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
+        """The shares (B,) of samples with these ``losses`` (B,) in the scored part of the model's
+        own loss, up to one factor for all."""
+        return losses * self.counts(self.labels(batch))
+
+    def unscored(
+        self, outputs: Any, batch: Mapping[str, Any], weights: Tensor | None = None
+    ) -> Tensor | float:
+        """The part of the model's own loss that samples are not scored by; with ``weights`` (B,)
+        of the samples, if given."""
         return 0.0
 
     def smoothed(self, factor: float) -> "Task":

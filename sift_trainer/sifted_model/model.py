@@ -12,6 +12,7 @@ from torch import Tensor
 from sift_trainer.arguments import SiftArguments, columns_of
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.early_exit.labelled_head import gathered_labels
+from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import (
     LOSS,
     UNLABELLED,
@@ -188,18 +189,23 @@ class SiftedModel:
         if self._positions is not None:
             logits = find(outputs).flatten(0, -2)[: len(self._positions.flat)]
             return score_positions(task.values(LOSS), logits, self._positions)
-        return task.scores(LOSS, task.logits(outputs, batch, find), task.labels(batch))
+        logits, labels = task.logits(outputs, batch, find), task.labels(batch)
+        if isinstance(task, ClassIds) and logits.dim() == labels.dim() == 2 and labels.shape[1] > 1:
+            # A model that computes labelled positions only by itself, in training.
+            return score_positions(task.values(LOSS), logits, scored_positions(labels))
+        return task.scores(LOSS, logits, labels)
 
     def weighted(
         self, loss: Tensor, losses: Tensor, weights: Tensor, outputs: Any, batch: Mapping[str, Any]
     ) -> Tensor:
         """The ``loss`` of a batch with weights (B,) for the ``losses`` (B,) of its samples: it is
-        ``factor * (sum of labels * losses) + unscored``, and the factor is kept."""
+        ``factor * (sum of shares) + unscored``, and the factor is kept."""
         task = self.facts.task
-        losses = losses * task.counts(task.labels(batch))
-        scored = (loss - task.unscored(outputs, batch)).detach()
-        factor = scored / losses.sum().detach().clamp(min=1e-12)
-        return loss + factor * ((losses * (weights - 1)).sum())
+        shares = task.shares(losses, outputs, batch)
+        unscored = task.unscored(outputs, batch)
+        factor = (loss - unscored).detach() / shares.sum().detach().clamp(min=1e-12)
+        rest = task.unscored(outputs, batch, weights) - unscored
+        return loss + factor * (shares * (weights - 1)).sum() + rest
 
     # ---- labels ----
 

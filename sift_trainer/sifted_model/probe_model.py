@@ -21,6 +21,7 @@ from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts
 from sift_trainer.scoring.task import Task
+from sift_trainer.selection.choosing import SELECTORS
 from sift_trainer.sifted_model.facts import CLASS_IDS, ModelFacts, ModelPasses
 from sift_trainer.sifted_model.model_calls import (
     Gather,
@@ -169,6 +170,14 @@ class _Probe:
             return  # only training can compute it; `warn_of_replaced_loss` warns of that
         exact = SiftArguments(sift_criterion="loss", sift_exit_layer=-1)
         scorer = Scorer(self.model, facts, exact)
+        weighted = SELECTORS[self.sift.sift_selector].weighted
+        if scorer.router_settings and weighted and replaced_by is None:
+            raise ValueError(
+                f"sift_selector={self.sift.sift_selector!r} weights the loss of each sample, but "
+                f"output_router_logits=True of {type(self.model).__name__} adds a loss of its "
+                "routers, which belongs to a batch; set output_router_logits=False in the model's "
+                "config, or use sift_selector='top_k'"
+            )
         losses = scorer(self.forward, rows, torch.Generator())
         task = facts.task
         counts = task.counts(task.labels(rows))
