@@ -97,7 +97,7 @@ class SiftedModel:
     def score_candidates(self, batch: Mapping[str, Any], generator: torch.Generator) -> Candidates:
         """What the candidates in a batch on the model's device are selected by. Samples of similar
         length are scored together, so that less padding is."""
-        groups = None if self.passes.compiled else by_length(batch, SCORED_APART)
+        groups = None if self.passes.compiled is not None else by_length(batch, SCORED_APART)
         if groups is None:
             scores, features = self._pass(batch, generator)
         else:
