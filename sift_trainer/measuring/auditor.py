@@ -89,10 +89,8 @@ class Auditor:
     def _figures(self, batch: Batch, generator: torch.Generator, draw: torch.Generator) -> Audit:
         begin = time.perf_counter()
         rows = self.trainer._prepare_inputs(batch)
-        passes, scorer = Passes(self.trainer, self.sifted), self.sifted.scorer
-        assert scorer is not None
-        device = self.trainer.args.device
-        scores, scoring_seconds = timed(lambda: passes.score(scorer, rows, generator), device)
+        passes, device = Passes(self.trainer, self.sifted), self.trainer.args.device
+        scores, scoring_seconds = timed(lambda: passes.score_candidates(rows, generator), device)
         found: Audit = {}
         if self.exact is not None and self.exact.task.labelled(rows):
             losses = passes.score(self.exact, rows, torch.Generator())

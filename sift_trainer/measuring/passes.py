@@ -28,6 +28,11 @@ class Passes:
         with inference(self.model), self.trainer.accelerator.autocast():
             return scorer(self.sifted.passes.forward, batch, generator)
 
+    def score_candidates(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+        """The scores (B,) by which the run selects."""
+        with self.trainer.accelerator.autocast():
+            return self.sifted.score_candidates(batch, generator).scores
+
     def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
         """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""
         self.model.train()

@@ -17,7 +17,7 @@ from sift_trainer.scoring.positions import IGNORE_INDEX
 
 WIDTH = 256  # of the hidden layer
 EMBEDDED = 64  # numbers for the labels of a sample
-BUCKETS = 8192  # embeddings of class ids; larger ids share them
+BUCKETS = 2048  # embeddings of class ids; larger ids share them
 RATE = 1e-3  # AdamW's learning rate
 MEMORY = 0.95  # weight of the past in the running regression, for each batch
 
@@ -34,7 +34,7 @@ class LossPredictor(nn.Module):
             self.of_numbers = nn.Linear(labels[0].numel(), EMBEDDED)
         elif labels is not None:
             self.of_ids = nn.Embedding(BUCKETS, EMBEDDED)
-        self.projection = nn.Linear(states, EMBEDDED, bias=False)
+        self.projection = nn.Linear(states, EMBEDDED, bias=False) if states else None
         self.hidden = nn.Linear(states + 2 * EMBEDDED + 1, WIDTH)
         self.output = nn.Linear(WIDTH, 1)
         nn.init.zeros_(self.output.weight)
@@ -42,10 +42,12 @@ class LossPredictor(nn.Module):
 
     def forward(self, states: Tensor, exit_loss: Tensor, labels: Tensor | None) -> Tensor:
         """The correction (B,)."""
-        states = functional.layer_norm(states, states.shape[-1:])
         label = self._embedded(labels, states)
-        # The product compares the state with the label, as a head's logit of the label does.
-        product = self.projection(states) * label
+        product = torch.zeros_like(label)
+        if self.projection is not None:
+            states = functional.layer_norm(states, states.shape[-1:])
+            # This compares the state with the label, as a head's logit of the label does.
+            product = self.projection(states) * label
         inputs = torch.cat([states, label, product, exit_loss[:, None]], dim=-1)
         found: Tensor = self.output(functional.gelu(self.hidden(inputs))).squeeze(-1)
         return found
@@ -153,7 +155,8 @@ class PredictedLoss(StatefulCriterion):
                 torch.manual_seed(0)
                 network = LossPredictor(features.shape[1] - 1, labels).to(features.device)
             self._network = network
-            self._optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
+            fused = features.device.type in ("cpu", "cuda")
+            self._optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, fused=fused)
             self._moments = self._moments.to(features.device)
             if self._saved:
                 network.load_state_dict(self._saved["network"])
