@@ -101,6 +101,8 @@ class _Probe:
             facts = self._of_labels(replace(facts, known=True), rows)
         if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
             facts = replace(facts, needs_labels=True)
+        if self.scores and self.sift.sift_image_scale < 1:
+            self._check_image_scale(facts, rows)
         by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
         if by_loss or uses_sample_losses(self.sift):
             with inference(self.model):
@@ -156,6 +158,23 @@ class _Probe:
             return False
         with inference(self.model), scorer.adapter.at(scorer.exit_layer):
             return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
+
+    def _check_image_scale(self, facts: ModelFacts, rows: Mapping[str, Any]) -> None:
+        """Refuse smaller images if there are none, or if the model does not take them."""
+        scorer, scale = Scorer(self.model, facts, self.sift), self.sift.sift_image_scale
+        smaller = scorer.inputs(rows)
+        if all(value is rows[name] for name, value in smaller.items() if name in rows):
+            raise ValueError(
+                f"sift_image_scale={scale} scales images (B, C, H, W), and the batch has none: its "
+                f"fields are {sorted(rows)}; use sift_image_scale=1.0"
+            )
+        assert scorer.adapter is not None
+        with inference(self.model), scorer.adapter.at(scorer.exit_layer):
+            if not self.all_agree(runs_with(self.forward, smaller)):
+                raise ValueError(
+                    f"{type(self.model).__name__} does not take images at sift_image_scale={scale} "
+                    "of their size; use sift_image_scale=1.0, or a model for images of any size"
+                )
 
     def _check_trained_loss(self, facts: ModelFacts, rows: dict[str, Any]) -> None:
         """Refuse per-sample losses that do not add up to the loss that is trained on."""

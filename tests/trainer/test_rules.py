@@ -1,0 +1,148 @@
+"""Rules in training: without a scoring pass, with a reference, at another size, every n-th step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import ViTConfig, ViTForImageClassification
+
+from sift_trainer import SiftTrainer, per_sample_loss
+from sift_trainer.selection.schedule import should_sift
+from tests.probe.probed import Images, resnet
+from tests.training import RecordingTrainer, Rows, Stream, arguments, bert
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def test_last_losses_need_no_column_no_pass_and_no_collator_of_their_own(tmp_path: Path) -> None:
+    """Rows of 16 in four batches of 4: what a row is scored by is the loss that it had when it was
+    last trained on; one that was not yet seen has the largest so far."""
+    args = arguments(
+        tmp_path,
+        sift_criterion="last_loss",
+        sift_selector="infobatch",
+        num_train_epochs=4,
+        max_steps=-1,
+        optim="sgd",
+    )
+    trainer = RecordingTrainer(bert(**NO_DROPOUT), args, train_dataset=Rows(16))
+    seen: dict[int, float] = {}
+    compared = 0
+    losses = trainer_losses(trainer)
+    trainer.train()
+    for scores, drawn, kept, mean in zip(
+        trainer.scores, trainer.candidates, trainer.kept, losses, strict=True
+    ):
+        assert scores is not None
+        for row, score in zip(drawn, scores, strict=True):
+            expected = seen.get(row, max(seen.values(), default=1.0))
+            assert score == pytest.approx(expected, rel=1e-5)
+            compared += row in seen
+        seen.update(zip(kept, mean, strict=True))
+    assert compared > 50
+    assert trainer.state.log_history[-1]["sift/sampling_hours"] < 1
+
+
+def trainer_losses(trainer: RecordingTrainer) -> list[list[float]]:
+    """A list that training fills with the losses of the kept rows, by the whole model before the
+    update; dropout is off."""
+    found: list[list[float]] = []
+    step = trainer.training_step
+
+    def noted(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        loss = step(model, inputs, *args, **kwargs)
+        assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+        with torch.no_grad():
+            logits = model(input_ids=inputs["input_ids"]).logits
+        found.append(per_sample_loss(logits, inputs["labels"]).tolist())
+        return loss
+
+    trainer.training_step = noted  # type: ignore[method-assign]
+    return found
+
+
+def test_a_stream_has_no_last_losses(tmp_path: Path) -> None:
+    args = arguments(tmp_path, sift_criterion="last_loss")
+    with pytest.raises(ValueError, match=r"last_loss.*stream.*predicted_loss"):
+        SiftTrainer(bert(), args, train_dataset=Stream(16)).train()
+
+
+class Referenced(Rows):
+    """With losses of a reference model, which only a column tells."""
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {**super().__getitem__(row), "reference": float(row % 7)}
+
+
+def test_a_reference_loss_is_subtracted(tmp_path: Path) -> None:
+    found = []
+    for column in (None, "reference"):
+        args = arguments(tmp_path, max_steps=1, sift_reference_column=column)
+        trainer = RecordingTrainer(bert(**NO_DROPOUT), args, train_dataset=Referenced(48))
+        trainer.train()
+        found.append((trainer.candidates[0], torch.tensor(trainer.scores[0])))
+        assert trainer.evaluate(Rows(8))["eval_loss"] > 0
+    (rows, plain), (again, reduced) = found
+    assert rows == again
+    torch.testing.assert_close(plain - reduced, torch.tensor([float(row % 7) for row in rows]))
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    args = arguments(tmp_path, sift_reference_column="reference")
+    with pytest.raises(ValueError, match=r"no column 'reference'.*sift_reference_column"):
+        SiftTrainer(bert(), args, train_dataset=Rows(48)).train()
+
+
+@pytest.mark.parametrize(
+    ("interval", "sifts"),
+    [
+        (1, [1, 1, 1, 1, 1, 1]),
+        (2, [1, 0, 1, 0, 1, 0]),
+        (3, [1, 0, 0, 1, 0, 0]),
+        (-2, [1, 0, 1, 0, 1, 0]),
+        (-3, [1, 1, 0, 1, 1, 0]),
+        (-4, [1, 1, 1, 0, 1, 1]),
+    ],
+)
+def test_every_nth_step_sifts_or_does_not(interval: int, sifts: list[int]) -> None:
+    found = [should_sift(step, 10, 2, 2, interval) for step in range(10)]
+    assert found == [False, False, *map(bool, sifts), False, False]
+
+
+def test_composers_default_schedule_is_two_settings() -> None:
+    """From 50% to 90% of the run, every second step plain."""
+    found = [step for step in range(100) if should_sift(step, 100, 0.5, 0.1, 2)]
+    assert found == list(range(50, 90, 2))
+
+
+def test_images_are_scored_at_a_reduced_size(tmp_path: Path) -> None:
+    sizes: list[tuple[int, bool]] = []
+    model = resnet()
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(
+            (kwargs["pixel_values"].shape[-1], module.training)
+        ),
+        with_kwargs=True,
+    )
+    data = Images(64)
+    side = data[0]["pixel_values"].shape[-1]
+    args = arguments(tmp_path, sift_image_scale=0.5, max_steps=2)
+    SiftTrainer(model, args, train_dataset=data).train()
+    assert (side, True) in sizes
+    assert (side // 2, False) in sizes
+    assert (side // 2, True) not in sizes
+
+
+def test_models_and_batches_that_have_one_size_are_refused(tmp_path: Path) -> None:
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    data = [{"pixel_values": torch.randn(3, 8, 8), "labels": row % 2} for row in range(32)]
+    args = arguments(tmp_path, sift_image_scale=0.5)
+    with pytest.raises(ValueError, match=r"ViTForImageClassification.*sift_image_scale=0.5"):
+        SiftTrainer(ViTForImageClassification(config), args, train_dataset=data).train()
+    with pytest.raises(ValueError, match=r"sift_image_scale=0.5.*has none"):
+        SiftTrainer(bert(), args, train_dataset=Rows(48)).train()
