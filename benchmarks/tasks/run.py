@@ -1,17 +1,15 @@
-"""Runs tasks x rules x seeds x budgets, each in a process of its own. It can be killed and started
-again: what the results file has is not repeated."""
+"""Runs tasks x rules x seeds x budgets in processes; those in the results are not repeated."""
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
-import torch
 import yaml
 from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer
@@ -19,13 +17,11 @@ from transformers import AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sift_trainer import SiftArguments
 from sift_trainer.measuring.machine import machine
-from tasks import TUNING_SEED, Line, best_rate, read
-from tasks.data import FIXED, cached, load
-from tasks.models import source
-from tasks.training import affordable, measure_cost, measured, reference_losses, scoring_of, train
+from tasks import training as by
+from tasks.data import FIXED, TUNING_SEED, Row, best_rate, cached, load, read
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     add = (parser := argparse.ArgumentParser(description=__doc__)).add_argument
     add("--data", required=True, help="folder, or data set of the hub, with the files of the tasks")
     add("--model", action="append", default=[], help="NAME=PATH of a model instead of the hub's")
@@ -43,114 +39,87 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@cache
-def register(name: str) -> None:
-    """Call ``module:function``, once."""
-    module, _, function = name.partition(":")
-    getattr(import_module(module), function)()
-
-
-def definitions(o: argparse.Namespace) -> tuple[Line, Line, dict[str, str]]:
+def definitions(o: argparse.Namespace) -> tuple[Row, Row, dict[str, str]]:
     """The tasks with their defaults, the chosen rules, and where the models are."""
     told, rules = (yaml.safe_load((o.definitions / f"{n}.yaml").open()) for n in ("tasks", "rules"))
     usual, tasks = told["defaults"], told["tasks"]
     for name, own in tasks.items():
         tasks[name] = {**usual, **own, "sift": usual["sift"] | own.get("sift", {})}
     rules = {name: rules[name] for name in ["stock", *(o.rules or rules)]}
-    for name, rule in rules.items():
-        register(rule.pop("register", "builtins:dict"))
-        try:
-            SiftArguments(**rule)
-        except (TypeError, ValueError) as error:
-            raise SystemExit(f"rule {name}: {error}") from error
+    for rule in rules.values():
+        resolve_name(rule.pop("register", "builtins:dict"))()
+        SiftArguments(**rule)  # a rule that cannot be run is an error at once
     return tasks, rules, told["models"] | dict(each.split("=", 1) for each in o.model)
 
 
-def phases(o: argparse.Namespace, tasks: Line, rules: Line) -> Iterator[list[Line]]:
+def phases(o: argparse.Namespace, tasks: Row, rules: Row) -> Iterator[list[Row]]:
     """Tuning, costs and runs: lists of jobs. A job is what its line in the results begins with."""
 
-    def run(task: str, rule: str, seed: int, budget: float, equal: str, rate: float) -> Line:
-        line = {"kind": "run", "task": task, "rule": rule, "seed": seed, "budget": budget}
-        settings = {"task": tasks[task], "sift": tasks[task]["sift"] | rules[rule]}
-        return {**line, "equal": equal, "learning_rate": rate, "settings": settings}
+    def job(name: str, rule: str, rate: float, **more: float | str) -> Row:
+        settings = {"task": tasks[name], "sift": tasks[name]["sift"] | rules[rule]}
+        told = {"kind": "run", "task": name, "rule": rule, "learning_rate": rate}
+        return {**told, **more, "settings": settings}
 
-    pairs = [(name, rate) for name in o.tune for rate in tasks[name]["rates"]]
-    yield [run(name, "stock", TUNING_SEED, 1.0, "updates", rate) for name, rate in pairs]
-    names, lines = o.tasks or list(tasks), read(o.results)
-    yield [
-        cost_job(name, tasks[name], tasks[name]["sift"] | r)
-        for name in names
-        for r in rules.values()
-    ]
-    each = [(s, b, name) for s in o.seeds for b in o.budget for name in names]
-    best = {name: best_rate(lines, tasks[name]) for name in names}
-    yield [run(name, r, s, b, o.equal, best[name]) for s, b, name in each for r in rules]
+    tuned = {"seed": TUNING_SEED, "budget": 1.0, "equal": "updates"}
+    yield [job(name, "stock", r, **tuned) for name in o.tune for r in tasks[name]["rates"]]
+    names = o.tasks or list(tasks)
+    costs = [cost_of(job(name, rule, 0.0)) for name in names for rule in rules]
+    yield [e for n, e in enumerate(costs) if e["settings"]["sift"] and e not in costs[:n]]
+    best = {name: best_rate(read(o.results), tasks[name]) for name in names}
+    told = [{"seed": s, "budget": b, "equal": o.equal} for s in o.seeds for b in o.budget]
+    yield [job(name, rule, best[name], **each) for each in told for name in names for rule in rules]
 
 
-def cost_job(name: str, task: Line, sift: Line) -> Line | None:
-    """The job that measures what scoring by these settings costs; None if it costs nothing."""
-    scoring = scoring_of(sift)
-    settings = {"task": task, "sift": scoring}
-    return {"kind": "cost", "task": name, "settings": settings} if scoring else None
+def cost_of(job: Row) -> Row:
+    """The job that measures what the scoring of a run costs; with no ``sift``, if nothing."""
+    settings = {**job["settings"], "sift": by.scoring_of(job["settings"]["sift"])}
+    return {"kind": "cost", "task": job["task"], "settings": settings}
 
 
-def known(job: Line, lines: list[Line]) -> Line | None:
-    """The line of a finished job."""
-    return next((line for line in lines if job.items() <= line.items()), None)
-
-
-def work(o: argparse.Namespace, models: dict[str, str], job: Line) -> int:
+def work(o: argparse.Namespace, models: dict[str, str], job: Row) -> None:
     """Do a job in this process and add its line to the results."""
-    torch.set_num_threads(1)
     task, sift = job["settings"]["task"], job["settings"]["sift"]
-    name, lines, folder = models[task["model"]], read(o.results), Path(o.data)
-    if not folder.is_dir():
-        folder = Path(snapshot_download(o.data, repo_type="dataset"))
-    images = task["kind"] == "images"
-    tokenizer = None if images else AutoTokenizer.from_pretrained(**source(name))
-    data = load(task, folder, o.cache, tokenizer, job.get("seed", FIXED))
+    name, lines, is_folder = models[task["model"]], read(o.results), Path(o.data).is_dir()
+    folder = o.data if is_folder else snapshot_download(o.data, repo_type="dataset")
+    tokenizer = AutoTokenizer.from_pretrained(**by.source(name))
+    data = load(task, Path(folder), o.cache, tokenizer, job.get("seed", FIXED))
     if column := sift.get("sift_reference_column"):
         stock, rate = {**task["sift"], "sift_keep_ratio": 1.0}, best_rate(lines, task)
-        make = partial(reference_losses, task, name, data, stock, rate)
+        make = partial(by.reference_losses, task, name, data, stock, rate)
         losses = cached(o.cache, [task, rate], make).tolist()
         data.train = [{**r, column: loss} for r, loss in zip(data.train, losses, strict=True)]
     if job["kind"] == "cost":
-        line = {**job, **measure_cost(task, name, data, sift)}
+        line = {**job, **by.measure_cost(task, name, data, sift)}
     else:
-        updates, cost = max(1, round(job["budget"] * task["updates"])), None
-        if job["equal"] == "cost" and (wanted := cost_job(job["task"], task, sift)):
-            cost = known(wanted, lines)
-            updates = affordable(updates, sift, cost["scoring"], cost["learning"])
-        protocol = {name: job[name] for name in ("seed", "learning_rate")}
-        trainer = train(task, name, data, sift, max_steps=updates, **protocol)
-        line = {**job, "updates": updates, **measured(trainer, task, data)}
+        updates, wanted = max(1, round(job["budget"] * task["updates"])), cost_of(job)
+        if job["equal"] == "cost" and wanted["settings"]["sift"]:
+            cost = next(line for line in lines if wanted.items() <= line.items())
+            updates = by.affordable(updates, sift, cost["scoring"], cost["learning"])
+        rest = {"max_steps": updates, "seed": job["seed"], "learning_rate": job["learning_rate"]}
+        trainer = by.train(task, name, data, sift, **rest)
+        line = {**job, "updates": updates, **by.measured(trainer, task, data)}
     o.results.parent.mkdir(parents=True, exist_ok=True)
     with o.results.open("ab") as stream:  # at once, and apart from what a killed process began
         stream.write(f"\n{json.dumps({**line, 'machine': machine()})}\n".encode())
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+def main(argv: list[str]) -> None:
     o = parse(argv)
     tasks, rules, models = definitions(o)
     if o.one:
         return work(o, models, o.one)
-
-    def start(job: Line) -> int:
-        command = [sys.executable, __file__, *argv, "--one", json.dumps(job)]
-        return subprocess.run(command).returncode
-
+    command = [sys.executable, __file__, *argv, "--one"]
     for jobs in phases(o, tasks, rules):
-        lines, left = read(o.results), []
-        left = [job for at, job in enumerate(jobs) if job and job not in jobs[:at]]
-        left = [job for job in left if not known(job, lines)]
-        print(f"{len(left)} jobs", flush=True)
+        lines = read(o.results)
+        left = [job for job in jobs if not any(job.items() <= line.items() for line in lines)]
+        print(f"{len(left)} jobs to do", flush=True)
+        for job in left if o.jobs == 0 else ():
+            work(o, models, job)
         with ThreadPoolExecutor(max(1, o.jobs)) as pool:
-            if any(list(pool.map(start if o.jobs else partial(work, o, models), left))):
+            calls = [[*command, json.dumps(job)] for job in left if o.jobs]
+            if any(list(pool.map(subprocess.call, calls))):
                 raise SystemExit("a job failed, see above; the same command goes on")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main(sys.argv[1:])
