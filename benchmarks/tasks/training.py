@@ -13,12 +13,11 @@ from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score
 
 import sift_trainer as sifting
-from sift_trainer.arguments import uses_sample_losses
 from sift_trainer.measuring.timing import StepTimer
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetConfig
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.selection.choosing import SELECTORS
-from sift_trainer.selection.schedule import should_sift
+from sift_trainer.selection.schedule import should_sift, steps_of
 from tasks.data import FIXED, Data, Row, fields
 
 
@@ -127,13 +126,12 @@ def train(task: Row, name: str, data: Data, sift: Row, **protocol: Any) -> TaskT
     """Train the model called ``name`` by the arguments of the task and the protocol."""
     usual = {**task["arguments"], "per_device_train_batch_size": task["batch"]}
     args = sifting.SiftTrainingArguments("unused", **usual, **protocol, **sift)
-    columns, drawn = {sift[name] for name in sift if name.endswith("_column")}, deque[Any]()
-    columns |= set(getattr(CRITERIA[args.sift_criterion].state, "columns", ()))
+    drawn = deque[Any]()
 
     def collate(rows: list[Row]) -> Row:
         batch = dict(data.collate(fields(rows)))
         drawn.append((np.array([row["id"] for row in rows]), batch))  # the loader is a batch ahead
-        return batch | {name: torch.tensor([row[name] for row in rows]) for name in columns}
+        return batch
 
     torch.set_num_threads(1)
     hf.set_seed(args.seed)
@@ -150,7 +148,7 @@ def train(task: Row, name: str, data: Data, sift: Row, **protocol: Any) -> TaskT
 def measured(trainer: TaskTrainer, task: Row, data: Data) -> Row:
     """What the results tell of a finished run. ``kept_times[n]`` rows were kept n times."""
     seconds = trainer.sift_callback.steps[-1]
-    scoring = seconds["sampling"] + seconds["learning"] * uses_sample_losses(trainer.sift)
+    scoring = seconds["sampling"] + seconds["learning"] * learns(trainer.sift)
     rest = sum(seconds.values()) - seconds["learning"] - scoring
     kept = np.concatenate([kept for _, _, kept in trainer.taken])
     times = np.bincount(np.bincount(kept, minlength=len(data.train))).tolist()
@@ -174,25 +172,33 @@ def scoring_of(sift: Row) -> Row:
     return {name: sift[name] for name in sift if name.removeprefix("sift_") not in free}
 
 
+def learns(sift: sifting.SiftArguments) -> bool:
+    """Whether a step computes the losses of its samples, to learn from or to weight them."""
+    state = CRITERIA[sift.sift_criterion].state
+    return bool(state and state.learns()) or SELECTORS[sift.sift_selector].weighted
+
+
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:
-    """What scoring in a sifted step, and learning in any, take of a plain step: both in turns."""
+    """What ``scoring`` in a sifted step, and ``learning`` in a plain one, add to a plain step."""
     turns = {"sift_interval": 2, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
     trainer = train(task, name, data, sift | turns, max_steps=48, learning_rate=1e-5, seed=FIXED)
     ends = pairwise(trainer.sift_callback.steps[3:])
     steps = [{part: after[part] - before[part] for part in after} for before, after in ends]
     whole = [s["forward"] + s["backward"] + s["optimizer"] - s["learning"] for s in steps]
-    learning = np.median([s["learning"] for s in steps]) * uses_sample_losses(trainer.sift)
-    plain, scoring = np.median(whole[1::2]), np.median([s["sampling"] for s in steps[::2]])
+    added = [s["sampling"] + s["learning"] * learns(trainer.sift) for s in steps]
+    plain, scoring, learning = (np.median(e) for e in (whole[1::2], added[::2], added[1::2]))
     return {"scoring": scoring / plain, "learning": learning / plain, "plain_seconds": plain}
 
 
 def affordable(budget: int, sift: Row, scoring: float, learning: float) -> int:
-    """The most updates for ``budget``: each costs 1 + ``learning``, sifted ``scoring`` more."""
+    """The most updates for ``budget``: a plain one costs 1, and ``learning`` before the cool-down;
+    a sifted one costs 1 + ``scoring``."""
     known = sifting.SiftArguments(**sift)
     schedule = known.sift_warmup_steps, known.sift_cooldown_steps, known.sift_interval
     for updates in range(budget, 0, -1):
         sifted = sum(should_sift(step, updates, *schedule) for step in range(updates))
-        if updates * (1 + learning) + scoring * sifted <= budget + 1e-9:
+        before = updates - steps_of(known.sift_cooldown_steps, updates)
+        if updates + learning * (before - sifted) + scoring * sifted <= budget + 1e-9:
             return updates
     raise ValueError(f"budget={budget} updates pays for no sifted one; use {budget + 10}")
 
