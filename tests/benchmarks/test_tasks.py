@@ -34,8 +34,8 @@ SIFT = {"sift_keep_ratio": 0.5, "sift_warmup_steps": 0.25, "sift_cooldown_steps"
 RULES = {
     "stock": {"sift_keep_ratio": 1.0},
     "random": {"sift_criterion": "random"},
-    "top_k": {"sift_criterion": "own", "sift_random_share": 0.0},
-    "mixed": {"sift_criterion": "own", "sift_random_share": 0.5},
+    "top_k": {"sift_criterion": "own", "sift_selector": "top_k"},
+    "mixed": {"sift_criterion": "own", "sift_selector": "mixed"},
 }
 WORDS = [f"word{number}" for number in range(12)]
 
@@ -49,9 +49,9 @@ def register_own() -> None:
 
 
 def test_equal_cost() -> None:
-    """n updates of which half sift cost n (1 + l) + s n / 2: 400 * 1.25, and 400 * (1.15 + 0.1)."""
+    """Of n updates half sift, and a quarter before them learns: n (1 + s / 2 + l / 4)."""
     assert affordable(500, SIFT, 0.5, 0.0) == 400
-    assert affordable(500, SIFT, 0.2, 0.15) == 400
+    assert affordable(500, SIFT, 0.3, 0.4) == 400
     assert affordable(500, SIFT, 0.0, 0.0) == 500
     with pytest.raises(ValueError, match="budget=1 "):
         affordable(1, SIFT, 0.0, 0.5)
@@ -206,8 +206,9 @@ def test_reference_and_weights(command: list[str], tmp_path: Path) -> None:
 
     register_selector("even", even, weighted=True)
     found = measure_cost(task, model, data, {**SIFT, "sift_selector": "even"})
-    assert 0 < found["learning"] < found["scoring"]
-    assert measure_cost(task, model, data, SIFT)["learning"] == 0
+    assert 0 < found["learning"] < 2 * found["scoring"]
+    plain = {**SIFT, "sift_criterion": "loss"}
+    assert measure_cost(task, model, data, plain)["learning"] == 0
 
 
 def test_a_rule_that_does_not_exist(command: list[str], tmp_path: Path) -> None:
