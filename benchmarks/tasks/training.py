@@ -175,7 +175,8 @@ def scoring_of(sift: Row) -> Row:
 def learns(sift: sifting.SiftArguments) -> bool:
     """Whether a step computes the losses of its samples, to learn from or to weight them."""
     state = CRITERIA[sift.sift_criterion].state
-    return bool(state and state.learns()) or SELECTORS[sift.sift_selector].weighted
+    weighted = SELECTORS[sift.sift_selector].weighted
+    return sift.sift_keep_ratio < 1 and (weighted or bool(state and state.learns()))
 
 
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:

@@ -54,7 +54,7 @@ def test_equal_cost() -> None:
     assert affordable(500, SIFT, 0.3, 0.4) == 400
     assert affordable(500, SIFT, 0.0, 0.0) == 500
     with pytest.raises(ValueError, match="budget=1 "):
-        affordable(1, SIFT, 0.0, 0.5)
+        affordable(1, SIFT, 0.5, 0.0)
 
 
 def test_costs_are_shared_by_rules_that_score_alike() -> None:
