@@ -1,6 +1,7 @@
 """What a run of BERT pre-training takes, computed before it starts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,13 +54,16 @@ class Plan:
         return int(self.args.max_steps)
 
     @property
-    def sifting(self) -> range:
+    def sifting(self) -> Sequence[int]:
         """The steps, from 0, that sift."""
         if self.args.sift_keep_ratio == 1:
             return range(0)
         begin = steps_of(self.args.sift_warmup_steps, self.steps)
         end = self.steps - steps_of(self.args.sift_cooldown_steps, self.steps)
-        return range(begin, end, self.args.sift_interval)
+        interval = self.args.sift_interval
+        if interval > 0:
+            return range(begin, end, interval)
+        return [step for step in range(begin, end) if (step - begin) % -interval != -interval - 1]
 
     @property
     def scored_steps(self) -> int:
@@ -124,7 +128,7 @@ class Plan:
         exit_block = f" at exit {self.exit_block}" if self.scored_steps else ""
         return (
             f"{self.name}: {self.args.sift_criterion}{exit_block} keeps {self.kept:,} of "
-            f"{self.drawn:,} in steps {self.sifting.start:,} to {self.sifting[-1]:,} "
+            f"{self.drawn:,} in steps {self.sifting[0]:,} to {self.sifting[-1]:,} "
             f"({len(self.sifting) / self.steps:.1%} of {self.steps:,})"
         )
 
