@@ -13,6 +13,8 @@ PAPER = {
     "sift_warmup_steps": 20_000,
     "sift_cooldown_steps": 0,
     "sift_keep_ratio": 0.5,
+    "sift_criterion": "loss",
+    "sift_selector": "top_k",
 }
 
 
