@@ -19,8 +19,8 @@ from tests.invariants.scale_runs import build
 from tests.invariants.test_sifted_step import score
 
 pytestmark = pytest.mark.distributed
-# Candidates of a process in each step, of 42 for 21 rows: batches of 8, 8, 8, 8, 8 and 2, of which a
-# process gets every second one, filled up; or the half of every two; or the half of each, filled up.
+# Candidates of a process in each step. 21 rows are 42 candidates in batches of 8, 8, 8, 8, 8 and 2.
+# A process gets every second one, filled up; or half of every two; or half of each, filled up.
 EPOCH = {
     "separate": [8, 8, 8],
     "dispatched": [8, 8, 5],
