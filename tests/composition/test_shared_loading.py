@@ -91,6 +91,8 @@ def test_steps_are_those_of_a_loop_over_the_union(
             hardest = scores.topk(len(step["kept"])).indices.sort().values.tolist()
             # The same row may be drawn twice, with the same score.
             assert sorted(step["kept"]) == sorted(step["drawn"][row] for row in hardest)
+            in_order = iter(step["drawn"])
+            assert all(row in in_order for row in step["kept"])
             kept = [drawn[row] for row in hardest]
             batches.append({field: torch.stack([row[field] for row in kept]) for field in kept[0]})
         model.zero_grad()
