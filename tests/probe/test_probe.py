@@ -133,7 +133,7 @@ def test_everything_stays_as_it_was(tmp_path: Path) -> None:
     accepts = trainer.model_accepts_loss_kwargs
     loaders = trainer.accelerator.gradient_state.dataloader_references
     result = probe(trainer, **FAST)
-    assert [figures.choice.exit_layer for figures in result.figures] == [1, 2, 1, 2]
+    assert [figures.choice.exit_layer for figures in result.figures] == [1, 2, 1, 2, 1, 2]
     assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
     assert {name: id(tensor) for name, tensor in model.named_buffers()} == tensors
     assert [module.training for module in model.modules()] == modes
