@@ -163,7 +163,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.nonfinite_scores = saved["nonfinite_scores"]
         self.audits = list(saved.get("audits", []))
         self.gate = DescentGate(**saved.get("gate", {}))
-        self.agreement = RunningAgreement.restored(saved.get("agreement", {}))
+        self.agreement = RunningAgreement.restored(saved.get("agreement", {}), self.timer.device)
         for name, value in self._settings.items():
             if name in ("sift_audit_steps", "sift_held_out") and not self._settings["sift_gate"]:
                 continue  # without a gate audits change no run

@@ -143,7 +143,7 @@ class SiftMixin(_Base):
         kwargs["batch_size"] = num_candidates(kept, ratio)
         stream = isinstance(dataset, IterableDataset)
         with self._columns_kept():
-            drawn = RepeatedStream(dataset, ratio) if stream else dataset
+            drawn = RepeatedStream(dataset, kept, ratio) if stream else dataset
             if ROW in columns_of(self.sift):
                 drawn = NumberedRows(drawn)
             loader = super()._get_dataloader(drawn, *args, **kwargs)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, Sampler
 
-from sift_trainer.selection.schedule import num_candidates
+from sift_trainer.selection.schedule import num_candidates, num_drawn
 
 _APART = 10**6  # between the epochs whose orders the passes over the data take
 
@@ -34,9 +34,7 @@ class CandidateSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.kept)
-        drawn = num_candidates(self.kept, self.keep_ratio)
-        return whole * drawn + num_candidates(rest, self.keep_ratio)
+        return num_drawn(len(self.sampler), self.kept, self.keep_ratio)
 
     def __iter__(self) -> Iterator[int]:
         own = self._pass(self.epoch)
@@ -76,30 +74,38 @@ class CandidateSampler(Sampler[int]):
 
 
 class RepeatedStream(IterableDataset[Any]):
-    """A stream whose epoch is 1 / keep_ratio passes of ``data``, which may have no length."""
+    """A stream that is passed again and again until an epoch has the batches of a stock epoch of
+    ``data``, which may have no length. Its epochs are about 1 / keep_ratio passes.
 
-    def __init__(self, data: Any, keep_ratio: float) -> None:
-        self.data, self.passes = data, 1 / keep_ratio
+    Args:
+        kept: samples of a stock batch, of one process.
+    """
+
+    def __init__(self, data: Any, kept: int, keep_ratio: float) -> None:
+        self.data, self.kept, self.keep_ratio = data, kept, keep_ratio
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return round(len(self.data) * self.passes)  # a TypeError if the data has no length
+        return num_drawn(len(self.data), self.kept, self.keep_ratio)  # TypeError without a length
 
     def __iter__(self) -> Iterator[Any]:
-        drawn = 0
+        count = 0
         for row in self._pass(0):
-            drawn += 1
+            count += 1
             yield row
-        left = round(drawn * self.passes) - drawn
-        for turn in range(1, math.ceil(self.passes)):
+        left, turn = num_drawn(count, self.kept, self.keep_ratio) - count, 0
+        while left > 0:
+            turn, before = turn + 1, left
             for row in islice(self._pass(turn), left):
                 left -= 1
                 yield row
+            if left == before:  # a stream that can be read once
+                return
 
     def _pass(self, turn: int) -> Iterator[Any]:
         if hasattr(self.data, "set_epoch"):
-            self.data.set_epoch(self.epoch * math.ceil(self.passes) + turn)
+            self.data.set_epoch(self.epoch * math.ceil(1 / self.keep_ratio) + turn)
         return iter(self.data)

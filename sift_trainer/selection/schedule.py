@@ -32,6 +32,13 @@ def num_candidates(batch_size: int, keep_ratio: float) -> int:
     return round(batch_size / keep_ratio)
 
 
+def num_drawn(samples: int, kept: int, keep_ratio: float) -> int:
+    """How many candidates an epoch draws for the stock Trainer's epoch of so many ``samples``, in
+    batches of ``kept``."""
+    whole, rest = divmod(samples, kept)
+    return whole * num_candidates(kept, keep_ratio) + num_candidates(rest, keep_ratio)
+
+
 def num_kept(candidates: int, keep_ratio: float) -> int:
     """How many of ``candidates`` samples are trained on, at least one."""
     return max(1, round(candidates * keep_ratio))

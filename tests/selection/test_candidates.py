@@ -82,14 +82,14 @@ class Stream(IterableDataset[int]):
 
 @pytest.mark.parametrize(("ratio", "drawn"), [(0.5, 20), (0.25, 40), (0.75, 13), (0.4, 25)])
 def test_an_epoch_of_a_stream_is_several_passes(ratio: float, drawn: int) -> None:
-    stream = RepeatedStream(Stream(10), ratio)
+    stream = RepeatedStream(Stream(10), 4, ratio)
     found = list(stream)
     assert len(found) == drawn
     counts = Counter(found).values()
     assert max(counts) - min([*counts, *[0] * (10 - len(counts))]) <= 1
     with pytest.raises(TypeError):
         len(stream)
-    assert len(RepeatedStream(Stream(10, length=True), ratio)) == drawn
+    assert len(RepeatedStream(Stream(10, length=True), 4, ratio)) == drawn
     assert found[10:20] != found[:10]  # the second pass is another epoch of the stream
     stream.set_epoch(1)
     assert list(stream)[:10] != found[:10]
@@ -98,4 +98,4 @@ def test_an_epoch_of_a_stream_is_several_passes(ratio: float, drawn: int) -> Non
 def test_a_stream_that_can_be_read_once_ends() -> None:
     rows = iter(range(10))
     once = type("Once", (IterableDataset,), {"__iter__": lambda self: rows})()
-    assert list(RepeatedStream(once, 0.5)) == list(range(10))
+    assert list(RepeatedStream(once, 2, 0.5)) == list(range(10))
