@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
-from sift_trainer import SiftTrainer
+from sift_trainer import SiftTrainer, SiftTrainingArguments
 from tests.training import bert, quick
 
 PAGE = Path(__file__).parents[2] / "docs" / "swap.md"
-ROWS, BATCH = 3668, 32
+ROWS, BATCH, EPOCHS = 3668, 32, 3
 
 
 class Empty(Dataset[dict[str, torch.Tensor]]):
@@ -26,21 +26,20 @@ def figures(start: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "line", "length"),
+    ("kind", "line", "ratio"),
     [
-        (Trainer, "| `Trainer` |", {"num_train_epochs": 3}),
-        (SiftTrainer, "| `SiftTrainer`, nothing else", {"num_train_epochs": 3}),
-        (SiftTrainer, "| `SiftTrainer`, `--num_train_epochs 6`", {"num_train_epochs": 6}),
-        (SiftTrainer, "| `SiftTrainer`, `--max_steps 345`", {"max_steps": 345}),
+        (Trainer, "| `Trainer` |", 1.0),
+        (SiftTrainer, "| `SiftTrainer`, nothing else", None),
+        (SiftTrainer, "| `SiftTrainer`, `--sift_keep_ratio 0.25`", 0.25),
     ],
     ids=str,
 )
-def test_the_table(kind: Any, line: str, length: dict[str, int], tmp_path: Path) -> None:
-    settings = {**quick(tmp_path, per_device_train_batch_size=BATCH, max_steps=-1), **length}
-    args = TrainingArguments(**settings)
+def test_the_table(kind: Any, line: str, ratio: float | None, tmp_path: Path) -> None:
+    changes = {} if ratio is None else {"sift_keep_ratio": ratio}
+    settings = quick(tmp_path, per_device_train_batch_size=BATCH, max_steps=-1, **changes)
+    args = SiftTrainingArguments(**settings, num_train_epochs=EPOCHS)
     trainer = kind(bert(), args, train_dataset=Empty())
     loader = trainer.get_train_dataloader()
     per_epoch, updates = trainer.set_initial_training_values(args, loader)[-2:]
-    drawn = [len(rows) for rows in loader.batch_sampler] * 6
-    kept = [rows if kind is Trainer else rows // 2 for rows in drawn]
-    assert figures(line) == [per_epoch, updates, sum(drawn[:updates]), sum(kept[:updates])]
+    drawn = EPOCHS * sum(len(rows) for rows in loader.batch_sampler)
+    assert figures(line) == [per_epoch, updates, drawn, drawn * args.sift_keep_ratio]
