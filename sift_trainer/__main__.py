@@ -10,6 +10,7 @@ from sift_trainer import __version__
 # By name: a command imports what only it needs, which may not be installed.
 COMMANDS = {
     "probe": ("sift_trainer.probe.command", "whether sifting would pay, before a run"),
+    "reference-loss": ("sift_trainer.probe.reference", "a column for sift_reference_column"),
     "report": ("sift_trainer.reproduction.report.command", "runs beside the paper's tables"),
 }
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 from transformers import Trainer
+from transformers.utils import logging
 
 from sift_trainer.arguments import (
     SiftArguments,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+
+logger = logging.get_logger(__name__)
 
 AGREEMENT_STEPS = 4
 """How often the losses of kept samples are compared with the scores, if nothing else needs them."""
@@ -217,7 +220,13 @@ class SiftMixin(_Base):
         try:
             with timer.training_step(), sifted.labelled_only(inputs) as labelled:
                 loss = super().training_step(model, labelled, num_items_in_batch)
-                return loss
+            if window.trained is not None and not window.losses_read and self._criterion:
+                logger.warning_once(
+                    f"{type(self).__name__}.compute_loss does not show the losses of single "
+                    f"samples, so sift_criterion={self.sift.sift_criterion!r} learns nothing: the "
+                    "scores stay those of the exit's own head"
+                )
+            return loss
         finally:
             window.trained = None
 
@@ -324,6 +333,7 @@ class SiftMixin(_Base):
         if losses is not None and selection.weights is not None:
             loss = sifted.weighted(loss, losses, selection.weights, outputs, rows)
         if losses is not None:
+            self._window.losses_read = True
             if selection.scores is not None and approximates_loss(self.sift):
                 self.sift_callback.agreement.add(selection.scores[selection.rows], losses)
             sifted.learn(rows, losses, selection.features)

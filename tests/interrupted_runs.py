@@ -32,7 +32,7 @@ def train(run: dict[str, Any]) -> None:
     model = bert(seed=1 if run["resume"] else 0)
     callbacks = [Kill(run["die_at"])] if run["die_at"] else []
     args = arguments(folder, save_strategy="steps", **run["arguments"])
-    trainer = RecordingTrainer(model, args, train_dataset=Rows(76), callbacks=callbacks)
+    trainer = RecordingTrainer(model, args, train_dataset=Rows(38), callbacks=callbacks)
     trainer.train(resume_from_checkpoint=run["resume"] or None)
     digest = hashlib.sha256()
     for value in trainer.model.state_dict().values():

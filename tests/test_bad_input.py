@@ -57,10 +57,10 @@ def test_one_process_for_several_gpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "changes", "steps"),
     [
-        (48, {"num_train_epochs": 0.5}, 3),  # 48 / 8 candidates, half of them
-        (50, {"num_train_epochs": 1, "dataloader_drop_last": True}, 6),
-        (50, {"num_train_epochs": 2, "gradient_accumulation_steps": 2}, 8),  # 4 windows of 7 / 2
-        (48, {"num_train_epochs": 1, "sift_keep_ratio": 0.25}, 3),
+        (48, {"num_train_epochs": 0.5}, 6),  # half of 48 / 4 updates
+        (50, {"num_train_epochs": 1, "dataloader_drop_last": True}, 12),
+        (50, {"num_train_epochs": 2, "gradient_accumulation_steps": 2}, 14),  # 13 / 2 windows
+        (48, {"num_train_epochs": 1, "sift_keep_ratio": 0.25}, 12),
     ],
 )
 def test_no_step_left_of_the_epochs(

@@ -115,10 +115,12 @@ def arguments(folder: str | Path, **changes: Any) -> SiftTrainingArguments:
 
 
 class Recording(SiftMixin):
-    """Notes what each micro-batch was: the rows trained on, the candidates, loss and scores."""
+    """Notes what each micro-batch was: the rows trained on and their places among the candidates,
+    the candidates, loss and scores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.kept: list[list[int]] = []
+        self.places: list[list[int]] = []
         self.candidates: list[list[int]] = []
         self.losses: list[float] = []
         self.scores: list[list[float] | None] = []
@@ -131,8 +133,10 @@ class Recording(SiftMixin):
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
-        scores = self._window.selection_of(inputs).scores
+        selection = self._window.selection_of(inputs)
+        scores = selection.scores
         self.kept.append(row_numbers(inputs))
+        self.places.append(selection.rows.tolist())
         self.losses.append(loss.item())
         self.scores.append(None if scores is None else scores.tolist())
         return loss

@@ -14,7 +14,7 @@ from torch.nn import functional
 from sift_trainer import SiftTrainer
 from tests.matrix import MATRIX, draw
 from tests.tiny_inputs import CLASSES, LENGTH, VOCABULARY
-from tests.training import arguments
+from tests.training import arguments, as_drawn
 
 Batch = dict[str, Tensor]
 DRAWN, SMOOTHING = 6, 0.2
@@ -226,7 +226,7 @@ def trained(
         max_grad_norm=0.0,
         **{**kind.settings, **changes},
     )
-    rows = kind.rows(accumulation * args.world_size * DRAWN, dtype)
+    rows = as_drawn(kind.rows(accumulation * args.world_size * DRAWN, dtype), len(KEPT))
     trainer = SiftTrainer(kind.build(dtype), args, train_dataset=rows, **kind.given)
     trainer.train()
     return trainer

@@ -90,7 +90,8 @@ class Auditor:
         begin = time.perf_counter()
         rows = self.trainer._prepare_inputs(batch)
         passes, device = Passes(self.trainer, self.sifted), self.trainer.args.device
-        scores, scoring_seconds = timed(lambda: passes.score_candidates(rows, generator), device)
+        found_by, scoring_seconds = timed(lambda: passes.candidates(rows, generator), device)
+        scores = found_by.scores
         found: Audit = {}
         if self.exact is not None and self.exact.task.labelled(rows):
             losses = passes.score(self.exact, rows, torch.Generator())

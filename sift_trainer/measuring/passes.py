@@ -8,9 +8,10 @@ from torch import Tensor
 from transformers import Trainer
 
 from sift_trainer.measuring.gradients import Gradient
+from sift_trainer.scoring.criteria import StatefulCriterion
 from sift_trainer.scoring.positions import label_counts
 from sift_trainer.selection.rows import take_rows
-from sift_trainer.sifted_model.model import SiftedModel
+from sift_trainer.sifted_model.model import Candidates, SiftedModel
 from sift_trainer.sifted_model.no_trace import Buffers, inference
 from sift_trainer.sifted_model.scorer import Scorer
 
@@ -28,10 +29,16 @@ class Passes:
         with inference(self.model), self.trainer.accelerator.autocast():
             return scorer(self.sifted.passes.forward, batch, generator)
 
-    def score_candidates(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
-        """The scores (B,) by which the run selects."""
+    def candidates(
+        self,
+        batch: Mapping[str, Any],
+        generator: torch.Generator,
+        scorer: Scorer | None = None,
+        criterion: StatefulCriterion | None = None,
+    ) -> Candidates:
+        """What the run, or another scorer and criterion, selects by."""
         with self.trainer.accelerator.autocast():
-            return self.sifted.score_candidates(batch, generator).scores
+            return self.sifted.score_candidates(batch, generator, scorer, criterion)
 
     def gradient(self, batch: Mapping[str, Any], rows: Tensor | None = None) -> Gradient:
         """Gradient of the loss of the rows (k,) of a batch, in training mode. None: of all."""

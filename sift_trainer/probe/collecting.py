@@ -63,6 +63,8 @@ class Collector:
             scores = self.scorers.score(choice, rows, self.batches).float().cpu()
             found.scores.append(scores)
             found.kept.append(select_top_k(without_top(scores, kept, skip), kept))
+        if self._exact is not None:
+            self.scorers.learn(rows, self._exact.scores[-1].to(self.trainer.args.device))
         if held_out is not None:
             self._add_descents(rows, self.trainer._prepare_inputs(held_out))
             self.gradient_batches += 1
@@ -84,7 +86,11 @@ class Collector:
             break_even=break_even(share.value),
             descent=descent_figures(found.descents, self._random.descents, *costs),
         )
-        return figures if self._exact is None else with_comparison(figures, found, self._exact)
+        if self._exact is None:
+            return figures
+        # Learned scores are compared once they have learned from half of the batches.
+        begin = self.batches // 2 if self.scorers.learns(choice) else 0
+        return with_comparison(figures, found.since(begin), self._exact.since(begin))
 
     def _num_kept(self, rows: Mapping[str, Any]) -> int:
         return num_kept(num_rows(rows), self.trainer.sift.sift_keep_ratio)

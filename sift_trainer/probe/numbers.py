@@ -24,6 +24,10 @@ class Measured:
     kept: list[Tensor] = field(default_factory=list)  # row numbers (k,) of the largest scores
     descents: list[UpdateDescent] = field(default_factory=list)
 
+    def since(self, batch: int) -> "Measured":
+        """The scores and kept rows of the batches from this number on."""
+        return Measured(self.scores[batch:], self.kept[batch:])
+
 
 def median_of_rounds(values: Sequence[float]) -> Estimate:
     return Estimate(statistics.median(values), min(values), max(values))

@@ -99,6 +99,11 @@ def probe(
             f"max_seconds={max_seconds:g} and the data were enough for 1 batch, and intervals need "
             f"2; {_MORE}, or a larger max_seconds"
         )
+    if any(map(scorers.learns, scorers.choices)):
+        notes.append(
+            f"learned scores: from the exact losses of {collector.batches} batches, compared with "
+            "exact losses in the last half of them; descents are of the first ones"
+        )
     figures = tuple(map(collector.figures, scorers.choices))
     ratio = collector.loss_ratio()
     return ProbeResult(

@@ -12,12 +12,12 @@ from sift_trainer.early_exit import exit_at
 from sift_trainer.early_exit.adapter import ExitAdapter
 from sift_trainer.measuring.passes import Passes
 from sift_trainer.probe.results import Choice
-from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
 from sift_trainer.selection.rows import Batch
 from sift_trainer.sifted_model.scorer import Scorer
 from sift_trainer.trainer import SiftMixin
 
-DEFAULT_CRITERIA = ("loss", "entropy")
+DEFAULT_CRITERIA = ("predicted_loss", "loss", "entropy")
 
 
 class Scorers:
@@ -39,6 +39,8 @@ class Scorers:
     ) -> None:
         self._settings = sift_settings(trainer.args)
         self._scorers: dict[Choice, Scorer] = {}
+        self._learners: dict[Choice, StatefulCriterion] = {}
+        self._features: dict[Choice, Tensor | None] = {}  # of the last batch
         rows = trainer._prepare_inputs(batch)
         adapter, last = exit_at(trainer.model, -1)
 
@@ -64,10 +66,16 @@ class Scorers:
         for criterion in dict.fromkeys(criteria or DEFAULT_CRITERIA):
             choices = [Choice(criterion, k, share) for k in layers for share in fractions]
             self._sift(choices[0])  # raises for a criterion that does not exist
-            if CRITERIA[criterion].state is not None:
-                raise ValueError(
-                    f"criterion {criterion!r} has a state, which only training gives it"
-                )
+            state = CRITERIA[criterion].state
+            if state is not None:
+                if not state.learns_from_features() or self.exact is None:
+                    reason = f"criterion {criterion!r} has a state, which only training gives it"
+                    if criteria is not None:
+                        raise ValueError(reason)
+                    notes.append(reason)
+                    continue
+                choices = [Choice(criterion, k, max(fractions)) for k in layers]
+                self._learners |= {each: state(self.passes.model) for each in choices}
             if CRITERIA[criterion].values is None:
                 choices = [Choice(criterion, None)]
             try:
@@ -85,8 +93,20 @@ class Scorers:
 
     def score(self, choice: Choice, rows: Mapping[str, Any], number: int) -> Tensor:
         """Scores (B,) of a batch; ``number`` seeds the token subset and the random control."""
-        generator = torch.Generator().manual_seed(number)
-        return self.passes.score(self._scorers[choice], rows, generator)
+        generator, scorer = torch.Generator().manual_seed(number), self._scorers[choice]
+        if choice not in self._learners:
+            return self.passes.score(scorer, rows, generator)
+        found = self.passes.candidates(rows, generator, scorer, self._learners[choice])
+        self._features[choice] = found.features
+        return found.scores
+
+    def learn(self, rows: Mapping[str, Any], losses: Tensor) -> None:
+        """Let criteria learn from the exact losses (B,) of the batch that was scored last."""
+        for choice, criterion in self._learners.items():
+            self.passes.sifted.learn(rows, losses, self._features[choice], criterion)
+
+    def learns(self, choice: Choice) -> bool:
+        return choice in self._learners
 
     def _add(self, choices: Sequence[Choice], rows: Mapping[str, Any]) -> None:
         for choice in choices:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import IterableDataset, Sampler
 
 from sift_trainer.selection.schedule import num_candidates
@@ -61,9 +62,15 @@ class CandidateSampler(Sampler[int]):
 
     def _others(self, count: int) -> "np.ndarray[Any, Any]":
         """``count`` samples in the order of further passes. They begin in the middle: an order
-        that is the same in each pass must not give a batch its own samples again."""
+        that is the same in each pass must not give a batch its own samples again. The random state
+        is restored, because some samplers draw the next epoch's order from it."""
         passes = math.ceil(count / max(1, len(self.sampler)))
-        orders = [self._pass(self.epoch + _APART * (turn + 1)) for turn in range(passes)]
+        generator = getattr(self.sampler, "generator", None)
+        state = None if generator is None else generator.get_state()
+        with torch.random.fork_rng([]):
+            orders = [self._pass(self.epoch + _APART * (turn + 1)) for turn in range(passes)]
+        if generator is not None:
+            generator.set_state(state)
         rolled = [np.roll(order, -(len(order) // 2)) for order in orders]
         return np.concatenate(rolled)[:count] if rolled else np.empty(0, dtype=np.int64)
 

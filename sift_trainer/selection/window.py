@@ -40,13 +40,15 @@ class Window:
         batches: candidates before the selection, the kept samples after it.
         selections: one for each batch; None before the selection.
         num_items: number of labels of the kept samples, which the model's loss divides by.
-        trained: the batch in training now, if its sample losses are needed.
+        trained: the batch in training now, if its sample losses are used.
+        losses_read: whether the losses of its samples were found.
     """
 
     batches: list[Batch] = field(default_factory=list)
     selections: list[Selection] | None = None
     num_items: Tensor | int | None = None
     trained: Batch | None = None
+    losses_read: bool = False
 
     def index_of(self, batch: Batch) -> int | None:
         """The place of this batch object; None if it is not of this window."""

@@ -94,22 +94,31 @@ class SiftedModel:
         by a ``scorer`` from `scorer_for`."""
         return self._scored(batch, generator, scorer).scores
 
-    def score_candidates(self, batch: Mapping[str, Any], generator: torch.Generator) -> Candidates:
-        """What the candidates in a batch on the model's device are selected by. Samples of similar
-        length are scored together, so that less padding is."""
+    def score_candidates(
+        self,
+        batch: Mapping[str, Any],
+        generator: torch.Generator,
+        scorer: Scorer | None = None,
+        criterion: StatefulCriterion | None = None,
+    ) -> Candidates:
+        """What the candidates in a batch on the model's device are selected by, in the run or by
+        another ``scorer`` and ``criterion``. Samples of similar length are scored together, so that
+        less padding is."""
+        criterion = criterion if scorer else self.criterion
         groups = None if self.passes.compiled is not None else by_length(batch, SCORED_APART)
         if groups is None:
-            scores, features = self._pass(batch, generator)
+            scores, features = self._pass(batch, generator, scorer, criterion)
         else:
-            found = [self._pass(without_padding(take_rows(batch, g)), generator) for g in groups]
+            parts_of = [without_padding(take_rows(batch, group)) for group in groups]
+            found = [self._pass(part, generator, scorer, criterion) for part in parts_of]
             back = torch.cat(groups).argsort()
             scores = torch.cat([each for each, _ in found])[back]
             parts = [each for _, each in found if each is not None]
             features = torch.cat(parts)[back] if parts else None
-        if self.criterion is not None:
+        if criterion is not None:
             with torch.no_grad():
                 samples = Samples(batch, scores, self._labels(batch), features)
-                chosen_by = self.criterion.scores(samples)
+                chosen_by = criterion.scores(samples)
             scores = chosen_by.float().to(scores.device).reshape(-1)
         if self.sift.sift_reference_column is not None:
             reference = batch[self.sift.sift_reference_column].to(scores).reshape(-1)
@@ -117,26 +126,36 @@ class SiftedModel:
         return Candidates(scores, features)
 
     def _pass(
-        self, batch: Mapping[str, Any], generator: torch.Generator
+        self,
+        batch: Mapping[str, Any],
+        generator: torch.Generator,
+        scorer: Scorer | None,
+        criterion: StatefulCriterion | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Scores (B,) of the scoring pass, and features (B, F) of the criterion."""
-        scored = self._scored(batch, generator)
-        if self.criterion is None:
+        scored = self._scored(batch, generator, scorer)
+        if criterion is None:
             return scored.scores, None
         with torch.no_grad():
             samples = Samples(batch, scored.scores, scored.labels)
-            return scored.scores, self.criterion.features(samples, scored.states)
+            return scored.scores, criterion.features(samples, scored.states)
 
     def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
         task = self.facts.task
         return task.labels(batch) if task.labelled(batch) else None
 
-    def learn(self, batch: Mapping[str, Any], losses: Tensor, features: Tensor | None) -> None:
-        """Let the criterion learn from the losses (k,) of the samples in a batch."""
-        if self.criterion is None:
-            return
-        samples = Samples(batch, losses.detach(), self._labels(batch), features)
-        self.criterion.learn(samples)
+    def learn(
+        self,
+        batch: Mapping[str, Any],
+        losses: Tensor,
+        features: Tensor | None,
+        criterion: StatefulCriterion | None = None,
+    ) -> None:
+        """Let the criterion, by default the run's, learn from the losses (k,) of the samples in a
+        batch."""
+        criterion = criterion or self.criterion
+        if criterion is not None:
+            criterion.learn(Samples(batch, losses.detach(), self._labels(batch), features))
 
     def _scored(
         self, batch: Mapping[str, Any], generator: torch.Generator, scorer: Scorer | None = None

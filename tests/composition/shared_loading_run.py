@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
         streamed = name == "streamed"
         args = arguments(
             folder / name,
-            max_steps=3 if streamed else -1,
+            max_steps=4 if streamed else -1,
             num_train_epochs=EPOCHS,
             train_sampling_strategy="random",
             **changes,

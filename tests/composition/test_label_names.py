@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import BertForMaskedLM
 
 from sift_trainer import SiftTrainer
-from tests.composition.replay import DRAWN, Noting, arguments, assert_chosen
+from tests.composition.replay import DRAWN, KEPT, Noting, arguments, assert_chosen
 from tests.invariants.scale_runs import build, rows
 from tests.invariants.test_sifted_step import EXITS
+from tests.training import as_drawn
 
 NAME = "bert_masked_lm"
 
@@ -52,7 +53,8 @@ def mean_entropy(model: Any, row: dict[str, Tensor]) -> float:
 def test_entropy_needs_no_labels(tmp_path: Path) -> None:
     args = arguments(tmp_path, label_names=["targets"], sift_criterion="entropy")
     model = renamed()
-    trainer = Noting(model, args, train_dataset=data(), eval_dataset=data()[:DRAWN])
+    drawn = as_drawn(data(), KEPT)
+    trainer = Noting(model, args, train_dataset=drawn, eval_dataset=data()[:DRAWN])
     trainer.train()
     assert set(model.called_with) == {(False, False), (True, True)}
 

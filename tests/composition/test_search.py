@@ -74,7 +74,9 @@ def assert_own_values(values: dict[str, Any], selections: list[Selection], exit_
     drawn = round(KEPT / values["sift_keep_ratio"])
     assert [(each.candidates, len(each.rows)) for each in selections] == [(drawn, KEPT)] * STEPS
     model, criterion = build(NAME), values["sift_criterion"]
-    data = rows(NAME, "ragged")[:drawn]
+    data = rows(NAME, "ragged")
+    half = len(data) // 2  # where the other candidates begin
+    data = data[:KEPT] + data[half : half + drawn - KEPT]
     scores = torch.tensor([score(model, NAME, row, criterion, exit_layer) for row in data])
     assert selections[0].scores is not None
     torch.testing.assert_close(selections[0].scores, scores, rtol=1e-5, atol=1e-6)

@@ -19,11 +19,13 @@ from tests.invariants.scale_runs import build
 from tests.invariants.test_sifted_step import score
 
 pytestmark = pytest.mark.distributed
-EPOCH = {  # candidates of a process in each step; short batches are filled up to an even number
-    "separate": [8, 8],
-    "dispatched": [8, 3],
-    "split": [4, 4, 4],
-    "streamed": [8, 3],
+# Candidates of a process in each step. 21 rows are 42 candidates in batches of 8, 8, 8, 8, 8 and 2.
+# A process gets every second one, filled up; or half of every two; or half of each, filled up.
+EPOCH = {
+    "separate": [8, 8, 8],
+    "dispatched": [8, 8, 5],
+    "split": [4, 4, 4, 4, 4, 4],
+    "streamed": [8, 8, 5],
 }
 
 
@@ -52,8 +54,8 @@ def test_both_draw_alike_and_together_all(records: list[dict[str, Any]], name: s
     kept = [[len(step["kept"]) for step in each] for each in steps]
     planned = (EPOCHS * EPOCH[name])[: len(drawn[0])]
     assert drawn == [planned] * 2
-    assert kept == [[{8: KEPT, 4: 2, 3: 2}[count] for count in planned]] * 2
-    steps_planned = 3 if name == "streamed" else EPOCHS * len(EPOCH[name])
+    assert kept == [[{8: KEPT, 5: 2, 4: 2}[count] for count in planned]] * 2
+    steps_planned = 4 if name == "streamed" else EPOCHS * len(EPOCH[name])
     assert len(planned) == steps_planned
     seen = {
         tuple(row) for each in steps for step in each[: len(EPOCH[name])] for row in step["drawn"]
@@ -87,7 +89,10 @@ def test_steps_are_those_of_a_loop_over_the_union(
             scores = torch.tensor([score(model, NAME, row, "loss") for row in drawn])
             torch.testing.assert_close(torch.tensor(step["scores"]), scores, rtol=1e-5, atol=1e-6)
             hardest = scores.topk(len(step["kept"])).indices.sort().values.tolist()
-            assert step["kept"] == [step["drawn"][row] for row in hardest]
+            # The same row may be drawn twice, with the same score.
+            assert sorted(step["kept"]) == sorted(step["drawn"][row] for row in hardest)
+            in_order = iter(step["drawn"])
+            assert all(row in in_order for row in step["kept"])
             kept = [drawn[row] for row in hardest]
             batches.append({field: torch.stack([row[field] for row in kept]) for field in kept[0]})
         model.zero_grad()

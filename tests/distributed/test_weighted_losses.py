@@ -29,4 +29,6 @@ def test_the_update_is_that_of_a_loop_over_the_union(wrapper: str, tmp_path: Pat
         run: difference(KINDS[run[0]], found[run], run[1], 2, DTYPES[wrapper])
         for run in runs_in(wrapper)
     }
-    assert {run: value for run, value in differences.items() if value > 1e-6} == {}
+    # The loop computes padding that the run leaves out, and rounds otherwise in fp32.
+    largest = 3e-6 if DTYPES[wrapper] == torch.float32 else 1e-6
+    assert {run: value for run, value in differences.items() if value > largest} == {}

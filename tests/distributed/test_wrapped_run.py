@@ -82,11 +82,15 @@ def test_half_of_the_candidates_is_dropped_on_each_process(run):
 
 
 def test_processes_draw_different_rows_and_step_together(run):
+    """Within each of the two passes over the data that their candidates come from."""
     wrapper, (first, second), _ = run
-    for name in runs_in(wrapper):
+    for name, (_, accumulation, *_) in runs_in(wrapper).items():
         assert first[name]["steps"] == second[name]["steps"] == STEPS
-        for mine, others in zip(first[name]["drawn"], second[name]["drawn"], strict=True):
-            assert not {tuple(row) for row in mine} & {tuple(row) for row in others}
+        for both in zip(first[name]["drawn"], second[name]["drawn"], strict=True):
+            for part in (slice(KEPT // accumulation), slice(KEPT // accumulation, None)):
+                mine, others = ({tuple(row) for row in drawn[part]} for drawn in both)
+                assert len(mine) == len(others) == KEPT // accumulation
+                assert not mine & others
 
 
 def test_the_head_computes_labelled_positions_only(run):

@@ -19,7 +19,7 @@ from sift_trainer.processes.launch import LaunchArguments, check_launch
 from tests.distributed import budgeted_run, deepspeed_as_it_trains, fsdp2_on_cpu
 from tests.distributed.launch import leave
 from tests.invariants.scale_runs import build, rows
-from tests.training import arguments
+from tests.training import arguments, as_drawn
 
 KEPT, STEPS, SAVED, RATE, MOMENTUM, CLIP = 4, 5, 3, 0.05, 0.9, 0.5
 BUDGETED = ("ddp",)  # wrappers with a run that the clock ends
@@ -108,7 +108,10 @@ def train(run: Run, folder: Path, wrapper: str, resume: bool = False) -> Recordi
         zero["stage3_max_live_parameters"] = zero["stage3_max_reuse_distance"] = 0
     model = build(run.model, dropout=run.adamw, seed=int(resume))
     sgd = None if run.adamw else (SGD, {"lr": RATE, "momentum": MOMENTUM})
-    trainer = Recording(model, args, train_dataset=run.rows(), optimizer_cls_and_kwargs=sgd)
+    data = run.rows()
+    if run.unlabelled:
+        data = as_drawn(data, KEPT // run.accumulation)
+    trainer = Recording(model, args, train_dataset=data, optimizer_cls_and_kwargs=sgd)
     trainer.drawn, trainer.kept, trainer.micro_losses = [], [], []
     trainer.head_positions = 0
 

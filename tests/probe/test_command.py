@@ -48,9 +48,9 @@ def test_quickstart(quickstart: list[str], capsys: pytest.CaptureFixture[str]) -
     assert found["recommendation"] == text.splitlines()[0] == printed.splitlines()[-1]
     assert [each["choice"] for each in found["figures"]] == [
         {"criterion": criterion, "exit_layer": k, "token_fraction": share}
-        for criterion in ("loss", "entropy")
+        for criterion in ("predicted_loss", "loss", "entropy")
         for k in (1, 2)
-        for share in (1.0, 0.25)
+        for share in ((1.0,) if criterion == "predicted_loss" else (1.0, 0.25))
     ]
     assert found["batches"] == 3
 

@@ -12,8 +12,9 @@ from sift_trainer.checkpoints.manifest import last_whole_checkpoint
 from tests.swapped.calls import DRAWN, KEPT, SCRIPT, Call, flags, run, swapped, with_sift_arguments
 from tests.swapped.inputs import make_data, make_models
 
-# 90 pairs of sentences are 11 batches of 8 candidates and one of 2, of which one is kept.
-EPOCH = [DRAWN] * 11 + [2]
+# 90 pairs of sentences are 22 updates on 4 of 8 candidates, and one on 2 of 4.
+PAIRS = 90
+EPOCH = [DRAWN] * (PAIRS // KEPT) + [DRAWN * (PAIRS % KEPT) // KEPT]
 
 
 @pytest.fixture(scope="module")
@@ -93,5 +94,5 @@ def test_sift_fields_become_flags(calls: dict[str, Call]) -> None:
     sifted = ["sift/kept_score" in line for line in calls["by entropy"].lines]
     assert sifted[:3] == [False, False, True]
     lines = calls["off"].lines
-    assert lines[-1]["sift/candidates"] == lines[-1]["sift/backprop_samples"] == sum(EPOCH)
+    assert lines[-1]["sift/candidates"] == lines[-1]["sift/backprop_samples"] == PAIRS
     assert not [line for line in lines if "sift/kept_score" in line]

@@ -130,7 +130,7 @@ def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(callback, "StepTimer", timer)
     args = arguments(tmp_path, max_steps=3, sift_warmup_steps=1)
     trainer = Working(
-        model, args, train_dataset=Rows(24), data_collator=collate, callbacks=[Elsewhere()]
+        model, args, train_dataset=Rows(12), data_collator=collate, callbacks=[Elsewhere()]
     )
     trainer.create_optimizer()
     assert trainer.optimizer is not None
@@ -140,8 +140,8 @@ def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.Monke
     each = {"forward": 1, "backward": 2, "optimizer": 16}
     assert found == [
         {**each, "data": 8, "sampling": 0},  # the loader fetches one batch ahead
-        {**each, "data": 4, "sampling": 8},
-        {**each, "data": 0, "sampling": 8},
+        {**each, "data": 4, "sampling": 16},  # two groups of candidates
+        {**each, "data": 0, "sampling": 16},
     ]
 
 

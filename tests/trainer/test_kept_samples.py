@@ -25,8 +25,12 @@ def ran(folder: Path, rows: Rows | None = None, model: Any = None, **changes: An
 
 def places_kept(trainer: Any) -> list[tuple[list[float], set[int]]]:
     """Of each micro-batch, the scores and the places of the kept samples."""
-    steps = zip(trainer.scores, trainer.candidates, trainer.kept, strict=True)
-    return [(scores, {candidates.index(row) for row in kept}) for scores, candidates, kept in steps]
+    steps = zip(trainer.scores, trainer.candidates, trainer.kept, trainer.places, strict=True)
+    found = []
+    for scores, candidates, kept, places in steps:
+        assert [candidates[place] for place in places] == kept
+        found.append((scores, set(places)))
+    return found
 
 
 # ---- by score and at random ----
@@ -115,7 +119,8 @@ def test_samples_with_a_score_that_is_not_finite_are_not_kept(
         assert bad == poisoned & set(candidates)
     assert not poisoned & {row for kept in trainer.kept for row in kept}
     assert all(loss == loss for loss in trainer.losses)
-    assert trainer.state.log_history[-1]["sift/nonfinite_scores"] == 2 * len(poisoned)
+    # Two epochs draw each row twice.
+    assert trainer.state.log_history[-1]["sift/nonfinite_scores"] == 4 * len(poisoned)
     assert len([record for record in caplog.records if "not finite" in record.message]) == 1
 
 
@@ -153,12 +158,20 @@ def test_a_batch_without_a_finite_score_keeps_its_first_samples(tmp_path: Path) 
 def test_samples_without_labels_rank_above_the_non_finite_only(
     criterion: str, tmp_path: Path
 ) -> None:
-    """3 labelled, 3 unlabelled and 2 poisoned samples in every batch."""
+    """3 labelled, 3 unlabelled and 2 poisoned samples, each twice in every two batches of 8."""
     data = Rows(8, poisoned=(0, 4))
     data.labels[1:4] = IGNORE_INDEX
     trainer = ran(tmp_path, data, bert(poisoned=True), sift_criterion=criterion)
-    for candidates, kept in zip(trainer.candidates, trainer.kept, strict=True):
-        first_unlabelled = next(row for row in candidates if row in (1, 2, 3))
-        assert set(kept) == {5, 6, 7, first_unlabelled}
+    kinds = [0 if row > 4 else 1 if row in (1, 2, 3) else 2 for row in range(8)]
+    kept_kinds = Counter[int]()
+    for candidates, (scores, places) in zip(trainer.candidates, places_kept(trainer), strict=True):
+        ranks = [
+            (kinds[row], 0.0 if kinds[row] else -scores[place], place)
+            for place, row in enumerate(candidates)
+        ]
+        assert places == {place for _, _, place in sorted(ranks)[:4]}
+        kept_kinds.update(kinds[candidates[place]] for place in places)
+    assert kept_kinds[0]
+    assert kept_kinds[1]
     assert 0 < trainer.state.log_history[-2]["sift/kept_score"] < 100  # of real scores only
     assert trainer.state.log_history[-1]["sift/nonfinite_scores"] == 2 * 4

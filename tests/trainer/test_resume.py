@@ -13,7 +13,7 @@ from sift_trainer import SiftCallback, SiftTrainer
 from tests.forked import Forked
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 
-# 76 rows are 10 batches of 8 candidates an epoch, the last of 4. ``save_steps`` is where the run
+# 38 rows are 10 batches of 8 candidates an epoch, the last of 4. ``save_steps`` is where the run
 # resumes, at the last multiple before ``die_at``.
 CASES: dict[str, dict[str, Any]] = {
     "warm-up crossing": {"save_steps": 4, "die_at": 6, "max_steps": 9, "sift_warmup_steps": 6},
@@ -169,8 +169,8 @@ def test_changed_settings_are_warned_of_with_both_values(
 
 
 def test_resuming_at_a_last_batch_of_one_sample(tmp_path: Path) -> None:
-    """41 rows are five batches of 8 and one of 1, which is not a packed batch."""
-    data, args = Rows(41), arguments(tmp_path, max_steps=8)
+    """21 rows are five batches of 6 candidates and one of 1, which is not a packed batch."""
+    data, args = Rows(21), arguments(tmp_path, max_steps=8, sift_keep_ratio=0.7)
     whole = RecordingTrainer(bert(), args, train_dataset=data)
     whole.train()
     cut = replace(args, max_steps=5, save_strategy="steps", save_steps=5)

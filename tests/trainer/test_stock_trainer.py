@@ -17,7 +17,14 @@ from tests import tiny_configs
 from tests.matrix import ROWS, causal
 from tests.test_matrix import rows_of
 from tests.tiny import PlainNet
-from tests.training import quick
+from tests.training import (
+    RecordingTrainer,
+    Rows,
+    arguments,
+    bert,
+    quick,
+    row_numbers,
+)
 
 
 class IgnoresTheCount(PlainNet):
@@ -77,3 +84,41 @@ def test_keep_ratio_one_trains_the_parameters_of_the_stock_trainer(
     assert sifted.state.log_history[-1]["sift/candidates"] == 3 * accumulation * (ROWS // 4)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(sifted.model.state_dict()[name], value), name
+
+
+class RecordingStock(Trainer):
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        self.rows.append(row_numbers(inputs))
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"train_sampling_strategy": "group_by_length"},
+        {"accelerator_config": {"use_seedable_sampler": False}},
+        {"dataloader_num_workers": 1, "data_seed": 7, "sift_keep_ratio": 0.7},
+    ],
+    ids=str,
+)
+def test_steps_that_do_not_sift_train_on_the_stock_batches(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """In each of three epochs of 22 rows, of which the last step alone sifts. Without dropout, as
+    it draws for fewer positions with the labelled-only head."""
+    calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    settings = {"max_steps": -1, "num_train_epochs": 3, **settings}
+    args = arguments(tmp_path, sift_warmup_steps=17, **settings)
+    sifting = RecordingTrainer(bert(**calm), args, train_dataset=Rows(22))
+    settings.pop("sift_keep_ratio", None)
+    stock = RecordingStock(
+        bert(**calm), TrainingArguments(**quick(tmp_path, **settings)), train_dataset=Rows(22)
+    )
+    stock.rows = []
+    for trainer in (stock, sifting):
+        torch.manual_seed(0)
+        trainer.train()
+    assert len(stock.rows) == 18
+    assert sifting.kept[:17] == stock.rows[:17]
+    assert [len(rows) for rows in sifting.kept] == [len(rows) for rows in stock.rows]

@@ -99,6 +99,17 @@ DATA = {
 }
 
 
+def as_candidates(rows: list[Row]) -> list[Row]:
+    """The order in which rows of a data set are drawn: half of each batch from the first half."""
+    half = len(rows) // 2
+    others = rows[half:] + rows[:half]
+    own_and_others = [
+        rows[begin : begin + KEPT] + others[begin : begin + KEPT]
+        for begin in range(0, 2 * STEPS * KEPT, KEPT)
+    ]
+    return [row for batch in own_and_others for row in batch]
+
+
 # ---- by hand ----
 
 
@@ -150,7 +161,11 @@ def loop(model: Any, rows: list[Row], accumulation: int, focus: bool = False) ->
 
 def made(folder: Path, model: Any, samples: list[dict[str, Any]], **changes: Any) -> Recording:
     args = SiftSFTConfig(
-        **exact(folder, max_steps=STEPS, **changes), sift_warmup_steps=0, sift_selector="top_k"
+        **exact(folder, max_steps=STEPS, **changes),
+        sift_warmup_steps=0,
+        sift_cooldown_steps=0,
+        sift_criterion="loss",
+        sift_selector="top_k",
     )
     data = Dataset.from_list(samples)
     if "prompt" in samples[0]:
@@ -185,6 +200,8 @@ def test_sifted_fine_tuning_is_the_loops(
     """What is logged is that of the kept rows too."""
     (build, fields), by_hand = DATA[data], causal(architecture)
     samples, rows = build()
+    if "prompt" not in samples[0]:
+        rows = as_candidates(rows)
     expected = loop(by_hand, rows, accumulation, focus="loss_type" in changes)
     changes = {"gradient_accumulation_steps": accumulation, **fields, **changes}
     trainer = made(tmp_path, causal(architecture), samples, **changes)

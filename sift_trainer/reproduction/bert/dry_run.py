@@ -104,7 +104,7 @@ class Plan:
         }
         lines["epochs"] = "not known before the data is prepared"
         if self.training_rows is not None:
-            epochs = self.drawn * self.steps / self.training_rows
+            epochs = self.kept * self.steps / self.training_rows
             lines["epochs"] = f"{epochs:.2f} of {self.training_rows:,} rows"
         with torch.device("meta"):
             parameters = int(BertForPreTraining(self.config).num_parameters())

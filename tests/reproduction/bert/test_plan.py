@@ -13,6 +13,8 @@ PAPER = {
     "sift_warmup_steps": 20_000,
     "sift_cooldown_steps": 0,
     "sift_keep_ratio": 0.5,
+    "sift_criterion": "loss",
+    "sift_selector": "top_k",
 }
 
 
@@ -56,7 +58,7 @@ def test_what_is_printed(tmp_path):
         "loss_exit_1: loss at exit 1 keeps 256 of 512 in steps 20,000 to 799,999 (97.5% of 8",
         "  trained on          204,800,000 rows, 104,857,600,000 tokens",
         "  scored              399,360,000 rows, 204,472,320,000 tokens",
-        "  epochs              25.60 of 16,000,000 rows",
+        "  epochs              12.80 of 16,000,000 rows",
         "  parameters          110,106,428, with gradients and AdamW 1.76 GB a process",
         "a step, 4.2% of forward + backward",
         "  whole run           60.4 EFLOP, 3.9% of it scoring",

@@ -34,10 +34,11 @@ def trainer(folder: Path, seed: int = 0, kind: Any = OneCycleTrainer, **changes:
     if kind is OneCycleTrainer and "callbacks" not in settings:
         settings["callbacks"] = [Rates()]
     callbacks = settings.pop("callbacks", [])
+    rows = settings.pop("rows", 76)
     made = kind(
         bert(seed=seed),
         arguments(folder, **settings),
-        train_dataset=Rows(76),
+        train_dataset=Rows(rows),
         callbacks=callbacks,
     )
     made.rates = callbacks[0].found if callbacks else []
@@ -58,7 +59,8 @@ def plain_loop(peak: float, steps: int) -> list[list[tuple[float, float]]]:
 
 def test_rates_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     """Two epochs of 10 batches, two to a step: 10 steps, the peak after 30% of them."""
-    run = trainer(tmp_path, max_steps=-1, num_train_epochs=2, gradient_accumulation_steps=2)
+    epochs = {"rows": 38, "max_steps": -1, "num_train_epochs": 2}
+    run = trainer(tmp_path, gradient_accumulation_steps=2, **epochs)
     run.train()
     assert run.state.max_steps == run.lr_scheduler.total_steps == 10
     assert run.rates == plain_loop(1e-2, 10)

@@ -128,6 +128,7 @@ def test_sifted_training_is_a_plain_loop_on_the_kept_rows(exit_layer, accumulati
         train_sampling_strategy="sequential",
         disable_tqdm=True,
         sift_exit_layer=exit_layer,
+        sift_criterion="loss",
         sift_selector="top_k",
         sift_warmup_steps=0,
         sift_cooldown_steps=0,
