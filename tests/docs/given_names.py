@@ -11,10 +11,13 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from sift_trainer import SiftTrainer, early_exit
+from sift_trainer.scoring.criteria import CRITERIA
+from sift_trainer.scoring.positions import IGNORE_INDEX
 from sift_trainer.scoring.tasks import Regression, task_of
 from tests import tiny_configs
 from tests.tiny_inputs import CLASSES, LAYERS, WIDTH
-from tests.training import Rows, arguments, bert, quick
+from tests.trainers.sentences import PAD, WORDS, causal
+from tests.training import LENGTH, Rows, arguments, bert, quick
 
 Names = dict[str, Any]
 
@@ -91,9 +94,8 @@ def selectors_work(names: Names) -> None:
     """What docs/adding_a_selector.md registers sifts from the first step."""
     for settings in (
         {"sift_criterion": "margin"},
-        {"sift_selector": "stratified"},
+        {"sift_selector": "spread"},
         {"sift_criterion": "since_last_seen"},
-        {"sift_criterion": "predictor"},
     ):
         args = arguments("selectors", **settings)
         trainer = SiftTrainer(bert(), args, train_dataset=Numbered(64))
@@ -101,6 +103,41 @@ def selectors_work(names: Names) -> None:
         (selection,) = trainer.selections
         assert selection.scores is not None
         assert (selection.weights is not None) == ("sift_selector" in settings)
+    nuclear_norms_are_those_of_the_logits()
+
+
+def texts(count: int) -> list[dict[str, Tensor]]:
+    """Tokens of rows that end at different places; the first tokens have no label."""
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for row in range(count):
+        tokens = torch.randint(PAD + 1, len(WORDS), (LENGTH,), generator=draw)
+        mask = (torch.arange(LENGTH) < LENGTH - row % 5).long()
+        labels = tokens.masked_fill(mask == 0, IGNORE_INDEX)
+        labels[: 1 + row % 3] = IGNORE_INDEX
+        rows.append({"input_ids": tokens, "attention_mask": mask, "labels": labels})
+    return rows
+
+
+def nuclear_norms_are_those_of_the_logits() -> None:
+    """The scores of the page's criterion, against the logits of the early exit."""
+    model = causal()
+    args = arguments("nuclear", sift_criterion="nuclear_norm", sift_token_fraction=0.01)
+    trainer = SiftTrainer(model, args, train_dataset=texts(16))
+    trainer.train()
+    rows = texts(8)
+    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    sifted = trainer.sifted_model_of(model, batch)
+    sifted.criterion = CRITERIA["nuclear_norm"].state(model)
+    scores = sifted.score_candidates(batch, torch.Generator()).scores
+    with torch.no_grad(), early_exit(model.eval(), 1):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    predicted = batch["labels"][:, 1:] != IGNORE_INDEX  # a position predicts the next label
+    norms = [
+        torch.linalg.matrix_norm(each[:-1][of], "nuc")
+        for each, of in zip(logits, predicted, strict=True)
+    ]
+    torch.testing.assert_close(scores, torch.stack(norms), rtol=1e-4, atol=1e-4)
 
 
 def recipe(folder: Path) -> Names:
@@ -120,7 +157,7 @@ def trainers(folder: Path) -> Names:
     """A small model of the block's architecture, under the block's name."""
     from datasets import Dataset
 
-    from tests.trainers.sentences import causal, parts, text, tokenizer
+    from tests.trainers.sentences import parts, text, tokenizer
 
     here = folder / "Qwen" / "Qwen3-0.6B"
     causal("qwen3", blocks=6).save_pretrained(here)
@@ -132,7 +169,7 @@ GIVEN: dict[str, Callable[[Path], Names]] = {
     "README.md": lambda _: {"model": bert(), "data": Rows(256)},
     "docs/adding_a_selector.md": lambda _: {
         **{"model": bert(), "data": Rows(64)},
-        "numbered_data": Numbered(64),
+        **{"numbered_data": Numbered(64), "causal_model": causal(), "texts": texts(64)},
     },
     "docs/adding_an_exit.md": lambda _: {"MyNet": MyNet},
     "docs/faults.md": lambda folder: {
