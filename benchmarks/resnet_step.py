@@ -73,7 +73,7 @@ def step_times(options: Namespace) -> list[Row]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=5e-4)
     collator = OnDevice(options)
     numbers = [{"labels": row} for row in range(64 * options.batch_size)]
-    sift = {"sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    sift = {"sift_criterion": "loss", "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
     arms = [
         Arm("baseline", None),
         *(Arm(name, {"sift_exit_layer": k, **sift}) for name, k in EXITS.items()),

@@ -40,6 +40,7 @@ def arms(options: Namespace, compiled: bool) -> list[Arm]:
     ]
     for k in options.exits:
         loss: dict[str, Any] = {"sift_exit_layer": k, "sift_warmup_steps": 0}
+        loss |= {"sift_criterion": "loss", "sift_selector": "top_k"}
         if options.keep_ratio != 0.5:
             loss["sift_keep_ratio"] = options.keep_ratio
         both = {"loss": loss, "entropy": {**loss, "sift_criterion": "entropy"}}

@@ -314,7 +314,9 @@ def columns_of(sift: SiftArguments) -> tuple[str, ...]:
 
 def approximates_loss(sift: SiftArguments) -> bool:
     """Whether the scores are approximate losses of the samples."""
-    return CRITERIA[sift.sift_criterion].is_loss and sift.sift_reference_column is None
+    criterion = CRITERIA[sift.sift_criterion]
+    predicts = criterion.state is None or criterion.state.predicts_losses
+    return criterion.is_loss and predicts and sift.sift_reference_column is None
 
 
 def wants_masked_only_head(sift: SiftArguments) -> bool:

@@ -66,6 +66,9 @@ logger = logging.get_logger(__name__)
 AGREEMENT_STEPS = 4
 """How often the losses of kept samples are compared with the scores, if nothing else needs them."""
 
+LEARNING_STEPS = 2
+"""How often a criterion learns in steps that do not sift, in which it takes a pass of its own."""
+
 
 class SiftMixin(_Base):
     """Sifting for any `transformers.Trainer` subclass: ``class Mine(SiftMixin, TheirTrainer)``.
@@ -308,9 +311,9 @@ class SiftMixin(_Base):
         """Whether a step that does not sift is scored, for the criterion to learn."""
         if self._criterion is None or not self._criterion.learns_from_features():
             return False
-        steps = self.state.max_steps
-        end = steps - steps_of(self.sift.sift_cooldown_steps, steps)
-        return self.state.global_step < end and not self.sift_callback.agreement.blind
+        step, steps = self.state.global_step, self.state.max_steps
+        before = step < steps - steps_of(self.sift.sift_cooldown_steps, steps)
+        return before and step % LEARNING_STEPS == 0 and not self.sift_callback.agreement.blind
 
     def _reads_losses(self, selection: Selection) -> bool:
         """Whether the losses of this batch's samples are used, see `compute_loss`."""

@@ -181,13 +181,15 @@ def learns(sift: sifting.SiftArguments) -> bool:
 
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:
     """What ``scoring`` in a sifted step, and ``learning`` in a plain one, add to a plain step."""
-    turns = {"sift_interval": 2, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
-    trainer = train(task, name, data, sift | turns, max_steps=48, learning_rate=1e-5, seed=FIXED)
-    ends = pairwise(trainer.sift_callback.steps[3:])
-    steps = [{part: after[part] - before[part] for part in after} for before, after in ends]
+    turns = {"sift_interval": 3, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    trainer = train(task, name, data, sift | turns, max_steps=72, learning_rate=1e-5, seed=FIXED)
+    steps = trainer.sift_callback.steps
+    steps = [{part: b[part] - a[part] for part in b} for a, b in pairwise(steps[5:])]
     whole = [s["forward"] + s["backward"] + s["optimizer"] - s["learning"] for s in steps]
     added = [s["sampling"] + s["learning"] * learns(trainer.sift) for s in steps]
-    plain, scoring, learning = (np.median(e) for e in (whole[1::2], added[::2], added[1::2]))
+    # From step 6 on: a sifted one, then two plain ones, of which one learns.
+    learning = (np.median(added[1::6] + added[5::6]) + np.median(added[2::6] + added[4::6])) / 2
+    plain, scoring = np.median(whole[1::3] + whole[2::3]), np.median(added[::3])
     return {"scoring": scoring / plain, "learning": learning / plain, "plain_seconds": plain}
 
 

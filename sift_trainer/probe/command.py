@@ -37,7 +37,7 @@ def add_to(commands: Any) -> None:
         "run": {"dest": "run_name", "help": "which of them; default: the first that sifts"},
         "checkpoint": {"help": "folder with weights to probe at, and AdamW's second moments"},
         "exits": {"type": int, "nargs": "+", "help": "exit layers, -1: last; default: all"},
-        "criteria": {"nargs": "+", "help": "default: loss entropy"},
+        "criteria": {"nargs": "+", "help": "default: predicted_loss loss entropy"},
         "fractions": {"type": float, "nargs": "+", "default": [1.0, 0.25], "help": "of the tokens"},
         "batches": {"type": int, "default": 200, "help": "default: 200"},
         "gradient_batches": {"type": int, "default": 50, "help": "of them; default: 50"},

@@ -88,7 +88,7 @@ def run(flags: argparse.Namespace) -> None:
         if len(rows) != len(data):
             raise ValueError(
                 f"the task has {len(rows)} samples for {len(data)} rows of the dataset, because "
-                "language modelling joins texts; use sift_trainer.reference_losses with data of "
+                "language modelling joins texts; use sift_trainer.probe.reference.reference_losses with data of "
                 "your own samples"
             )
         losses = reference_losses(trainer, rows)

@@ -76,12 +76,15 @@ class StatefulCriterion:
         columns: columns of the training data that it reads and the model does not get.
         reads_states: whether `features` gets the states at the exit.
         needs_losses: whether it makes no sense if the trainer does not know the losses of samples.
+        predicts_losses: whether its scores are to agree with the losses of the whole model. If they
+            do not, the trainer stops choosing by them.
     """
 
     scored_by: ClassVar[str] = "loss"
     columns: ClassVar[tuple[str, ...]] = ()
     reads_states: ClassVar[bool] = False
     needs_losses: ClassVar[bool] = True
+    predicts_losses: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module) -> None:
         """Begin a run that trains ``model``, the bare module."""

@@ -81,6 +81,7 @@ class PredictedLoss(StatefulCriterion):
     scored_by = "loss"
     reads_states = True
     needs_losses = False
+    predicts_losses = True
 
     def __init__(self, model: nn.Module) -> None:
         self._network: LossPredictor | None = None
