@@ -88,8 +88,8 @@ def run(flags: argparse.Namespace) -> None:
         if len(rows) != len(data):
             raise ValueError(
                 f"the task has {len(rows)} samples for {len(data)} rows of the dataset, because "
-                "language modelling joins texts; use sift_trainer.probe.reference.reference_losses with data of "
-                "your own samples"
+                "language modelling joins texts; call reference_losses of sift_trainer.probe with "
+                "data of your own samples"
             )
         losses = reference_losses(trainer, rows)
     data.add_column(flags.column, losses).save_to_disk(str(flags.output))
