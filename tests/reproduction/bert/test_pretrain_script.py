@@ -86,7 +86,7 @@ def test_runs_of_separate_calls_share_a_table(toy, tmp_path, capsys):
     log = (tmp_path / "out" / "entropy" / "log.jsonl").read_text().splitlines()[0]
     rows = json.loads(log)["corpus"]["statistics"]["train_rows"]
     main([*toy, *flags(output_dir=tmp_path / "out", runs="entropy", dry_run="true")])
-    epochs = STEPS * 2 * BATCH / rows
+    epochs = STEPS * BATCH / rows
     assert f"{epochs:.2f} of {rows:,} rows" in capsys.readouterr().out
 
 
