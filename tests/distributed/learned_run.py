@@ -1,6 +1,7 @@
 """Runs with learned scores, whole and resumed, under a launcher: ``FOLDER WRAPPER``."""
 
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.distributed.launch import leave
 from tests.training import Rows, quick
 
 STEPS, SAVED = 8, 4
+RULES = {"predicted_loss": "mixed", "last_loss": "infobatch"}
 
 
 class Classified(Rows):
@@ -34,7 +36,7 @@ class Noting(SiftTrainer):
         return loss
 
 
-def trained(folder: Path, wrapper: str, resume: bool) -> Noting:
+def trained(folder: Path, wrapper: str, criterion: str, resume: bool) -> Noting:
     torch.manual_seed(int(resume))
     config = BertConfig(
         vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_labels=4
@@ -42,7 +44,7 @@ def trained(folder: Path, wrapper: str, resume: bool) -> Noting:
     config.intermediate_size = 64
     args = SiftTrainingArguments(
         **quick(
-            folder / "out",
+            folder / criterion,
             max_steps=STEPS,
             use_cpu=wrapper != "fsdp2",
             save_strategy="steps",
@@ -50,6 +52,8 @@ def trained(folder: Path, wrapper: str, resume: bool) -> Noting:
             dataloader_pin_memory=False,
             gradient_accumulation_steps=2,
         ),
+        sift_criterion=criterion,
+        sift_selector=RULES[criterion],
         sift_warmup_steps=2,
         sift_cooldown_steps=0,
     )
@@ -58,7 +62,7 @@ def trained(folder: Path, wrapper: str, resume: bool) -> Noting:
     trainer = Noting(BertForSequenceClassification(config), args, train_dataset=Classified(200))
     trainer.noted = []
     trainer.train(
-        resume_from_checkpoint=str(folder / "out" / f"checkpoint-{SAVED}") if resume else None
+        resume_from_checkpoint=str(folder / criterion / f"checkpoint-{SAVED}") if resume else None
     )
     return trainer
 
@@ -68,12 +72,12 @@ def main(folder: Path, wrapper: str) -> None:
         fsdp2_on_cpu.allow()
     if "zero" in wrapper:
         deepspeed_as_it_trains.settle()
-    found = []
-    for resume in (False, True):
-        trainer = trained(folder, wrapper, resume)
+    found: dict[str, list[Any]] = {criterion: [] for criterion in RULES}
+    for criterion, resume in product(RULES, (False, True)):
+        trainer = trained(folder, wrapper, criterion, resume)
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         assert trainer._criterion is not None
-        found.append(
+        found[criterion].append(
             {
                 "scores": trainer.noted,
                 "parameters": {name: value.cpu() for name, value in (state or {}).items()},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.distributed.launch import as_by_accelerate
-from tests.distributed.learned_run import SAVED, STEPS
+from tests.distributed.learned_run import RULES, SAVED, STEPS
 
 pytestmark = pytest.mark.distributed
 
@@ -36,7 +36,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_all_processes_have_the_same_predictor(runs: list[Any]) -> None:
     """Although each learns from its own samples. So they rank any sample alike."""
-    (first, _), (second, _) = runs
+    (first, _), (second, _) = (run["predicted_loss"] for run in runs)
     assert first["scores"] != second["scores"]
     for name, value in first["criterion"]["network"].items():
         assert torch.equal(second["criterion"]["network"][name], value), name
@@ -44,13 +44,21 @@ def test_all_processes_have_the_same_predictor(runs: list[Any]) -> None:
     assert first["criterion"]["network"]["output.weight"].abs().max() > 0
 
 
-def test_a_resumed_run_is_the_whole_one_bit_for_bit(runs: list[Any]) -> None:
-    for whole, resumed in runs:
+def test_all_processes_know_the_losses_of_all(runs: list[Any]) -> None:
+    """Each of 8 updates of two processes trains on 8 samples a process, most of them new."""
+    first, second = (run["last_loss"][0]["criterion"]["losses"] for run in runs)
+    torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    assert 64 < int(first.isfinite().sum()) <= 128
+
+
+@pytest.mark.parametrize("criterion", RULES)
+def test_a_resumed_run_is_the_whole_one_bit_for_bit(runs: list[Any], criterion: str) -> None:
+    for whole, resumed in (run[criterion] for run in runs):
         done = len(whole["scores"]) * SAVED // STEPS
         assert resumed["scores"] == whole["scores"][done:]
         assert any(scores is not None for scores in resumed["scores"])
         assert resumed["parameters"].keys() == whole["parameters"].keys()
         for name, value in whole["parameters"].items():
             assert torch.equal(resumed["parameters"][name], value), name
-        for name, value in whole["criterion"]["network"].items():
+        for name, value in whole["criterion"].get("network", {}).items():
             assert torch.equal(resumed["criterion"]["network"][name], value), name

@@ -146,3 +146,43 @@ def test_models_and_batches_that_have_one_size_are_refused(tmp_path: Path) -> No
         SiftTrainer(ViTForImageClassification(config), args, train_dataset=data).train()
     with pytest.raises(ValueError, match=r"sift_image_scale=0.5.*has none"):
         SiftTrainer(bert(), args, train_dataset=Rows(48)).train()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("criterion", "selector"),
+    [
+        ("predicted_loss", "mixed"),
+        ("predicted_loss", "importance"),
+        ("entropy", "stratified"),
+        ("last_loss", "infobatch"),
+    ],
+)
+def test_rules_resume_bit_for_bit(
+    criterion: str, selector: str, accumulation: int, tmp_path: Path
+) -> None:
+    """With dropout, from the middle of an epoch, into a model with other weights."""
+    settings = {
+        "sift_criterion": criterion,
+        "sift_selector": selector,
+        "sift_warmup_steps": 2,
+        "gradient_accumulation_steps": accumulation,
+        "max_steps": 9,
+        "save_strategy": "steps",
+        "save_steps": 3,
+    }
+    whole = RecordingTrainer(bert(), arguments(tmp_path, **settings), train_dataset=Rows(26))
+    whole.train()
+    resumed = RecordingTrainer(bert(1), arguments(tmp_path, **settings), train_dataset=Rows(26))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    done = 3 * accumulation
+    assert resumed.kept == whole.kept[done:]
+    assert resumed.scores == whole.scores[done:]
+    assert any(scores is not None for scores in resumed.scores)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    before, after = (
+        [{name: line[name] for name in line if name in ("loss", "sift/agreement")} for line in each]
+        for each in (whole.state.log_history[3:9], resumed.state.log_history[3:9])
+    )
+    assert after == before
