@@ -57,9 +57,10 @@ class SiftArguments:
             registered one.
         sift_beta: Exponent of the percentile selector: 0 draws uniformly.
         sift_skip_top: Share of the candidates left out for scores that are too high.
-        sift_random_share: Of mixed and stratified, the share of the kept samples drawn at random
-            from all others. Of importance and infobatch, the least chance of a sample, compared
-            with an average one and with a hard one.
+        sift_random_share: Of mixed and stratified: the share of the kept samples that is drawn at
+            random from all others. Of importance: the chance of a sample with a score of 0, where 1
+            is that of an average sample. Of infobatch: the chance of a sample below the mean score,
+            where 1 is that of one above it.
         sift_warmup_steps: Steps before sifting begins; below 1, a share of all steps.
         sift_cooldown_steps: Last steps without sifting; below 1, a share of all steps.
         sift_interval: n: every n-th step sifts; -n: every n-th step does not.
@@ -179,6 +180,20 @@ class SiftArguments:
             raise ValueError(
                 f"sift_exit_layer={self.sift_exit_layer} must be 1 or more, "
                 "or -1 for the last block; 1 is the paper's cheapest"
+            )
+
+        reference = self.sift_reference_column
+        if reference is None:
+            return
+        if not isinstance(reference, str):
+            raise ValueError(
+                f"sift_reference_column={reference!r} must be the name of a column, such as "
+                "'reference_loss', or None"
+            )
+        if not CRITERIA[self.sift_criterion].is_loss:
+            raise ValueError(
+                f"sift_reference_column={reference!r} is subtracted from losses, and "
+                f"sift_criterion={self.sift_criterion!r} gives none; use 'predicted_loss' or 'loss'"
             )
 
     def _check_selector(self) -> None:

@@ -14,6 +14,7 @@ from sift_trainer.measuring.gate import DescentGate
 from sift_trainer.measuring.running_agreement import RunningAgreement
 from sift_trainer.measuring.timing import PHASES, StepTimer
 from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.choosing import SELECTORS
 from sift_trainer.selection.rules import is_nonfinite
 from sift_trainer.selection.window import Selection
 
@@ -202,10 +203,15 @@ class SiftCallback(TrainerCallback, ExportableState):
             )
         self._recorded = False
         if self.agreement.end_update(args.world_size):
+            at_random = SELECTORS[self._settings["sift_selector"]].at_random
+            follows = (
+                "the rest of the run trains on samples as the stock Trainer draws them"
+                if at_random
+                else "sift_selector='mixed', which keeps some at random, would now stop choosing"
+            )
             logger.warning(
                 f"update {state.global_step + 1}: the scores do not agree with the losses of the "
-                f"whole model (Spearman {self.agreement.value:.2f}), so the rest of the run trains "
-                "on samples as the stock Trainer draws them"
+                f"whole model (Spearman {self.agreement.value:.2f} of the kept samples): {follows}"
             )
         self.timer.start("optimizer")
 

@@ -4,17 +4,15 @@
 `sift_trainer.selection.choosing`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import wraps
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 from transformers import Trainer
-from transformers.utils import logging
 
 from sift_trainer.arguments import (
     SiftArguments,
@@ -27,11 +25,12 @@ from sift_trainer.arguments import (
 )
 from sift_trainer.callback import SiftCallback
 from sift_trainer.checkpoints.criterion_state import load_criterion, save_criterion
-from sift_trainer.checks.batches import check_window
+from sift_trainer.checks.batches import check_window, warn_of_unknown_losses
 from sift_trainer.checks.classes import (
     check_arguments_kept,
     check_is_trainer,
     check_trainer_bases,
+    with_signature_of,
 )
 from sift_trainer.checks.first_batch import probe_first_batch
 from sift_trainer.checks.setup import check_batch_size, check_run, check_steps
@@ -46,11 +45,17 @@ from sift_trainer.processes.sharding import (
 from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
 from sift_trainer.scoring.last_loss import ROW
 from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream
-from sift_trainer.selection.choosing import choose_rows
-from sift_trainer.selection.columns import ColumnCollator, NumberedRows
+from sift_trainer.selection.choosing import SELECTORS, choose_rows
+from sift_trainer.selection.columns import ColumnCollator, numbered
 from sift_trainer.selection.padding import without_padding
 from sift_trainer.selection.rows import Batch, first_length, num_rows, take_rows
-from sift_trainer.selection.schedule import num_candidates, num_kept, should_sift, steps_of
+from sift_trainer.selection.schedule import (
+    compares_at,
+    learns_at,
+    num_candidates,
+    num_kept,
+    should_sift,
+)
 from sift_trainer.selection.window import Selection, Window
 from sift_trainer.sifted_model.model import Candidates, SiftedModel
 from sift_trainer.sifted_model.trained_loss import gives_outputs
@@ -59,15 +64,6 @@ if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
-
-
-logger = logging.get_logger(__name__)
-
-AGREEMENT_STEPS = 4
-"""How often the losses of kept samples are compared with the scores, if nothing else needs them."""
-
-LEARNING_STEPS = 2
-"""How often a criterion learns in steps that do not sift, in which it takes a pass of its own."""
 
 
 class SiftMixin(_Base):
@@ -148,7 +144,7 @@ class SiftMixin(_Base):
         with self._columns_kept():
             drawn = RepeatedStream(dataset, kept, ratio) if stream else dataset
             if ROW in columns_of(self.sift):
-                drawn = NumberedRows(drawn)
+                drawn = numbered(drawn)
             loader = super()._get_dataloader(drawn, *args, **kwargs)
         if not stream:
             batches = loader.batch_sampler
@@ -224,11 +220,7 @@ class SiftMixin(_Base):
             with timer.training_step(), sifted.labelled_only(inputs) as labelled:
                 loss = super().training_step(model, labelled, num_items_in_batch)
             if window.trained is not None and not window.losses_read and self._criterion:
-                logger.warning_once(
-                    f"{type(self).__name__}.compute_loss does not show the losses of single "
-                    f"samples, so sift_criterion={self.sift.sift_criterion!r} learns nothing: the "
-                    "scores stay those of the exit's own head"
-                )
+                warn_of_unknown_losses(type(self), self.sift.sift_criterion)
             return loss
         finally:
             window.trained = None
@@ -264,7 +256,7 @@ class SiftMixin(_Base):
             generators = self._generator(0), self._generator(-1)
             self.sift_callback.record_audit(self._auditor.audit(window.batches[0], *generators))
             sifts = self._sifts()  # the audit may open or shut the gate
-        if scores_with_model(self.sift) and (sifts or self._learns_before_sifting()):
+        if scores_with_model(self.sift) and (sifts or self._learns_without_sifting()):
             with self.sift_callback.timer.span("sampling"):
                 self._share_buffers()  # all processes call it, whatever their batches are
         for batch in window.batches:
@@ -273,11 +265,11 @@ class SiftMixin(_Base):
             self._selection(batch, self._generator(index), sifted, sifts)
             for index, batch in enumerate(window.batches)
         ]
-        static = sifted.passes.compiled is not None
+        trims = sifted.trims
         for batch, selection in zip(window.batches, window.selections, strict=True):
             if len(selection.rows) < selection.candidates:
                 kept = take_rows(batch, selection.rows)
-                for name, rows in (kept if static else without_padding(kept)).items():
+                for name, rows in (without_padding(kept) if trims else kept).items():
                     batch[name] = rows  # a ModelOutput cannot be updated at once
             self.sift_callback.record(selection, self.args.world_size)
         if num_items is not None and sifted.facts.divides_by_count:
@@ -295,7 +287,7 @@ class SiftMixin(_Base):
         kept = num_kept(candidates, self.sift.sift_keep_ratio)
         if kept == candidates or not sifts:
             rows, features = torch.arange(kept, device=self.args.device), None
-            if self._learns_before_sifting():
+            if self._learns_without_sifting():
                 features = self._scored(take_rows(batch, rows), generator, sifted).features
             return Selection(rows, candidates, features=features)
         scored = self._scored(batch, generator, sifted)
@@ -305,15 +297,15 @@ class SiftMixin(_Base):
 
     def _scored(self, batch: Batch, generator: torch.Generator, sifted: SiftedModel) -> Candidates:
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
-            return sifted.score_candidates(self._prepare_inputs(batch), generator)
+            # Preparing may round numbers to the model's precision.
+            columns = {name: batch[name].to(self.args.device) for name in columns_of(self.sift)}
+            return sifted.score_candidates({**self._prepare_inputs(batch), **columns}, generator)
 
-    def _learns_before_sifting(self) -> bool:
+    def _learns_without_sifting(self) -> bool:
         """Whether a step that does not sift is scored, for the criterion to learn."""
         if self._criterion is None or not self._criterion.learns_from_features():
             return False
-        step, steps = self.state.global_step, self.state.max_steps
-        before = step < steps - steps_of(self.sift.sift_cooldown_steps, steps)
-        return before and step % LEARNING_STEPS == 0 and not self.sift_callback.agreement.blind
+        return learns_at(self.state.global_step, *self._schedule) and not self._stopped_choosing
 
     def _reads_losses(self, selection: Selection) -> bool:
         """Whether the losses of this batch's samples are used, see `compute_loss`."""
@@ -322,15 +314,17 @@ class SiftMixin(_Base):
         if self._criterion is not None and selection.features is not None:
             return True
         compared = approximates_loss(self.sift) and selection.scores is not None
-        return compared and self.state.global_step % AGREEMENT_STEPS == 0
+        return compared and compares_at(self.state.global_step, *self._schedule)
 
-    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, *args: Any, **more: Any
+    ) -> Any:
         """The loss; in training with the weights of the selector. The criterion learns from it."""
         batch, sifted = self._window.trained, self._sifted
         if batch is None or sifted is None or not gives_outputs(super().compute_loss):
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        return_outputs = kwargs.pop("return_outputs", False)
-        loss, outputs = super().compute_loss(model, inputs, *args, return_outputs=True, **kwargs)
+            given = (return_outputs, *args) if return_outputs or args else ()
+            return super().compute_loss(model, inputs, *given, **more)
+        loss, outputs = super().compute_loss(model, inputs, True, *args, **more)
         rows, selection = self._prepare_inputs(batch), self._window.selection_of(batch)
         losses = sifted.sample_losses(outputs, rows, uses_sample_losses(self.sift))
         if losses is not None and selection.weights is not None:
@@ -342,14 +336,24 @@ class SiftMixin(_Base):
             sifted.learn(rows, losses, selection.features)
         return (loss, outputs) if return_outputs else loss
 
+    @property
+    def _schedule(self) -> tuple[int, float, float, int]:
+        sift = self.sift
+        steps = self.state.max_steps
+        return steps, sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
+
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""
-        sift, state = self.sift, self.state
-        schedule = sift.sift_warmup_steps, sift.sift_cooldown_steps, sift.sift_interval
-        in_schedule = should_sift(state.global_step, state.max_steps, *schedule)
-        if not in_schedule or self.sift_callback.agreement.blind:
+        if not should_sift(self.state.global_step, *self._schedule) or self._stopped_choosing:
             return False
-        return sift.sift_gate is None or self._gate_is_open()
+        return self.sift.sift_gate is None or self._gate_is_open()
+
+    @property
+    def _stopped_choosing(self) -> bool:
+        """Whether the scores do not agree with the losses. Among the kept samples of a rule that
+        keeps none at random this says less, and the rule goes on."""
+        at_random = SELECTORS[self.sift.sift_selector].at_random
+        return at_random and self.sift_callback.agreement.too_low
 
     def _gate_is_open(self) -> bool:
         return self.sift_callback.gate.is_open(self.held_out == "evaluation")
@@ -433,18 +437,9 @@ class SiftMixin(_Base):
         super().log(logs, *args, **kwargs)
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _with_signature_of(method: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:
-    """Give a method the signature of another, for readers, editors and type checkers."""
-    return wraps(method)
-
-
 class SiftTrainer(SiftMixin, Trainer):
     """`transformers.Trainer` that sifts; takes everything that `Trainer` takes."""
 
-    @_with_signature_of(Trainer.__init__)
+    @with_signature_of(Trainer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -100,6 +100,16 @@ def check_window(micro_batches: int) -> None:
         )
 
 
+def warn_of_unknown_losses(trainer: type, criterion: str) -> None:
+    """Warn once that a criterion learns nothing, if no step shows the losses of its samples."""
+    logger.warning_once(
+        f"{trainer.__name__}.compute_loss does not show the losses of single samples, so "
+        f"sift_criterion={criterion!r} learns nothing: the scores stay those of the exit's own "
+        "head, and whether they agree with the losses is not measured; return "
+        "super().compute_loss(...) from it, or use sift_keep_ratio=1.0"
+    )
+
+
 def check_mapping(batch: Any) -> None:
     """Refuse a batch that is not a mapping of fields."""
     if not isinstance(batch, Mapping):

@@ -1,8 +1,9 @@
 """Classes with wrong bases, which would skip methods or lose fields, raise a TypeError."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from itertools import takewhile
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from transformers import Trainer
 
@@ -55,3 +56,12 @@ def _is_other_trainer(base: type, mixin: type) -> bool:
 
 def _line(cls: type, bases: list[type]) -> str:
     return f"class {cls.__name__}({', '.join(base.__name__ for base in bases)})"
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_signature_of(method: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:
+    """Give a method the signature of another, for readers, editors and type checkers."""
+    return wraps(method)

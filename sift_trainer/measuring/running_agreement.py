@@ -10,8 +10,8 @@ from sift_trainer.scoring.criteria import UNLABELLED
 from sift_trainer.scoring.predicted_loss import mean_over_processes
 
 MEMORY = 0.98  # weight of the past, for each measured update
-LEAST = 25  # measured updates before the first decision
-SIGHTLESS = 0.15  # an agreement below this, by two standard errors, is no reason to choose
+MIN_UPDATES = 25  # measured updates before the first decision
+MIN_AGREEMENT = 0.15  # it is too low if the mean plus two standard errors is below this
 
 
 class RunningAgreement:
@@ -21,21 +21,21 @@ class RunningAgreement:
     have the same mean.
 
     Attributes:
-        blind: whether the scores were found not to agree; the run then stops choosing by them.
+        too_low: whether it was found to be below `MIN_AGREEMENT`.
     """
 
     def __init__(self) -> None:
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._totals: Tensor | None = None  # sum and weight, on the device between decisions
         self._updates = 0
-        self.blind = False
+        self.too_low = False
 
     def add(self, scores: Tensor, losses: Tensor) -> None:
         """Note scores (k,) and losses (k,) of a micro-batch of this update."""
         self._pairs.append((scores, losses.detach()))
 
     def end_update(self, processes: int) -> bool:
-        """Add what was noted since the last update; whether the scores have just become blind."""
+        """Add what was noted since the last update; whether it has just become too low."""
         pairs, self._pairs = self._pairs, []
         if not pairs:
             return False
@@ -44,13 +44,13 @@ class RunningAgreement:
         found = mean_over_processes(rank_correlation(scores, losses.to(scores.device)))
         self._totals = found + (0 if self._totals is None else MEMORY * self._totals)
         self._updates += 1
-        if self.blind or self._updates % LEAST:
+        if self.too_low or self._updates % MIN_UPDATES:
             return False
         averaged = min(self._updates, (1 + MEMORY) / (1 - MEMORY))
         error = 1 / math.sqrt(max(1, len(scores) - 1) * averaged * processes)
         value = self.value
-        self.blind = value is not None and value + 2 * error < SIGHTLESS
-        return self.blind
+        self.too_low = value is not None and value + 2 * error < MIN_AGREEMENT
+        return self.too_low
 
     @property
     def value(self) -> float | None:
@@ -62,7 +62,7 @@ class RunningAgreement:
 
     def state(self) -> dict[str, Any]:
         totals = None if self._totals is None else self._totals.tolist()
-        return {"totals": totals, "updates": self._updates, "blind": self.blind}
+        return {"totals": totals, "updates": self._updates, "too_low": self.too_low}
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> "RunningAgreement":
@@ -71,7 +71,7 @@ class RunningAgreement:
         if state:
             totals = state["totals"]
             found._totals = None if totals is None else torch.tensor(totals, device=device)
-            found._updates, found.blind = state["updates"], state["blind"]
+            found._updates, found.too_low = state["updates"], state["too_low"]
         return found
 
 

@@ -75,7 +75,7 @@ class StatefulCriterion:
         scored_by: the criterion of the scoring pass; ``"random"``: no pass through the model.
         columns: columns of the training data that it reads and the model does not get.
         reads_states: whether `features` gets the states at the exit.
-        needs_losses: whether it makes no sense if the trainer does not know the losses of samples.
+        needs_losses: whether training must know the loss of each sample; else it is refused.
         predicts_losses: whether its scores are to agree with the losses of the whole model. If they
             do not, the trainer stops choosing by them.
     """
@@ -91,7 +91,7 @@ class StatefulCriterion:
 
     def features(self, candidates: Samples, states: SampleStates | None) -> Tensor | None:
         """Numbers (B, F) of the candidates that `scores` and, of the kept ones, `learn` get. If a
-        criterion learns, steps before the first sifted one are scored for them too.
+        criterion learns, every second step that does not sift is scored for them too.
 
         Args:
             states: None for a model without a known exit, or if `reads_states` is false.

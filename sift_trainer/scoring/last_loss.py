@@ -17,7 +17,8 @@ ROW = "sift_row"
 
 
 class LastLoss(StatefulCriterion):
-    """The last loss of a sample in nats; of a sample not seen before, the largest loss so far.
+    """The last loss of a sample in nats; of a sample that was not trained on, the largest of these.
+    `UNLABELLED` for one that had no label or no finite loss.
 
     InfoBatch (Qin et al., ICLR 2024) selects by it. All processes know all losses.
     """
@@ -26,13 +27,13 @@ class LastLoss(StatefulCriterion):
     columns = (ROW,)
 
     def __init__(self, model: nn.Module) -> None:
-        self.losses = torch.empty(0)  # NaN where a sample was not seen
+        self.losses = torch.empty(0)  # NaN for samples that were not trained on
 
     def scores(self, candidates: Samples) -> Tensor:
         rows = candidates.fields[ROW].cpu()
         self._grow(int(rows.max()) + 1)
         last = self.losses[rows]
-        seen = self.losses[self.losses.isfinite()]
+        seen = self.losses[self.losses > UNLABELLED]
         largest = seen.max() if len(seen) else torch.tensor(1.0)
         return torch.where(last.isnan(), largest, last).to(candidates.values.device)
 
@@ -43,9 +44,9 @@ class LastLoss(StatefulCriterion):
             distributed.all_gather(parts, both)
             both = torch.cat(parts, dim=1)
         rows, losses = both.cpu()
-        known = losses > UNLABELLED
+        known = losses.isfinite() & (losses > UNLABELLED)
         self._grow(int(rows.max()) + 1)
-        self.losses[rows[known].long()] = losses[known].float()
+        self.losses[rows.long()] = losses.float().where(known, UNLABELLED)
 
     def _grow(self, size: int) -> None:
         if size > len(self.losses):

@@ -28,6 +28,7 @@ class LossPredictor(nn.Module):
 
     def __init__(self, states: int, labels: Tensor | None) -> None:
         super().__init__()
+        self.states = states
         self.of_ids: nn.Embedding | None = None
         self.of_numbers: nn.Linear | None = None
         if labels is not None and labels.is_floating_point():
@@ -37,8 +38,6 @@ class LossPredictor(nn.Module):
         self.projection = nn.Linear(states, EMBEDDED, bias=False) if states else None
         self.hidden = nn.Linear(states + 2 * EMBEDDED + 1, WIDTH)
         self.output = nn.Linear(WIDTH, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
 
     def forward(self, states: Tensor, exit_loss: Tensor, labels: Tensor | None) -> Tensor:
         """The correction (B,)."""
@@ -110,7 +109,8 @@ class PredictedLoss(StatefulCriterion):
         known = (known & features.isfinite().all(dim=1)).float()
         features = features.nan_to_num(0.0, 0.0, 0.0)
         count = known.sum().clamp(min=1)
-        target = _log1p(trained.values)
+        # An infinite loss, as under a GradScaler, would make everything NaN, also times 0.
+        target = _log1p(trained.values.where(known > 0, 0))
         with _in_fp32(features):
             self._add(features[:, 0], target, known / count, known.sum())
             error = self._predicted(features, trained.labels) - target
@@ -127,8 +127,11 @@ class PredictedLoss(StatefulCriterion):
         features = features.nan_to_num(0.0, 0.0, 0.0)
         exit_loss = features[:, 0]
         slope, offset = self._regression()
+        predicted = slope * exit_loss + offset
+        if features.shape[1] - 1 != network.states:  # a model whose states have no fixed width
+            return predicted + 0 * sum(each.sum() for each in network.parameters())
         correction: Tensor = network(features[:, 1:], exit_loss, labels)
-        return slope * exit_loss + offset + correction
+        return predicted + correction
 
     def _add(self, exit_loss: Tensor, target: Tensor, share: Tensor, count: Tensor) -> None:
         """Add the means over a batch to the running ones. ``share`` (B,) sums to 1, or to 0."""
@@ -152,9 +155,9 @@ class PredictedLoss(StatefulCriterion):
     ) -> tuple[LossPredictor, torch.optim.Optimizer]:
         """Network and optimizer for features and labels like these, made at the first call."""
         if self._network is None or self._optimizer is None:
-            with torch.random.fork_rng([]):  # the same on all processes, without a trace
-                torch.manual_seed(0)
-                network = LossPredictor(features.shape[1] - 1, labels).to(features.device)
+            with torch.device("meta"):  # draws no random numbers
+                network = LossPredictor(features.shape[1] - 1, labels)
+            network = _initialized(network.to_empty(device="cpu")).to(features.device)
             self._network = network
             fused = features.device.type in ("cpu", "cuda")
             self._optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, fused=fused)
@@ -177,6 +180,22 @@ class PredictedLoss(StatefulCriterion):
         self._saved = dict(state)
         if "moments" in state:
             self._moments = state["moments"]
+
+
+def _initialized(network: LossPredictor) -> LossPredictor:
+    """The network with torch's usual weights, the same on all processes, and a last layer of 0. The
+    global random states are not used."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    for parameter in network.output.parameters():
+        nn.init.zeros_(parameter)
+    return network
 
 
 def _log1p(losses: Tensor) -> Tensor:

@@ -47,10 +47,15 @@ Choose = Callable[[Tensor, int, torch.Generator], Choice]
 @dataclass(frozen=True)
 class Selector:
     """A rule of selection: ``(scores (B,), k, settings, generator)`` -> the choice, with weights if
-    ``weighted``."""
+    ``weighted``.
+
+    Attributes:
+        at_random: whether it keeps some samples whatever their scores.
+    """
 
     choose: Callable[[Tensor, int, SelectionSettings, torch.Generator], Choice]
     weighted: bool = False
+    at_random: bool = False
 
 
 def _with_share(rule: Callable[[Tensor, int, float, torch.Generator], Choice]) -> Any:
@@ -58,14 +63,14 @@ def _with_share(rule: Callable[[Tensor, int, float, torch.Generator], Choice]) -
 
 
 SELECTORS: dict[str, Selector] = {
-    "mixed": Selector(_with_share(select_mixed)),
+    "mixed": Selector(_with_share(select_mixed), at_random=True),
     "top_k": Selector(lambda scores, k, settings, draw: select_top_k(scores, k)),
     "percentile": Selector(
         lambda scores, k, settings, draw: select_percentile(scores, k, settings.sift_beta, draw)
     ),
-    "stratified": Selector(_with_share(select_stratified), weighted=True),
-    "importance": Selector(_with_share(select_importance), weighted=True),
-    "infobatch": Selector(_with_share(select_infobatch), weighted=True),
+    "stratified": Selector(_with_share(select_stratified), weighted=True, at_random=True),
+    "importance": Selector(_with_share(select_importance), weighted=True, at_random=True),
+    "infobatch": Selector(_with_share(select_infobatch), weighted=True, at_random=True),
 }
 
 

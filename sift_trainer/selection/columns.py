@@ -1,9 +1,12 @@
 """Columns of the training data that the selection reads; neither model nor collator sees them."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import datasets
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from sift_trainer.scoring.last_loss import ROW
@@ -51,11 +54,12 @@ class ColumnCollator:
         found: dict[str, list[Any]] = {name: [] for name in self.columns}
         others = []
         for sample in samples:
-            missing = [name for name in self.columns if name not in sample]
-            if missing:
+            names = sorted(sample) if isinstance(sample, Mapping) else type(sample).__name__
+            missing = [name for name in self.columns if name not in names]
+            if missing or not isinstance(sample, Mapping):
                 raise ValueError(
-                    f"the training data has no column {missing[0]!r}, which the selection reads; "
-                    f"its columns are {sorted(sample)}; add it, or change sift_criterion or "
+                    f"the training data has no column {[*missing, *self.columns][0]!r}, which the "
+                    f"selection reads; a sample has {names}; add it, or change sift_criterion or "
                     "sift_reference_column"
                 )
             others.append({name: sample[name] for name in sample if name not in found})
@@ -63,5 +67,27 @@ class ColumnCollator:
                 values.append(sample[name])
         batch = self.collator(others)
         for name, values in found.items():
-            batch[name] = torch.as_tensor(values)
+            batch[name] = _numbers(name, values)
         return batch
+
+
+def _numbers(name: str, values: list[Any]) -> Tensor:
+    """The values of a column: (B,)."""
+    for value in values:
+        try:
+            finite = math.isfinite(value)
+        except (TypeError, ValueError, RuntimeError):
+            finite = False
+        if not finite:
+            raise ValueError(
+                f"column {name!r} of the training data holds {value!r}, but the selection needs "
+                "one finite number per sample, such as 0.5"
+            )
+    return torch.tensor([value.item() if hasattr(value, "item") else value for value in values])
+
+
+def numbered(data: Any) -> Any:
+    """The data with the column `ROW`."""
+    if isinstance(data, datasets.Dataset) and data.format["type"] != "custom":
+        return data.add_column(ROW, list(range(len(data))))
+    return NumberedRows(data)

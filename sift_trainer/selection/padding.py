@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sift_trainer.scoring.positions import IGNORE_INDEX
 
@@ -43,6 +44,18 @@ def without_padding(batch: Mapping[str, Any]) -> dict[str, Any]:
         return dict(batch)
     return {
         name: value[:, :width].contiguous()
+        if isinstance(value, Tensor) and value.shape == shape and not value.is_floating_point()
+        else value
+        for name, value in batch.items()
+    }
+
+
+def with_padding(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch of tokens with half as much padding again on the right, for comparisons."""
+    shape = batch["attention_mask"].shape
+    more = max(1, shape[1] // 2)
+    return {
+        name: functional.pad(value, (0, more), value=IGNORE_INDEX if name == "labels" else 0)
         if isinstance(value, Tensor) and value.shape == shape and not value.is_floating_point()
         else value
         for name, value in batch.items()

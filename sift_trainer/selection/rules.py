@@ -133,7 +133,7 @@ def _draw(
     """Indices (k,), and weights (k,) k / (B p), of a systematic draw in random order. A sample is
     drawn with the probability p in proportion to its ``chances`` (B,), or 1 where that is more.
     Samples that are not ``usable`` (B,) are drawn only after all others."""
-    chances = torch.where(usable, chances, 1e-9).clamp(min=1e-9)
+    chances = torch.where(usable, chances, 1e-30).clamp(min=1e-30)
     sorted_chances = chances.sort(descending=True).values
     left = sorted_chances.flip(0).cumsum(0).flip(0)  # the sum from each place on
     places = torch.arange(len(chances), device=chances.device)

@@ -1,8 +1,15 @@
 """When to sift, and how many samples to draw and to keep."""
 
 import math
+from typing import Any
 
 import torch
+
+LEARNING_STEPS = 2
+"""How often a criterion learns in steps that do not sift, in which it takes a pass of its own."""
+
+COMPARED_STEPS = 4
+"""How often scores are compared with the losses of kept samples, if nothing else needs these."""
 
 
 def steps_of(value: float, total_steps: int) -> int:
@@ -20,11 +27,33 @@ def should_sift(
     selection may stall above the minimum (Remark 5.9), so the last steps do not sift. In between
     every n-th step sifts with an ``interval`` of n, and every n-th does not with one of -n.
     """
+    schedule = total_steps, warmup_steps, cooldown_steps, interval
+    return num_sifted(step + 1, *schedule) > num_sifted(step, *schedule)
+
+
+def num_sifted(
+    step: int, total_steps: int, warmup_steps: float, cooldown_steps: float, interval: int
+) -> int:
+    """How many of the steps before ``step`` sift, by the schedule of `should_sift`."""
     begin = steps_of(warmup_steps, total_steps)
     end = total_steps - steps_of(cooldown_steps, total_steps)
-    place = (step - begin) % abs(interval)
-    sifts = place == 0 if interval > 0 else place < -interval - 1
-    return begin <= step < end and sifts
+    whole, rest = divmod(max(0, min(step, end) - begin), abs(interval))
+    if interval > 0:
+        return whole + (rest > 0)
+    return whole * (-interval - 1) + min(rest, -interval - 1)
+
+
+def learns_at(step: int, total_steps: int, *schedule: Any) -> bool:
+    """Whether a criterion learns in a step that does not sift, by the schedule of `should_sift`:
+    every second one until the cool-down begins."""
+    end = total_steps - steps_of(schedule[1], total_steps)
+    plain = step - num_sifted(step, total_steps, *schedule)
+    return step < end and plain % LEARNING_STEPS == 0
+
+
+def compares_at(step: int, *schedule: Any) -> bool:
+    """Whether a step that sifts compares scores with losses, by the schedule of `should_sift`."""
+    return num_sifted(step, *schedule) % COMPARED_STEPS == 0
 
 
 def num_candidates(batch_size: int, keep_ratio: float) -> int:

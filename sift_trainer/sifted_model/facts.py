@@ -50,6 +50,8 @@ class ModelFacts:
         divides_by_count: whether its loss divides by ``num_items_in_batch``.
         needs_labels: whether its forward fails without labels although they have a default.
         head: computes labelled positions only; None: all positions are computed.
+        trims: whether padding on the right does not change its loss.
+        states_of_samples: whether the exit's states have the samples in the first dimension.
         gather: restricts training to labelled positions; None: it trains on all positions.
     """
 
@@ -61,6 +63,8 @@ class ModelFacts:
     needs_labels: bool = False
     head: LabelledHead | None = None
     gather: Gather | None = None
+    trims: bool = False
+    states_of_samples: bool = True
 
     @property
     def shifted(self) -> bool:

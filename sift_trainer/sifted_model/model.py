@@ -35,7 +35,7 @@ from sift_trainer.sifted_model.probe_model import probe_model
 from sift_trainer.sifted_model.scorer import Scored, Scorer
 from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
-SCORED_APART = 2  # groups of candidates of similar length
+LENGTH_GROUPS = 2  # groups of candidates of similar length, which are scored apart
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class SiftedModel:
         self._columns = columns_of(sift)
         self._positions: ScoredPositions | None = None  # of the batch in training
         self._dropped_labels: Tensor | int = 0  # on the device, once labels are counted
+
+    @property
+    def trims(self) -> bool:
+        """Whether padding that no sample needs is cut off. Compiled graphs are for one width."""
+        return self.facts.trims and self.passes.compiled is None
 
     @classmethod
     def probed(
@@ -105,7 +110,7 @@ class SiftedModel:
         another ``scorer`` and ``criterion``. Samples of similar length are scored together, so that
         less padding is."""
         criterion = criterion if scorer else self.criterion
-        groups = None if self.passes.compiled is not None else by_length(batch, SCORED_APART)
+        groups = by_length(batch, LENGTH_GROUPS) if self.trims else None
         if groups is None:
             scores, features = self._pass(batch, generator, scorer, criterion)
         else:

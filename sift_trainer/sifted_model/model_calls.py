@@ -20,6 +20,7 @@ from sift_trainer.scoring.positions import (
     label_counts,
     scored_positions,
 )
+from sift_trainer.selection.padding import ends_of, with_padding, without_padding
 from sift_trainer.selection.rows import take_rows
 
 Forward = Callable[..., Any]
@@ -55,6 +56,32 @@ def rows_with_finite_loss(
         if all_agree(loss is None or bool(loss.isfinite())):
             return probe
     return None
+
+
+def ignores_padding(forward: Forward, batch: Mapping[str, Any]) -> bool:
+    """Whether padding on the right leaves the predictions for a batch of tokens as they are, by its
+    shortest samples; false for other batches. Some models mix padding into their tokens."""
+    ends = ends_of(batch)
+    if ends is None:
+        return False
+    padded = take_rows(batch, ends.argsort(stable=True)[:4])
+    narrow = without_padding(padded)
+    width = narrow["attention_mask"].shape[1]
+    if width == padded["attention_mask"].shape[1]:
+        padded = with_padding(narrow)
+    try:
+        found = [logits_of(forward(**each), "the model").float() for each in (narrow, padded)]
+    except (*_REFUSALS, AttributeError, KeyError):
+        return False
+    if found[1].dim() > 2:
+        found[1] = found[1][:, :width]
+    if found[0].shape != found[1].shape:
+        return False
+    used = torch.ones(found[0].shape[:-1], dtype=torch.bool, device=found[0].device)
+    if found[0].dim() > 2 and found[0].shape[1] == width:
+        used = used & (narrow["attention_mask"] != 0)
+    before, after = (each[used].reshape(-1, each.shape[-1]) for each in found)
+    return bool((before - after).abs().max() <= 0.05 * before.std(dim=0).mean() + 1e-6)
 
 
 def runs_with(forward: Forward, inputs: Mapping[str, Any]) -> bool:

@@ -14,7 +14,8 @@ from sift_trainer.arguments import (
     uses_sample_losses,
     wants_masked_only_head,
 )
-from sift_trainer.early_exit import exit_at
+from sift_trainer.early_exit import ExitAdapter, exit_at
+from sift_trainer.early_exit.exit_states import StateRecorder
 from sift_trainer.early_exit.labelled_head import LabelledHead
 from sift_trainer.early_exit.registry import labelled_last_block
 from sift_trainer.scoring.class_ids import ClassIds
@@ -22,10 +23,12 @@ from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.scoring.positions import IGNORE_INDEX, aligned_labels, label_counts
 from sift_trainer.scoring.task import Task
 from sift_trainer.selection.choosing import SELECTORS
+from sift_trainer.selection.rows import num_rows
 from sift_trainer.sifted_model.facts import CLASS_IDS, ModelFacts, ModelPasses
 from sift_trainer.sifted_model.model_calls import (
     Gather,
     divides_by_count,
+    ignores_padding,
     loss_of,
     rows_with_finite_loss,
     runs_with,
@@ -99,8 +102,14 @@ class _Probe:
             if rows is None:
                 return facts
             facts = self._of_labels(replace(facts, known=True), rows)
+            state = CRITERIA[self.sift.sift_criterion].state
+            if adapter is not None and state is not None and state.reads_states:
+                of_samples = self._has_states_of_samples(adapter, k, rows)
+                facts = replace(facts, states_of_samples=of_samples)
         if self.sift.sift_keep_ratio < 1 and self._fails_without_labels(facts, rows):
             facts = replace(facts, needs_labels=True)
+        with inference(self.model):
+            facts = replace(facts, trims=self.all_agree(ignores_padding(self.forward, batch)))
         if self.scores and self.sift.sift_image_scale < 1:
             self._check_image_scale(facts, rows)
         by_loss = self.scores and CRITERIA[self.sift.sift_criterion].is_loss
@@ -158,6 +167,21 @@ class _Probe:
             return False
         with inference(self.model), scorer.adapter.at(scorer.exit_layer):
             return not self.all_agree(runs_with(self.forward, scorer.inputs(rows)))
+
+    def _has_states_of_samples(self, adapter: ExitAdapter, k: int, rows: Mapping[str, Any]) -> bool:
+        """Whether the states at the exit have the samples in the first dimension: not in XLNet. All
+        processes must decide alike."""
+        block = adapter.exit_block(k)
+        if block is None:
+            return False
+        recorder = StateRecorder.of(block)
+        with recorder.recording():
+            self.forward(**rows)
+            states = recorder.states
+        samples = num_rows(rows)
+        return self.all_agree(
+            states is not None and len(states) == samples and states.shape[1:2] != (samples,)
+        )
 
     def _check_image_scale(self, facts: ModelFacts, rows: Mapping[str, Any]) -> None:
         """Refuse smaller images if there are none, or if the model does not take them."""

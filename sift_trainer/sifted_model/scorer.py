@@ -69,7 +69,8 @@ class Scorer:
         self.recorder: StateRecorder | None = None
         if self.adapter is not None and self.criterion.state and self.criterion.state.reads_states:
             block = self.adapter.exit_block(self.exit_layer)
-            self.recorder = None if block is None else StateRecorder.of(block)
+            if block is not None and facts.states_of_samples:
+                self.recorder = StateRecorder.of(block)
         self.router_settings = router_settings(model)
         self.image_scale = sift.sift_image_scale
 
@@ -160,6 +161,5 @@ class Scorer:
         """Images (B, C, H, W) at the scale of the scoring pass; other fields as they are."""
         if not isinstance(value, Tensor) or value.dim() != 4 or not value.is_floating_point():
             return value
-        return functional.interpolate(
-            value, scale_factor=self.image_scale, mode="bilinear", antialias=True
-        )
+        size = [max(1, round(side * self.image_scale)) for side in value.shape[2:]]
+        return functional.interpolate(value, size, mode="bilinear", antialias=True)

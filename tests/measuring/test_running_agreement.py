@@ -8,8 +8,8 @@ import torch
 from scipy.stats import spearmanr
 
 from sift_trainer.measuring.running_agreement import (
-    LEAST,
     MEMORY,
+    MIN_UPDATES,
     RunningAgreement,
     rank_correlation,
 )
@@ -65,12 +65,12 @@ def test_it_decides_after_the_least_number_of_updates(correlation: float, blind:
     """Of 32 samples the standard error of a mean over 25 updates is .036."""
     draw = torch.Generator().manual_seed(0)
     agreement, decisions = RunningAgreement(), []
-    for _ in range(LEAST):
+    for _ in range(MIN_UPDATES):
         scores, noise = torch.randn(2, 32, generator=draw)
         losses = correlation * scores + math.sqrt(1 - correlation**2) * noise
         agreement.add(scores, losses)
         decisions.append(agreement.end_update(1))
-    assert decisions == [False] * (LEAST - 1) + [blind]
-    assert agreement.blind == blind
+    assert decisions == [False] * (MIN_UPDATES - 1) + [blind]
+    assert agreement.too_low == blind
     agreement.add(scores, losses)
     assert not agreement.end_update(1)  # said once

@@ -136,8 +136,37 @@ def test_building_the_network_leaves_the_random_state_alone() -> None:
     own = PredictedLoss(MODEL)
     candidates = samples(torch.rand(4), torch.arange(4), torch.zeros(4, 8), own)
     before = torch.random.get_rng_state()
-    own.scores(candidates)
+    with pytest.MonkeyPatch.context() as patch:  # it seeds all devices, which no context undoes
+        patch.setattr(torch, "manual_seed", lambda seed: pytest.fail("a global seed is set"))
+        own.scores(candidates)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_loss_that_is_not_finite_teaches_nothing(bad: float) -> None:
+    found = []
+    for spoilt in (False, True):
+        own = PredictedLoss(MODEL)
+        values, labels, states = drawn(8, 0)
+        trained = samples(values, labels, states, own)
+        if spoilt:
+            own.learn(Samples({}, torch.full((8,), bad), labels, trained.features))
+            assert own.state_dict()["network"]["output.weight"].abs().max() == 0
+        own.learn(Samples({}, values + 1, labels, trained.features))
+        found.append(own.scores(trained).detach())
+        assert found[-1].isfinite().all()
+    assert own.state_dict()["moments"].isfinite().all()
+
+
+def test_states_of_another_width_leave_the_regression() -> None:
+    """Of models whose states differ from batch to batch."""
+    own = PredictedLoss(MODEL)
+    values, labels, states = drawn(8, 0)
+    own.learn(Samples({}, 2 * values, labels, samples(values, labels, states, own).features))
+    other = samples(values, labels, torch.randn(8, 5), own)
+    found = own.scores(other)
+    assert spearman(found, values) == pytest.approx(1)
+    own.learn(Samples({}, values, labels, other.features))
 
 
 def test_the_mean_state_is_over_the_places_of_a_sample() -> None:

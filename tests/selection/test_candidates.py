@@ -1,15 +1,17 @@
 """The order of the candidates: the stock batches first, and an epoch of as many batches."""
 
+import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import BatchSampler, IterableDataset, SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream
+from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream, deal
 from sift_trainer.selection.schedule import num_candidates
 
 
@@ -65,6 +67,58 @@ def test_candidates_are_as_long_as_the_stock_batch_they_join() -> None:
     assert sorted(spreads)[len(spreads) // 2] <= 4
 
 
+class OwnStates:
+    """A sampler with random states of several kinds, and its own count of epochs."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.calls = kind, 0
+        self.rng, self.draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        self.dice = random.Random(0)
+
+    def __len__(self) -> int:
+        return 20
+
+    def __iter__(self) -> Any:
+        self.calls += 1
+        rows = list(range(20))
+        if self.kind == "count":
+            return iter(np.random.default_rng(self.calls).permutation(20).tolist())
+        if self.kind == "numpy":
+            return iter(self.rng.permutation(20).tolist())
+        if self.kind == "torch":
+            return iter(torch.randperm(20, generator=self.draws).tolist())
+        (self.dice if self.kind == "own dice" else random).shuffle(rows)
+        return iter(rows if self.kind != "global numpy" else np.random.permutation(20).tolist())
+
+
+@pytest.mark.parametrize("kind", ["count", "numpy", "torch", "own dice", "dice", "global numpy"])
+def test_further_passes_leave_the_sampler_as_it_was(kind: str) -> None:
+    def begin() -> OwnStates:
+        random.seed(0)
+        np.random.seed(0)
+        return OwnStates(kind)
+
+    stock = begin()
+    expected = [batches(stock, 4) for _ in range(3)]
+    sampler = CandidateSampler(begin(), 4, 0.5)
+    found = [[batch[:4] for batch in batches(sampler, 8)] for _ in range(3)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(("count", "ratio"), [(100, 0.5), (90, 0.3), (64, 0.75)])
+def test_no_batch_has_a_sample_twice(count: int, ratio: float) -> None:
+    for epoch in range(20):
+        sampler = CandidateSampler(random_sampler(count), 8, ratio)
+        sampler.set_epoch(epoch)
+        drawn = batches(sampler, num_candidates(8, ratio))
+        assert all(len(set(batch)) == len(batch) for batch in drawn[:-1])
+
+
+def test_data_of_fewer_samples_than_a_batch_gives_them_again() -> None:
+    assert list(deal([([0, 1], 4)], [0, 1, 0, 1])) == [[0, 1, 0, 1]]
+    assert list(deal([([0, 1], 2), ([2, 3], 2)], [1, 2, 0, 3])) == [[2, 3], [1, 0]]
+
+
 class Stream(IterableDataset[int]):
     """Numbers from 0 on, in another order in each epoch."""
 
@@ -90,7 +144,7 @@ def test_an_epoch_of_a_stream_is_several_passes(ratio: float, drawn: int) -> Non
     with pytest.raises(TypeError):
         len(stream)
     assert len(RepeatedStream(Stream(10, length=True), 4, ratio)) == drawn
-    assert found[10:20] != found[:10]  # the second pass is another epoch of the stream
+    assert found[10:20] == found[: len(found[10:20])]  # an epoch has one order
     stream.set_epoch(1)
     assert list(stream)[:10] != found[:10]
 

@@ -44,7 +44,9 @@ def test_every_line_carries_every_entry_and_the_table_is_printed_at_the_end(
     trainer = RecordingTrainer(bert(), args, train_dataset=Rows(48), eval_dataset=Rows(8))
     trainer.train()
     logs = lines(trainer)
-    assert [measured(log) for log in logs] == [EVERY_LINE] + [EVERY_LINE | SCORES] * 3
+    assert [measured(log) for log in logs] == [EVERY_LINE] + [
+        EVERY_LINE | SCORES | {"sift/agreement"}
+    ] * 3
     assert measured(trainer.state.log_history[-1]) == HOURS | COUNTS
     evaluations = [log for log in trainer.state.log_history if "eval_loss" in log]
     assert [measured(log) for log in evaluations] == [set(), set()]
@@ -140,8 +142,8 @@ def test_each_phase_holds_its_own_work(tmp_path: Path, monkeypatch: pytest.Monke
     each = {"forward": 1, "backward": 2, "optimizer": 16}
     assert found == [
         {**each, "data": 8, "sampling": 0},  # the loader fetches one batch ahead
-        {**each, "data": 4, "sampling": 16},  # two groups of candidates
-        {**each, "data": 0, "sampling": 16},
+        {**each, "data": 4, "sampling": 8},
+        {**each, "data": 0, "sampling": 8},
     ]
 
 

@@ -5,13 +5,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ConvBertConfig,
+    ConvBertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+)
 
 from sift_trainer import SiftMixin, SiftTrainer, SiftTrainingArguments
 from sift_trainer.scoring.predicted_loss import PredictedLoss
 from tests.matrix import MATRIX
+from tests.probe.probed import rough
 from tests.test_matrix import rows_of
 from tests.training import RecordingTrainer, Rows, arguments, bert, quick
 
@@ -111,6 +123,7 @@ def test_scores_that_do_not_agree_end_the_choice(
     args = arguments(
         tmp_path,
         sift_exit_layer=-1,
+        sift_selector="mixed",
         max_steps=130,
         learning_rate=0.0,
         per_device_train_batch_size=8,
@@ -132,3 +145,72 @@ class Shuffled(RecordingTrainer):
     def _scored(self, *args: Any, **kwargs: Any) -> Any:
         found = super()._scored(*args, **kwargs)
         return type(found)(found.scores.roll(3), found.features)
+
+
+class Positional(SiftTrainer):
+    """Passes ``return_outputs`` by position, as many scripts do."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, True)
+        return (loss, outputs) if return_outputs else loss
+
+
+def test_outputs_may_be_asked_for_by_position(tmp_path: Path) -> None:
+    args = TrainingArguments(**quick(tmp_path, max_steps=3))
+    trainer = Positional(bert(), args, train_dataset=Rows(48))
+    trainer.train()
+    assert trainer._criterion is not None
+    assert trainer._criterion.state_dict()["network"]["output.weight"].abs().max() > 0
+
+
+def sentences(length: int, count: int = 48) -> list[dict[str, Tensor]]:
+    """Sentences of the first half of their places; the rest is padding."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 90, (count, length), generator=draw)
+    mask = (torch.arange(length) < length // 2).long().expand(count, -1)
+    return [
+        {"input_ids": ids[row] * mask[row], "attention_mask": mask[row], "labels": row % 2}
+        for row in range(count)
+    ]
+
+
+def test_states_with_positions_in_front_are_not_read_as_samples(tmp_path: Path) -> None:
+    """XLNet's are (T, B, d). With 8 candidates of 8 tokens the two look alike."""
+    config = XLNetConfig(vocab_size=100, d_model=32, n_layer=2, n_head=2, d_inner=64)
+    args = TrainingArguments(**quick(tmp_path, max_steps=4))
+    trainer = SiftTrainer(
+        XLNetForSequenceClassification(config), args, train_dataset=sentences(8, 44)
+    )
+    trainer.train()
+    assert trainer._criterion is not None
+    assert trainer._criterion.state_dict()["network"]["hidden.weight"].shape[1] == 129
+
+
+@pytest.mark.parametrize(("kind", "trims"), [("bert", True), ("convbert", False)])
+def test_padding_stays_for_models_that_mix_it_in(kind: str, trims: bool, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    model: Any = BertForSequenceClassification(BertConfig(num_attention_heads=2, **sizes))
+    if kind == "convbert":
+        config = ConvBertConfig(num_attention_heads=4, embedding_size=32, **sizes)
+        model = rough(ConvBertForSequenceClassification(config))
+    widths: list[int] = []
+
+    class Noting(SiftTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            widths.append(inputs["input_ids"].shape[1])
+            return loss
+
+    args = TrainingArguments(**quick(tmp_path, max_steps=3))
+    Noting(model, args, train_dataset=sentences(20)).train()
+    assert widths == [10 if trims else 20] * 3
+
+
+@pytest.mark.parametrize(("interval", "warmup"), [(2, 5), (-2, 5), (4, 5), (1, 3)])
+def test_the_agreement_is_measured_in_any_schedule(
+    interval: int, warmup: int, tmp_path: Path
+) -> None:
+    changes = {"sift_interval": interval, "sift_warmup_steps": warmup, "max_steps": 12}
+    trainer = RecordingTrainer(bert(), arguments(tmp_path, **changes), train_dataset=Rows(48))
+    trainer.train()
+    assert any("sift/agreement" in line for line in trainer.state.log_history)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from torch import Tensor
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTConfig, ViTForImageClassification, default_data_collator
 
 from sift_trainer import SiftTrainer, per_sample_loss
 from sift_trainer.selection.schedule import should_sift
@@ -88,6 +89,48 @@ def test_a_reference_loss_is_subtracted(tmp_path: Path) -> None:
     (rows, plain), (again, reduced) = found
     assert rows == again
     torch.testing.assert_close(plain - reduced, torch.tensor([float(row % 7) for row in rows]))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(None, "holds None"), ([1.0, 2.0], r"holds \[1.0, 2.0\]"), (float("nan"), "holds nan")],
+)
+def test_a_column_must_hold_numbers(value: Any, message: str, tmp_path: Path) -> None:
+    data = [{**Rows(48)[row], "reference": value} for row in range(48)]
+    args = arguments(tmp_path, sift_reference_column="reference")
+    with pytest.raises(ValueError, match=f"column 'reference'.*{message}.*one finite number"):
+        SiftTrainer(bert(), args, train_dataset=data).train()
+
+
+@pytest.mark.parametrize("criterion", ["random", "entropy", "last_loss"])
+def test_a_reference_is_subtracted_from_losses_only(criterion: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sift_reference_column='reference' is subtracted"):
+        arguments(tmp_path, sift_criterion=criterion, sift_reference_column="reference")
+
+
+def test_samples_without_a_label_have_no_last_loss(tmp_path: Path) -> None:
+    """Half of the rows have none. Once each row was drawn, the others win."""
+    data = Rows(16)
+    data.labels[::2] = -100
+    args = arguments(tmp_path, sift_criterion="last_loss", num_train_epochs=8, max_steps=-1)
+    trainer = RecordingTrainer(bert(), args, train_dataset=data)
+    trainer.train()
+    late = [row for kept in trainer.kept[-12:] for row in kept]
+    assert sum(row % 2 for row in late) / len(late) > 0.8
+
+
+def test_last_losses_of_a_data_set_with_columns(tmp_path: Path) -> None:
+    """The Trainer still sees a `datasets.Dataset`: it groups by the length column."""
+    rows = [Rows(48)[row] for row in range(48)]
+    columns = {name: [row[name].tolist() for row in rows] for name in rows[0]}
+    data = datasets.Dataset.from_dict({**columns, "length": list(range(48)), "text": ["a"] * 48})
+    args = arguments(
+        tmp_path, sift_criterion="last_loss", train_sampling_strategy="group_by_length"
+    )
+    trainer = SiftTrainer(bert(), args, train_dataset=data, data_collator=default_data_collator)
+    trainer.train()
+    assert trainer._criterion is not None
+    assert trainer._criterion.state_dict()["losses"].isfinite().sum() >= 8
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
