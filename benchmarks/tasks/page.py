@@ -49,7 +49,8 @@ def main(argv: list[str]) -> None:
     shown = whole.groupby(["task", "rule"])
     shown = shown.gain.agg(["mean", "sem", "count"]).join(shown.quality.mean())
     means = found.groupby(["task", "rule", "budget"]).quality.mean()
-    gains = {k: "{mean:+.2f} ± {sem:.2f} ({count:.0f})".format(**e) for k, e in shown.iterrows()}
+    forms = {True: "{mean:+.2f} ± {sem:.2f} ({count:.0f})", False: "{mean:+.2f} (1)"}
+    gains = {k: forms[e["count"] > 1].format(**e) for k, e in shown.iterrows()}
     gains |= {k: f"{e.quality:.2f}" for k, e in shown.iterrows() if k[1] == "stock"}
     savings = {k: saved(means[k], means[k[0], "stock"]) for k in gains}
     figures = [Figure((4 * len(tasks), 5), layout="constrained") for _ in range(2)]
@@ -62,6 +63,8 @@ def main(argv: list[str]) -> None:
             curves.plot(means[task, rule], marker=".", label=rule)
         curves.legend()
     for name, cells, figure in zip(("gains", "saved"), (gains, savings), figures, strict=True):
+        if not any(cells.values()):
+            continue
         figure.savefig(folder / f"results_{name}.png")
         rows = [["", *tasks], ["---"] * (len(tasks) + 1)]
         rows += [[rule, *(cells.get((task, rule), "") for task in tasks)] for rule in rules]
