@@ -125,7 +125,7 @@ class TaskTrainer(sifting.SiftTrainer):
 def train(task: Row, name: str, data: Data, sift: Row, **protocol: Any) -> TaskTrainer:
     """Train the model called ``name`` by the arguments of the task and the protocol."""
     usual = {**task["arguments"], "per_device_train_batch_size": task["batch"]}
-    args = sifting.SiftTrainingArguments("unused", **usual, **protocol, **sift)
+    args = sifting.SiftTrainingArguments("runs/tasks/unused", **usual, **protocol, **sift)
     drawn = deque[Any]()
 
     def collate(rows: list[Row]) -> Row:
