@@ -102,8 +102,8 @@ class SiftCallback(TrainerCallback, ExportableState):
             if num_dropped:
                 metrics["sift/dropped_score"] = dropped / num_dropped
             self._scores = None
-        if self.agreement.value is not None:
-            metrics["sift/agreement"] = self.agreement.value
+        if (agreement := self.agreement.value) is not None:
+            metrics["sift/agreement"] = agreement
         return metrics
 
     def totals(self) -> dict[str, float]:

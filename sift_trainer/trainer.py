@@ -322,6 +322,7 @@ class SiftMixin(_Base):
         """The loss; in training with the weights of the selector. The criterion learns from it."""
         batch, sifted = self._window.trained, self._sifted
         if batch is None or sifted is None or not gives_outputs(super().compute_loss):
+            # A loss of the user's may not take ``return_outputs``, which is then left out.
             given = (return_outputs, *args) if return_outputs or args else ()
             return super().compute_loss(model, inputs, *given, **more)
         loss, outputs = super().compute_loss(model, inputs, True, *args, **more)

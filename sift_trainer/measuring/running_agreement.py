@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import torch
+from accelerate.utils import reduce
 from torch import Tensor
 
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.scoring.predicted_loss import mean_over_processes
 
 MEMORY = 0.98  # weight of the past, for each measured update
 MIN_UPDATES = 25  # measured updates before the first decision
@@ -41,7 +41,7 @@ class RunningAgreement:
             return False
         scores = torch.cat([scores.float() for scores, _ in pairs])
         losses = torch.cat([losses.float() for _, losses in pairs])
-        found = mean_over_processes(rank_correlation(scores, losses.to(scores.device)))
+        found = reduce(rank_correlation(scores, losses.to(scores.device)), "mean")
         self._totals = found + (0 if self._totals is None else MEMORY * self._totals)
         self._updates += 1
         if self.too_low or self._updates % MIN_UPDATES:

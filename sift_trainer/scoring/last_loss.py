@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from accelerate.utils import gather
+from torch import Tensor, nn
 
 from sift_trainer.scoring.criteria import (
     UNLABELLED,
@@ -38,12 +39,8 @@ class LastLoss(StatefulCriterion):
         return torch.where(last.isnan(), largest, last).to(candidates.values.device)
 
     def learn(self, trained: Samples) -> None:
-        both = torch.stack([trained.fields[ROW].double(), trained.values.double()])
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [torch.empty_like(both) for _ in range(distributed.get_world_size())]
-            distributed.all_gather(parts, both)
-            both = torch.cat(parts, dim=1)
-        rows, losses = both.cpu()
+        both = torch.stack([trained.fields[ROW].double(), trained.values.double()], dim=1)
+        rows, losses = gather(both).cpu().unbind(dim=1)
         known = losses.isfinite() & (losses > UNLABELLED)
         self._grow(int(rows.max()) + 1)
         self.losses[rows.long()] = losses.float().where(known, UNLABELLED)

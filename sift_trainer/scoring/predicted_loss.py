@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from accelerate.utils import reduce
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sift_trainer.scoring.criteria import (
     UNLABELLED,
@@ -139,7 +141,7 @@ class PredictedLoss(StatefulCriterion):
             (share * each).sum()
             for each in (exit_loss, target, exit_loss.square(), exit_loss * target)
         ]
-        self._moments = MEMORY * self._moments + mean_over_processes(torch.stack(means).detach())
+        self._moments = MEMORY * self._moments + reduce(torch.stack(means).detach(), "mean")
 
     def _regression(self) -> tuple[Tensor, Tensor]:
         """Slope and offset of the regression on the exit's loss; 1 and 0 before any loss."""
@@ -206,22 +208,11 @@ def _log1p(losses: Tensor) -> Tensor:
 def _average_gradients(network: nn.Module) -> None:
     """Replace the gradients by their means over all processes."""
     gradients = [each.grad for each in network.parameters() if each.grad is not None]
-    mean = mean_over_processes(torch.cat([each.flatten() for each in gradients]))
-    for gradient in gradients:
-        gradient.copy_(mean[: gradient.numel()].view_as(gradient))
-        mean = mean[gradient.numel() :]
+    vector_to_parameters(reduce(parameters_to_vector(gradients), "mean"), gradients)
 
 
 def _in_fp32(values: Tensor) -> torch.autocast:
     return torch.autocast(values.device.type, enabled=False)
-
-
-def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of ``values`` over all processes of the run, in place. All must call it."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(values)
-        values /= distributed.get_world_size()
-    return values
 
 
 register_criterion("predicted_loss", PredictedLoss)

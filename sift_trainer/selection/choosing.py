@@ -66,7 +66,8 @@ SELECTORS: dict[str, Selector] = {
     "mixed": Selector(_with_share(select_mixed), at_random=True),
     "top_k": Selector(lambda scores, k, settings, draw: select_top_k(scores, k)),
     "percentile": Selector(
-        lambda scores, k, settings, draw: select_percentile(scores, k, settings.sift_beta, draw)
+        lambda scores, k, settings, draw: select_percentile(scores, k, settings.sift_beta, draw),
+        at_random=True,
     ),
     "stratified": Selector(_with_share(select_stratified), weighted=True, at_random=True),
     "importance": Selector(_with_share(select_importance), weighted=True, at_random=True),

@@ -1,7 +1,6 @@
 """When to sift, and how many samples to draw and to keep."""
 
 import math
-from typing import Any
 
 import torch
 
@@ -43,17 +42,22 @@ def num_sifted(
     return whole * (-interval - 1) + min(rest, -interval - 1)
 
 
-def learns_at(step: int, total_steps: int, *schedule: Any) -> bool:
+def learns_at(
+    step: int, total_steps: int, warmup_steps: float, cooldown_steps: float, interval: int
+) -> bool:
     """Whether a criterion learns in a step that does not sift, by the schedule of `should_sift`:
     every second one until the cool-down begins."""
-    end = total_steps - steps_of(schedule[1], total_steps)
-    plain = step - num_sifted(step, total_steps, *schedule)
+    end = total_steps - steps_of(cooldown_steps, total_steps)
+    plain = step - num_sifted(step, total_steps, warmup_steps, cooldown_steps, interval)
     return step < end and plain % LEARNING_STEPS == 0
 
 
-def compares_at(step: int, *schedule: Any) -> bool:
+def compares_at(
+    step: int, total_steps: int, warmup_steps: float, cooldown_steps: float, interval: int
+) -> bool:
     """Whether a step that sifts compares scores with losses, by the schedule of `should_sift`."""
-    return num_sifted(step, *schedule) % COMPARED_STEPS == 0
+    before = num_sifted(step, total_steps, warmup_steps, cooldown_steps, interval)
+    return before % COMPARED_STEPS == 0
 
 
 def num_candidates(batch_size: int, keep_ratio: float) -> int:
