@@ -126,7 +126,7 @@ class FlipCounter(SiftTrainer):
 
     def training_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if self.selections[0].scores is not None or self.sift.sift_keep_ratio == 1:
+        if self.selections[0].sifts or self.sift.sift_keep_ratio == 1:
             self.flipped += int(inputs["flipped"].sum())
             self.kept += len(inputs["flipped"])
         return loss

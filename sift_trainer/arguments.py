@@ -18,8 +18,8 @@ from sift_trainer.selection.rules import MAX_BETA
 HELD_OUT = ("candidates", "evaluation")
 """Samples towards whose loss audits look."""
 
-GATES = ("descent",)
-"""What may decide whether a run sifts, beside its schedule."""
+GATES = ("lift", "descent")
+"""What may decide whether a step sifts, beside the schedule."""
 
 
 def described(cls: type) -> dict[str, str]:
@@ -74,7 +74,9 @@ class SiftArguments:
         sift_held_out: Whose loss audits and probe look towards: 'evaluation', samples of
             eval_dataset, or 'candidates', half of the step's own. By default evaluation where there
             is such a set: what helps training samples need not help it.
-        sift_gate: descent: sift only while audits say that it pays; needs sift_audit_steps.
+        sift_gate: lift: sift with the selectors mixed and percentile only while the losses of
+            chosen samples are clearly above those of all candidates; descent: only while audits say
+            that it pays, which needs sift_audit_steps; None: always.
         sift_masked_only_head: Only labelled positions pass the vocabulary head, in training and in
             scoring, and the exit block: the same results for less. By default on where the model
             allows it, except at sift_keep_ratio=1.0, which is the stock Trainer.
@@ -105,7 +107,7 @@ class SiftArguments:
     sift_reference_column: str | None = None
     sift_audit_steps: int = 0
     sift_held_out: str | None = None
-    sift_gate: str | None = None
+    sift_gate: str | None = "lift"
     sift_masked_only_head: bool | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -250,7 +252,7 @@ class SiftArguments:
                 f"sift_gate={self.sift_gate!r} is unknown; choose one of {list(GATES)}, or None to "
                 "sift by the schedule alone"
             )
-        if self.sift_audit_steps == 0:
+        if self.sift_gate == "descent" and self.sift_audit_steps == 0:
             raise ValueError(
                 f"sift_gate={self.sift_gate!r} decides by audits, and sift_audit_steps=0 makes "
                 "none; use sift_audit_steps=100, say"
@@ -332,6 +334,13 @@ def approximates_loss(sift: SiftArguments) -> bool:
     criterion = CRITERIA[sift.sift_criterion]
     predicts = criterion.state is None or criterion.state.predicts_losses
     return criterion.is_loss and predicts and sift.sift_reference_column is None
+
+
+def gated_by_lift(settings: dict[str, Any]) -> bool:
+    """Whether steps sift only while the lift is high enough: not by a rule that keeps no samples at
+    random, from which the lift cannot be told, nor by one whose weights undo it."""
+    selector = SELECTORS[settings["sift_selector"]]
+    return settings["sift_gate"] == "lift" and selector.at_random and not selector.weighted
 
 
 def wants_masked_only_head(sift: SiftArguments) -> bool:

@@ -8,13 +8,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
-from sift_trainer.arguments import sift_settings
+from sift_trainer.arguments import gated_by_lift, sift_settings
 from sift_trainer.checkpoints.same_launch import check_same_launch, launch_settings
 from sift_trainer.measuring.gate import DescentGate
 from sift_trainer.measuring.running_agreement import RunningAgreement
 from sift_trainer.measuring.timing import PHASES, StepTimer
 from sift_trainer.scoring.criteria import UNLABELLED
-from sift_trainer.selection.choosing import SELECTORS
 from sift_trainer.selection.rules import is_nonfinite
 from sift_trainer.selection.window import Selection
 
@@ -27,9 +26,10 @@ class SiftCallback(TrainerCallback, ExportableState):
     Each log line has, for the time since the last one,
     ``sift/{data,sampling,forward,backward,optimizer}_seconds``, ``sift/overhead`` = sampling /
     (forward + backward) and the mean scores of kept and dropped candidates (``sift/kept_score``,
-    ``sift/dropped_score``), and ``sift/agreement``: Spearman's correlation of the scores with the
-    losses of the kept samples, in the mean over the last updates. It has, since the start of
-    training and including interrupted parts, ``sift/*_hours``, ``sift/candidates``,
+    ``sift/dropped_score``). In the mean over the last updates it has ``sift/agreement``, Spearman's
+    correlation of the scores with the losses of the trained samples, and ``sift/lift``, the mean
+    loss of chosen samples over that of candidates. It has, since the start of training and
+    including interrupted parts, ``sift/*_hours``, ``sift/candidates``,
     ``sift/backprop_samples`` and ``sift/nonfinite_scores``.
     Samples are counted over all processes; times and scores are those of the logging process.
     Backward includes gradient communication.
@@ -37,7 +37,7 @@ class SiftCallback(TrainerCallback, ExportableState):
     Attributes:
         audits: numbers of each audit since the last log line, by name.
         gate: decides by the audits whether to sift.
-        agreement: of the scores with the losses of the kept samples.
+        agreement: of the scores with the losses of the trained samples.
     """
 
     saved: dict[str, Any] | None = None  # set by Transformers when it restores callback states
@@ -73,9 +73,9 @@ class SiftCallback(TrainerCallback, ExportableState):
         self._recorded = True
         self.candidates += selection.candidates * world_size
         self.backprop_samples += len(selection.rows) * world_size
-        if selection.scores is None:
-            return
         scores = selection.scores
+        if scores is None or not selection.sifts:
+            return
         kept = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, selection.rows, True)
         bad = is_nonfinite(scores)
         counted = ~bad & (scores > UNLABELLED)
@@ -104,6 +104,8 @@ class SiftCallback(TrainerCallback, ExportableState):
             self._scores = None
         if (agreement := self.agreement.value) is not None:
             metrics["sift/agreement"] = agreement
+        if (lift := self.agreement.lift) is not None:
+            metrics["sift/lift"] = lift
         return metrics
 
     def totals(self) -> dict[str, float]:
@@ -166,8 +168,9 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.gate = DescentGate(**saved.get("gate", {}))
         self.agreement = RunningAgreement.restored(saved.get("agreement", {}), self.timer.device)
         for name, value in self._settings.items():
-            if name in ("sift_audit_steps", "sift_held_out") and not self._settings["sift_gate"]:
-                continue  # without a gate audits change no run
+            audits = name in ("sift_audit_steps", "sift_held_out")
+            if audits and self._settings["sift_gate"] != "descent":
+                continue  # audits change no other run
             before = saved["settings"].get(name, value)
             if before != value:
                 logger.warning(
@@ -202,16 +205,16 @@ class SiftCallback(TrainerCallback, ExportableState):
                 "override it in a class after SiftMixin: class Mine(SiftMixin, ThatClass)"
             )
         self._recorded = False
-        if self.agreement.end_update(args.world_size):
-            at_random = SELECTORS[self._settings["sift_selector"]].at_random
+        if self.agreement.end_update() and gated_by_lift(self._settings):
             follows = (
-                "the rest of the run trains on samples as the stock Trainer draws them"
-                if at_random
-                else "sift_selector='mixed', which keeps some at random, would now stop choosing"
+                "from here on samples are chosen by their scores"
+                if self.agreement.pays
+                else "until they do, samples are trained on as the stock Trainer draws them"
             )
             logger.warning(
-                f"update {state.global_step + 1}: the scores do not agree with the losses of the "
-                f"whole model (Spearman {self.agreement.value:.2f} of the kept samples): {follows}"
+                f"update {state.global_step + 1}: chosen samples have {self.agreement.lift:.2f} "
+                f"times the mean loss of the candidates, and choosing pays from "
+                f"{self.agreement.least_lift:.2f} on (sift_gate='lift'): {follows}"
             )
         self.timer.start("optimizer")
 

@@ -19,6 +19,7 @@ from sift_trainer.arguments import (
     approximates_loss,
     check_fields,
     columns_of,
+    gated_by_lift,
     scores_with_model,
     sift_arguments,
     uses_sample_losses,
@@ -45,7 +46,7 @@ from sift_trainer.processes.sharding import (
 from sift_trainer.scoring.criteria import CRITERIA, StatefulCriterion
 from sift_trainer.scoring.last_loss import ROW
 from sift_trainer.selection.candidates import CandidateSampler, RepeatedStream
-from sift_trainer.selection.choosing import SELECTORS, choose_rows
+from sift_trainer.selection.choosing import choose_rows
 from sift_trainer.selection.columns import ColumnCollator, numbered
 from sift_trainer.selection.padding import without_padding
 from sift_trainer.selection.rows import Batch, first_length, num_rows, take_rows
@@ -247,6 +248,7 @@ class SiftMixin(_Base):
         if not sifted.facts.divides_by_count:
             self.model_accepts_loss_kwargs = False
         self._auditor = Auditor.of_run(self, sifted, model, window.batches[0])
+        self.sift_callback.agreement.set_scoring_share(sifted.scoring_share)
         return sifted
 
     def _select(self, window: Window, sifted: SiftedModel, num_items: Tensor | int | None) -> None:
@@ -256,7 +258,7 @@ class SiftMixin(_Base):
             generators = self._generator(0), self._generator(-1)
             self.sift_callback.record_audit(self._auditor.audit(window.batches[0], *generators))
             sifts = self._sifts()  # the audit may open or shut the gate
-        if scores_with_model(self.sift) and (sifts or self._learns_without_sifting()):
+        if scores_with_model(self.sift) and (sifts or self._scores_without_sifting()):
             with self.sift_callback.timer.span("sampling"):
                 self._share_buffers()  # all processes call it, whatever their batches are
         for batch in window.batches:
@@ -286,10 +288,13 @@ class SiftMixin(_Base):
         candidates = num_rows(batch)
         kept = num_kept(candidates, self.sift.sift_keep_ratio)
         if kept == candidates or not sifts:
-            rows, features = torch.arange(kept, device=self.args.device), None
-            if self._learns_without_sifting():
-                features = self._scored(take_rows(batch, rows), generator, sifted).features
-            return Selection(rows, candidates, features=features)
+            rows = torch.arange(kept, device=self.args.device)
+            if not self._scores_without_sifting():
+                return Selection(rows, candidates)
+            scored = self._scored(take_rows(batch, rows), generator, sifted)
+            as_many = scored.scores.repeat(-(-candidates // kept))[:candidates]
+            would = choose_rows(as_many, self.sift, generator).rows % kept
+            return Selection(rows, candidates, scored.scores, None, scored.features, would)
         scored = self._scored(batch, generator, sifted)
         choice = choose_rows(scored.scores, self.sift, generator)
         features = None if scored.features is None else scored.features[choice.rows]
@@ -301,11 +306,14 @@ class SiftMixin(_Base):
             columns = {name: batch[name].to(self.args.device) for name in columns_of(self.sift)}
             return sifted.score_candidates({**self._prepare_inputs(batch), **columns}, generator)
 
-    def _learns_without_sifting(self) -> bool:
-        """Whether a step that does not sift is scored, for the criterion to learn."""
-        if self._criterion is None or not self._criterion.learns_from_features():
-            return False
-        return learns_at(self.state.global_step, *self._schedule) and not self._stopped_choosing
+    def _scores_without_sifting(self) -> bool:
+        """Whether a step that does not sift is scored: for the criterion to learn, and to see
+        whether a gate should open."""
+        step, every = self.state.global_step, self.sift_callback.agreement.interval
+        if should_sift(step, *self._schedule):  # the gate is shut
+            return gated_by_lift(vars(self.sift)) and step % every == 0
+        learns = self._criterion is not None and self._criterion.learns_from_features()
+        return learns and learns_at(step, *self._schedule, every=every)
 
     def _reads_losses(self, selection: Selection) -> bool:
         """Whether the losses of this batch's samples are used, see `compute_loss`."""
@@ -313,8 +321,9 @@ class SiftMixin(_Base):
             return True
         if self._criterion is not None and selection.features is not None:
             return True
-        compared = approximates_loss(self.sift) and selection.scores is not None
-        return compared and compares_at(self.state.global_step, *self._schedule)
+        if selection.scores is None or not approximates_loss(self.sift):
+            return False
+        return not selection.sifts or compares_at(self.state.global_step, *self._schedule)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, *args: Any, **more: Any
@@ -326,15 +335,17 @@ class SiftMixin(_Base):
             given = (return_outputs, *args) if return_outputs or args else ()
             return super().compute_loss(model, inputs, *given, **more)
         loss, outputs = super().compute_loss(model, inputs, True, *args, **more)
-        rows, selection = self._prepare_inputs(batch), self._window.selection_of(batch)
-        losses = sifted.sample_losses(outputs, rows, uses_sample_losses(self.sift))
+        kept, selection = self._prepare_inputs(batch), self._window.selection_of(batch)
+        losses = sifted.sample_losses(outputs, kept, uses_sample_losses(self.sift))
         if losses is not None and selection.weights is not None:
-            loss = sifted.weighted(loss, losses, selection.weights, outputs, rows)
+            loss = sifted.weighted(loss, losses, selection.weights, outputs, kept)
         if losses is not None:
             self._window.losses_read = True
             if selection.scores is not None and approximates_loss(self.sift):
-                self.sift_callback.agreement.add(selection.scores[selection.rows], losses)
-            sifted.learn(rows, losses, selection.features)
+                rows, would = selection.rows, selection.would_choose
+                chosen = rows if would is None else would
+                self.sift_callback.agreement.add(selection.scores, rows, losses, chosen)
+            sifted.learn(kept, losses, selection.features)
         return (loss, outputs) if return_outputs else loss
 
     @property
@@ -345,19 +356,12 @@ class SiftMixin(_Base):
 
     def _sifts(self) -> bool:
         """Whether this step is one that sifts."""
-        if not should_sift(self.state.global_step, *self._schedule) or self._stopped_choosing:
-            return False
-        return self.sift.sift_gate is None or self._gate_is_open()
-
-    @property
-    def _stopped_choosing(self) -> bool:
-        """Whether the scores do not agree with the losses. Among the kept samples of a rule that
-        keeps none at random this says less, and the rule goes on."""
-        at_random = SELECTORS[self.sift.sift_selector].at_random
-        return at_random and self.sift_callback.agreement.too_low
+        return should_sift(self.state.global_step, *self._schedule) and self._gate_is_open()
 
     def _gate_is_open(self) -> bool:
-        return self.sift_callback.gate.is_open(self.held_out == "evaluation")
+        if self.sift.sift_gate == "descent":
+            return self.sift_callback.gate.is_open(self.held_out == "evaluation")
+        return self.sift_callback.agreement.pays or not gated_by_lift(vars(self.sift))
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator for one batch of this step: nothing to save, and the same after a resume."""
@@ -430,11 +434,11 @@ class SiftMixin(_Base):
             logs.update(callback.metrics())
         elif measured and "train_runtime" in logs:
             logs.update(callback.totals())
+        if "loss" in logs and self.sift.sift_gate and self.sift.sift_keep_ratio < 1:
+            logs["sift/gate_open"] = float(self._gate_is_open())
         if "loss" in logs and self._auditor is not None:
             logs.update(audit_metrics(callback.audits))
             callback.audits.clear()
-            if self.sift.sift_gate is not None:
-                logs["sift/gate_open"] = float(self._gate_is_open())
         super().log(logs, *args, **kwargs)
 
 

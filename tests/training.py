@@ -134,7 +134,7 @@ class Recording(SiftMixin):
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
         selection = self._window.selection_of(inputs)
-        scores = selection.scores
+        scores = selection.scores if selection.sifts else None
         self.kept.append(row_numbers(inputs))
         self.places.append(selection.rows.tolist())
         self.losses.append(loss.item())

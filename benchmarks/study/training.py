@@ -213,7 +213,7 @@ class _CountSifted(TrainerCallback):
         self.trainer, self.steps = trainer, 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.steps += any(selection.scores is not None for selection in self.trainer.selections)
+        self.steps += any(selection.sifts for selection in self.trainer.selections)
 
 
 def train(results: Results, spec: RunSpec, regime: Regime, data: StudyData, use_cpu: bool) -> Line:

@@ -33,10 +33,10 @@ def quality(line: Row) -> float:
     return float(line["metrics"][name]) * (-1 if name == "loss" else 100)
 
 
-def best_rate(lines: list[Row], task: Row) -> float:
+def best_rate(lines: list[Row], task: Row, rates: list[float]) -> float:
     """The learning rate at which stock was best, or the middle one if it was not tuned."""
     tuned = [e for e in lines if e.get("seed") == TUNING_SEED and e["settings"]["task"] == task]
-    return float(max(tuned, key=quality)["learning_rate"] if tuned else sorted(task["rates"])[1])
+    return float(max(tuned, key=quality)["learning_rate"] if tuned else sorted(rates)[1])
 
 
 def load(task: Row, folder: Path, cache: Path, tokenizer: Any, seed: int) -> Data:

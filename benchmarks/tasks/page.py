@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tasks.data import TUNING_SEED, Row, best_rate, quality, read
+from tasks.data import TUNING_SEED, Row, quality, read
 
 
 def compared(lines: list[Row], equal: str) -> pd.DataFrame:
@@ -19,7 +19,8 @@ def compared(lines: list[Row], equal: str) -> pd.DataFrame:
     runs = [e for e in lines if e["kind"] == "run" and e["seed"] != TUNING_SEED]
     last = {(e["task"], e["rule"]): e["settings"] for e in runs}
     runs = [e for e in runs if e["settings"] == last[e["task"], e["rule"]] and e["equal"] == equal]
-    runs = [e for e in runs if e["learning_rate"] == best_rate(lines, e["settings"]["task"])]
+    rates = {e["task"]: e["learning_rate"] for e in runs if e["rule"] == "stock"}
+    runs = [e for e in runs if e["learning_rate"] == rates[e["task"]]]
     names, values = ["task", "budget", "seed", "rule"], [quality(e) for e in runs]
     found = pd.DataFrame(runs)[names].assign(quality=values).drop_duplicates(names)
     stock = found[found.rule == "stock"].set_index(names[:3]).quality.rename("stock")

@@ -55,17 +55,21 @@ def definitions(o: argparse.Namespace) -> tuple[Row, Row, dict[str, str]]:
 def phases(o: argparse.Namespace, tasks: Row, rules: Row) -> Iterator[list[Row]]:
     """Tuning, costs and runs: lists of jobs. A job is what its line in the results begins with."""
 
+    tuned_as = {name: task.pop("tuned_as", name) for name, task in tasks.items()}
+    rates = {name: task.pop("rates") for name, task in tasks.items()}
+
     def job(name: str, rule: str, rate: float, **more: float | str) -> Row:
         settings = {"task": tasks[name], "sift": tasks[name]["sift"] | rules[rule]}
         told = {"kind": "run", "task": name, "rule": rule, "learning_rate": rate}
         return {**told, **more, "settings": settings}
 
     tuned = {"seed": TUNING_SEED, "budget": 1.0, "equal": "updates"}
-    yield [job(name, "stock", r, **tuned) for name in o.tune for r in tasks[name]["rates"]]
+    yield [job(name, "stock", r, **tuned) for name in o.tune for r in rates[name]]
     names = o.tasks or list(tasks)
     costs = [cost_of(job(name, rule, 0.0)) for name in names for rule in rules]
     yield [e for n, e in enumerate(costs) if e["settings"]["sift"] and e not in costs[:n]]
-    best = {name: best_rate(read(o.results), tasks[name]) for name in names}
+    lines = read(o.results)
+    best = {n: best_rate(lines, tasks[tuned_as[n]], rates[tuned_as[n]]) for n in names}
     told = [{"seed": s, "budget": b, "equal": o.equal} for s in o.seeds for b in o.budget]
     yield [job(name, rule, best[name], **each) for each in told for name in names for rule in rules]
 
@@ -84,20 +88,25 @@ def work(o: argparse.Namespace, models: dict[str, str], job: Row) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**by.source(name))
     data = load(task, Path(folder), o.cache, tokenizer, job.get("seed", FIXED))
     if column := sift.get("sift_reference_column"):
-        stock, rate = {**task["sift"], "sift_keep_ratio": 1.0}, best_rate(lines, task)
+        stock, rate = {**task["sift"], "sift_keep_ratio": 1.0}, job["learning_rate"]
         make = partial(by.reference_losses, task, name, data, stock, rate)
         losses = cached(o.cache, [task, rate], make).tolist()
         data.train = [{**r, column: loss} for r, loss in zip(data.train, losses, strict=True)]
     if job["kind"] == "cost":
         line = {**job, **by.measure_cost(task, name, data, sift)}
     else:
-        updates, wanted = max(1, round(job["budget"] * task["updates"])), cost_of(job)
+        updates, wanted, cost = max(1, round(job["budget"] * task["updates"])), cost_of(job), None
         if job["equal"] == "cost" and wanted["settings"]["sift"]:
             cost = next(line for line in lines if wanted.items() <= line.items())
             updates = by.affordable(updates, sift, cost["scoring"], cost["learning"])
         rest = {"max_steps": updates, "seed": job["seed"], "learning_rate": job["learning_rate"]}
         trainer = by.train(task, name, data, sift, **rest)
-        line = {**job, "updates": updates, **by.measured(trainer, task, data)}
+        budget = job["budget"] * task["updates"]
+        if cost and by.paid(trainer, cost) < 0.98 * budget:  # a gate was shut: there is money left
+            rest["max_steps"] = round(updates * budget / by.paid(trainer, cost))
+            trainer = by.train(task, name, data, sift, **rest)
+        line = {**job, "updates": rest["max_steps"], **by.measured(trainer, task, data)}
+        line["paid"] = by.paid(trainer, cost) if cost else rest["max_steps"]
     o.results.parent.mkdir(parents=True, exist_ok=True)
     with o.results.open("ab") as stream:  # at once, and apart from what a killed process began
         stream.write(f"\n{json.dumps({**line, 'machine': machine()})}\n".encode())

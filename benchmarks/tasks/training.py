@@ -108,17 +108,23 @@ class Clock(sifting.SiftCallback):
 
 
 class TaskTrainer(sifting.SiftTrainer):
-    """Notes which samples each step draws and keeps, and how scores agree with exact losses."""
+    """Notes which samples each step draws and keeps, and how scores agree with exact losses.
+
+    ``lift``: mean exact loss of the kept samples over that of all candidates.
+    """
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """After the backward the weights are still those that scored, and no phase is timed."""
         loss = super().training_step(model, *args, **kwargs)
         chosen, (ids, candidates) = self.selections[-1], self.drawn.popleft()
-        self.taken.append((chosen.scores is not None, ids, ids[chosen.rows.cpu().numpy()]))
+        self.scored += chosen.scores is not None and not chosen.sifts
+        self.taken.append((chosen.sifts, ids, ids[chosen.rows.cpu().numpy()]))
         due = self.sift.sift_warmup_steps + len(self.agreement) / 12
-        if chosen.scores is not None and self.state.global_step + 1 > due * self.state.max_steps:
+        if chosen.sifts and self.state.global_step + 1 > due * self.state.max_steps:
             exact = row_losses(model, candidates, self.kind)[0]
             self.agreement.append(np.nan_to_num(spearmanr(chosen.scores.cpu(), exact).statistic))
+            known = exact.clamp(min=0)  # samples without a label have a large negative one
+            self.lift.append((known[chosen.rows.cpu()].mean() / known.mean()).item())
         return loss
 
 
@@ -140,7 +146,8 @@ def train(task: Row, name: str, data: Data, sift: Row, **protocol: Any) -> TaskT
     model.register_forward_pre_hook(lambda m, _: timer.start("forward") if m.training else None)
     model.register_forward_hook(lambda *_: timer.stop("forward"))
     trainer = TaskTrainer(model, args, collate, data.train, callbacks=[clock])
-    trainer.drawn, trainer.kind, trainer.taken, trainer.agreement = drawn, task["kind"], [], []
+    trainer.drawn, trainer.kind, trainer.taken = drawn, task["kind"], []
+    trainer.agreement, trainer.lift, trainer.scored = [], [], 0
     trainer.train()
     return trainer
 
@@ -153,6 +160,7 @@ def measured(trainer: TaskTrainer, task: Row, data: Data) -> Row:
     kept = np.concatenate([kept for _, _, kept in trainer.taken])
     times = np.bincount(np.bincount(kept, minlength=len(data.train))).tolist()
     line = {"metrics": evaluate(trainer.model, task, data), "agreement": trainer.agreement}
+    line["lift"] = trainer.lift
     line |= {"scoring_seconds": scoring, "other_seconds": rest, "kept_times": times}
     sifted = [ids for sifts, *ids in trainer.taken if sifts]
     if data.wrong.any() and sifted:
@@ -166,7 +174,7 @@ def scoring_of(sift: Row) -> Row:
     known = sifting.SiftArguments(**sift)
     criterion, weighted = CRITERIA[known.sift_criterion], SELECTORS[known.sift_selector].weighted
     free = {"random_share", "beta", "skip_top", "warmup_steps", "cooldown_steps", "interval"}
-    free |= set() if weighted else {"selector"}
+    free |= {"reference_column", "gate"} | (set() if weighted else {"selector"})
     if known.sift_keep_ratio == 1 or not (criterion.values or criterion.state or weighted):
         return {}
     return {name: sift[name] for name in sift if name.removeprefix("sift_") not in free}
@@ -182,6 +190,7 @@ def learns(sift: sifting.SiftArguments) -> bool:
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:
     """What ``scoring`` in a sifted step, and ``learning`` in a plain one, add to a plain step."""
     turns = {"sift_interval": 3, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
+    turns["sift_gate"] = None
     trainer = train(task, name, data, sift | turns, max_steps=72, learning_rate=1e-5, seed=FIXED)
     steps = trainer.sift_callback.steps
     steps = [{part: b[part] - a[part] for part in b} for a, b in pairwise(steps[5:])]
@@ -204,6 +213,13 @@ def affordable(budget: int, sift: Row, scoring: float, learning: float) -> int:
         if updates + learning * (before - sifted) + scoring * sifted <= budget + 1e-9:
             return updates
     raise ValueError(f"budget={budget} updates pays for no sifted one; use {budget + 10}")
+
+
+def paid(trainer: TaskTrainer, cost: Row) -> float:
+    """What a run cost, in plain steps; ``learning`` is for every second plain one."""
+    sifted = sum(sifts for sifts, *_ in trainer.taken)
+    learning = 2 * cost["learning"] * trainer.scored
+    return float(len(trainer.taken) + cost["scoring"] * sifted + learning)
 
 
 def reference_losses(task: Row, name: str, data: Data, stock: Row, rate: float) -> torch.Tensor:

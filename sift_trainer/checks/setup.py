@@ -37,7 +37,7 @@ def check_run(trainer: Any, batch_size: int, mixin: type) -> None:
         exit_at(model, sift.sift_exit_layer)
         task_of(model).values(CRITERIA[sift.sift_criterion])
     _check_audits(sift, args, trainer.eval_dataset)
-    if sift.sift_gate is not None:
+    if sift.sift_gate == "descent":
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
         _check_gate(sift, trainer.held_out, batch_size, sharded)
 
@@ -89,7 +89,7 @@ def _check_gate(sift: SiftArguments, held_out: str, batch_size: int, sharded: bo
     if sharded:
         raise ValueError(
             f"sift_gate={sift.sift_gate!r} compares gradients, but under DeepSpeed and FSDP no "
-            "process has whole gradients; use DDP, or sift_gate=None"
+            "process has whole gradients; use DDP, or sift_gate='lift'"
         )
     half = num_candidates(batch_size, sift.sift_keep_ratio) // 2
     if held_out == "candidates" and num_kept(half, sift.sift_keep_ratio) == half:

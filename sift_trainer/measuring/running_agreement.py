@@ -1,4 +1,4 @@
-"""How well scores agree with the losses that the kept samples turn out to have, during a run."""
+"""How scores and losses of the trained samples agree during a run, and whether choosing pays."""
 
 import math
 from typing import Any
@@ -9,60 +9,110 @@ from torch import Tensor
 
 from sift_trainer.scoring.criteria import UNLABELLED
 
-MEMORY = 0.98  # weight of the past, for each measured update
-MIN_UPDATES = 25  # measured updates before the first decision
-MIN_AGREEMENT = 0.15  # it is too low if the mean plus two standard errors is below this
+MEMORY = 0.95  # weight of the past, for each measured update
+MIN_UPDATES = 10  # measured updates between two decisions
+MIN_LIFT = 1.05  # of the losses of chosen samples, beside what pays for the scoring
+MAX_SHARE = 0.02  # of the operations of a run, for passes in steps that do not sift
+MIN_INTERVAL = 2  # steps that do not sift between two such passes
 
 
 class RunningAgreement:
-    """Spearman's rank correlation of scores and losses, averaged over the last updates.
+    """Spearman's rank correlation of scores and losses, and the lift, over the last updates.
 
-    The samples are the kept ones, so nothing is computed for it but their losses. All processes
-    have the same mean.
+    The lift is the mean loss of the chosen samples over that of all candidates: 1 if scores say
+    nothing, or if all losses are equal. Only losses of trained samples are known. So the losses of
+    the others are estimated by linear regression of the loss on x = -log(1 - percentile of the
+    score), a straight line if losses are distributed exponentially. Nothing is computed for it but
+    these losses. All processes have the same means.
 
     Attributes:
-        too_low: whether it was found to be below `MIN_AGREEMENT`.
+        scoring_share: operations of scoring over those of forward and backward, in a step that
+            sifts; None until the model is known.
+        pays: whether the lift was at least `least_lift` at the last decision; True before it.
     """
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[Tensor, Tensor]] = []
-        self._totals: Tensor | None = None  # sum and weight, on the device between decisions
+        self.scoring_share: float | None = None
+        self._noted: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._totals: Tensor | None = None  # on the device between decisions
         self._updates = 0
-        self.too_low = False
+        self.pays = True
 
-    def add(self, scores: Tensor, losses: Tensor) -> None:
-        """Note scores (k,) and losses (k,) of a micro-batch of this update."""
-        self._pairs.append((scores, losses.detach()))
+    def set_scoring_share(self, share: float) -> None:
+        """Set `scoring_share`, unless it is known: a resumed run goes on with the first one."""
+        if self.scoring_share is None:
+            self.scoring_share = share
 
-    def end_update(self, processes: int) -> bool:
-        """Add what was noted since the last update; whether it has just become too low."""
-        pairs, self._pairs = self._pairs, []
-        if not pairs:
+    def add(self, scores: Tensor, rows: Tensor, losses: Tensor, chosen: Tensor) -> None:
+        """Note a micro-batch of this update.
+
+        Args:
+            scores: (B,) of the candidates.
+            rows: indices (k,) of the trained candidates.
+            losses: (k,) of these.
+            chosen: indices (m,) of the candidates that the selector chooses, trained or not.
+        """
+        x = exponential_quantiles(scores)
+        means = torch.stack([x[chosen].mean(), x.mean()])
+        self._noted.append((scores[rows], x[rows], losses.detach(), means))
+
+    def end_update(self) -> bool:
+        """Add what was noted since the last update; whether `pays` has just changed."""
+        noted, self._noted = self._noted, []
+        if not noted:
             return False
-        scores = torch.cat([scores.float() for scores, _ in pairs])
-        losses = torch.cat([losses.float() for _, losses in pairs])
-        found = reduce(rank_correlation(scores, losses.to(scores.device)), "mean")
+        scores, x, losses = (torch.cat([e[part] for e in noted]).float() for part in range(3))
+        losses = losses.to(scores.device)
+        means = torch.stack([means for *_, means in noted]).mean(dim=0)
+        found = torch.cat([rank_correlation(scores, losses), regression_sums(x, losses, means)])
+        found = reduce(found, "mean")
         self._totals = found + (0 if self._totals is None else MEMORY * self._totals)
         self._updates += 1
-        if self.too_low or self._updates % MIN_UPDATES:
+        if self._updates % MIN_UPDATES or (lift := self.lift) is None:
             return False
-        averaged = min(self._updates, (1 + MEMORY) / (1 - MEMORY))
-        error = 1 / math.sqrt(max(1, len(scores) - 1) * averaged * processes)
-        value = self.value
-        self.too_low = value is not None and value + 2 * error < MIN_AGREEMENT
-        return self.too_low
+        before, self.pays = self.pays, lift >= self.least_lift
+        return self.pays != before
+
+    @property
+    def least_lift(self) -> float:
+        """The lift from which on choosing pays for the scoring."""
+        return MIN_LIFT + (self.scoring_share or 0)
+
+    @property
+    def interval(self) -> int:
+        """Every so many steps that do not sift, one scores its samples: half of the candidates."""
+        return max(MIN_INTERVAL, math.ceil((self.scoring_share or 0) / 2 / MAX_SHARE))
 
     @property
     def value(self) -> float | None:
         """The mean correlation in [-1, 1]; None before the first one. Waits for the device."""
         if self._totals is None:
             return None
-        total, weight = self._totals.tolist()
+        total, weight = self._totals[:2].tolist()
         return total / weight if weight else None
+
+    @property
+    def lift(self) -> float | None:
+        """The lift, at least 0; None before the first loss, and if the mean loss is not positive.
+        Waits for the device."""
+        if self._totals is None:
+            return None
+        count, *sums = self._totals[2:].tolist()
+        if not count:
+            return None
+        chosen, all_, x, loss, xx, x_loss = (each / count for each in sums)
+        if loss <= 0:
+            return None
+        variance = xx - x * x
+        slope = (x_loss - x * loss) / variance if variance > 1e-6 else 0.0
+        of_chosen, of_all = (loss + slope * (at - x) for at in (chosen, all_))
+        # A straight line can be negative where nearly all of the loss is of few samples.
+        return float(max(0.0, of_chosen) / max(of_all, loss / 2))
 
     def state(self) -> dict[str, Any]:
         totals = None if self._totals is None else self._totals.tolist()
-        return {"totals": totals, "updates": self._updates, "too_low": self.too_low}
+        own = {"scoring_share": self.scoring_share, "updates": self._updates, "pays": self.pays}
+        return {"totals": totals, **own}
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> "RunningAgreement":
@@ -71,8 +121,27 @@ class RunningAgreement:
         if state:
             totals = state["totals"]
             found._totals = None if totals is None else torch.tensor(totals, device=device)
-            found._updates, found.too_low = state["updates"], state["too_low"]
+            found._updates, found.pays = state["updates"], state["pays"]
+            found.scoring_share = state["scoring_share"]
         return found
+
+
+def exponential_quantiles(scores: Tensor) -> Tensor:
+    """-log(1 - percentile) of scores (B,): (B,). Percentiles in (0, 1) are among the scores that
+    are finite and of labelled samples; the others have 1, the mean of the distribution."""
+    known = (scores.isfinite() & (scores > UNLABELLED)).float()
+    ranks = _ranks(scores.where(known > 0, 0)[None], known)[0]
+    percentiles = (ranks / known.sum().clamp(min=1)).where(known > 0, 0.0)
+    return (-(-percentiles).log1p()).where(known > 0, 1.0)
+
+
+def regression_sums(x: Tensor, losses: Tensor, means: Tensor) -> Tensor:
+    """Number of samples with a finite loss, and sums over them: of the ``means`` (2,), of x (k,),
+    the losses (k,), the squares of x and the products."""
+    known = (losses.isfinite() & (losses > UNLABELLED)).float()
+    losses = losses.where(known > 0, 0)
+    sums = torch.stack([x, losses, x.square(), x * losses]) @ known
+    return torch.cat([known.sum()[None], means * known.sum(), sums])
 
 
 def rank_correlation(scores: Tensor, losses: Tensor) -> Tensor:
@@ -85,12 +154,18 @@ def rank_correlation(scores: Tensor, losses: Tensor) -> Tensor:
     both = torch.stack([scores, losses])
     known = (both.isfinite() & (both > UNLABELLED)).all(dim=0).float()
     both = both.where(known > 0, 0)
-    below = (both[:, None] < both[:, :, None]).float() @ known
-    equal = (both[:, None] == both[:, :, None]).float() @ known
-    ranks = below + equal / 2
+    ranks = _ranks(both, known)
     ranks = ranks - (ranks * known).sum(dim=1, keepdim=True) / known.sum().clamp(min=1)
     moments = (ranks * known) @ ranks.T
     spread = moments[0, 0] * moments[1, 1]
     usable = (known.sum() >= 3) & (spread > 0)
     correlation = moments[0, 1] / spread.clamp(min=1e-12).sqrt()
     return torch.stack([correlation, torch.ones_like(correlation)]).where(usable, 0.0)
+
+
+def _ranks(values: Tensor, known: Tensor) -> Tensor:
+    """The ranks (n, B) of each row of values (n, B) among the ``known`` (B,), from 0 on, plus 1/2.
+    Equal values have the mean of their ranks."""
+    below = (values[:, None] < values[:, :, None]).float() @ known
+    equal = (values[:, None] == values[:, :, None]).float() @ known
+    return below + equal / 2

@@ -4,9 +4,6 @@ import math
 
 import torch
 
-LEARNING_STEPS = 2
-"""How often a criterion learns in steps that do not sift, in which it takes a pass of its own."""
-
 COMPARED_STEPS = 4
 """How often scores are compared with the losses of kept samples, if nothing else needs these."""
 
@@ -43,13 +40,19 @@ def num_sifted(
 
 
 def learns_at(
-    step: int, total_steps: int, warmup_steps: float, cooldown_steps: float, interval: int
+    step: int,
+    total_steps: int,
+    warmup_steps: float,
+    cooldown_steps: float,
+    interval: int,
+    *,
+    every: int,
 ) -> bool:
-    """Whether a criterion learns in a step that does not sift, by the schedule of `should_sift`:
-    every second one until the cool-down begins."""
+    """Whether a criterion learns in a step that does not sift, by the schedule of `should_sift`: in
+    one of ``every`` so many until the cool-down begins."""
     end = total_steps - steps_of(cooldown_steps, total_steps)
     plain = step - num_sifted(step, total_steps, warmup_steps, cooldown_steps, interval)
-    return step < end and plain % LEARNING_STEPS == 0
+    return step < end and plain % every == 0
 
 
 def compares_at(

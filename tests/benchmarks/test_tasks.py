@@ -128,7 +128,7 @@ def test_a_task(command: list[str], tmp_path: Path) -> None:
     # Two rates and two seeds of stock; both rules that score by `own` share one cost.
     runs = {("run", name): 2 for name in RULES}
     assert kinds == {**runs, ("run", "stock"): 4, ("cost", None): 1}
-    rate = best_rate(lines, lines[0]["settings"]["task"])
+    rate = best_rate(lines, lines[0]["settings"]["task"], [])
     cost = next(line for line in lines if line["kind"] == "cost")
     for line in lines:
         if line["kind"] == "cost" or line["seed"] == TUNING_SEED:

@@ -104,4 +104,4 @@ def test_a_share_is_not_made_a_whole_number(tmp_path: Path) -> None:
         n_trials=1,
     )
     ((_, selections, _),) = trainer.trials.noted
-    assert [selection.scores is not None for selection in selections] == [False, True]
+    assert [selection.sifts for selection in selections] == [False, True]

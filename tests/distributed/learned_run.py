@@ -32,7 +32,7 @@ class Noting(SiftTrainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
         for selection in self.selections:
-            self.noted.append(None if selection.scores is None else selection.scores.tolist())
+            self.noted.append(selection.scores.tolist() if selection.sifts else None)
         return loss
 
 
@@ -82,6 +82,7 @@ def main(folder: Path, wrapper: str) -> None:
                 "scores": trainer.noted,
                 "parameters": {name: value.cpu() for name, value in (state or {}).items()},
                 "criterion": trainer._criterion.state_dict(),
+                "agreement": trainer.sift_callback.agreement.state(),
             }
         )
     file = folder / f"found-{trainer.args.process_index}.pt"

@@ -41,6 +41,9 @@ def test_all_processes_have_the_same_predictor(runs: list[Any]) -> None:
     for name, value in first["criterion"]["network"].items():
         assert torch.equal(second["criterion"]["network"][name], value), name
     assert torch.equal(first["criterion"]["moments"], second["criterion"]["moments"])
+    assert first["agreement"] == second["agreement"]  # which decides whether to sift
+    assert first["agreement"]["updates"] > 4
+    assert 0 < first["agreement"]["scoring_share"] < 1
     assert first["criterion"]["network"]["output.weight"].abs().max() > 0
 
 
@@ -57,6 +60,7 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(runs: list[Any], criterion: 
         done = len(whole["scores"]) * SAVED // STEPS
         assert resumed["scores"] == whole["scores"][done:]
         assert any(scores is not None for scores in resumed["scores"])
+        assert resumed["agreement"] == whole["agreement"]
         assert resumed["parameters"].keys() == whole["parameters"].keys()
         for name, value in whole["parameters"].items():
             assert torch.equal(resumed["parameters"][name], value), name

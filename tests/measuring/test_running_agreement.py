@@ -6,14 +6,17 @@ import math
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from sift_trainer.measuring.running_agreement import (
     MEMORY,
     MIN_UPDATES,
     RunningAgreement,
+    exponential_quantiles,
     rank_correlation,
 )
 from sift_trainer.scoring.criteria import UNLABELLED
+from sift_trainer.selection.rules import select_mixed
 
 CPU = torch.device("cpu")
 
@@ -36,41 +39,89 @@ def test_nothing_to_order_has_no_weight(values: list[float]) -> None:
     scores = torch.tensor(values)
     assert rank_correlation(scores, torch.arange(len(values)).float()).tolist() == [0, 0]
     agreement = RunningAgreement()
-    agreement.add(scores, scores)
-    assert not agreement.end_update(1)
+    note(agreement, scores, scores)
     assert agreement.value is None
+
+
+def note(agreement: RunningAgreement, scores: Tensor, losses: Tensor) -> bool:
+    """An update with all samples, of which the selector chooses the upper half."""
+    rows = torch.arange(len(scores))
+    agreement.add(scores, rows, losses, scores.argsort()[len(scores) // 2 :])
+    return agreement.end_update()
 
 
 def test_the_mean_forgets_and_a_checkpoint_keeps_it() -> None:
     order = torch.arange(8.0)
     agreement = RunningAgreement()
     for scores in (order, order.flip(0), order):
-        agreement.add(scores[:4], order[:4])  # two micro-batches of an update
-        agreement.add(scores[4:], order[4:])
-        assert not agreement.end_update(1)
-    assert not agreement.end_update(1)  # an update that was not measured
+        for part in (slice(0, 4), slice(4, 8)):  # two micro-batches of an update
+            rows = torch.arange(4)
+            agreement.add(scores[part], rows, order[part], rows[:2])
+        assert not agreement.end_update()
+    assert not agreement.end_update()  # an update that was not measured
     weights = [MEMORY**2, MEMORY, 1]
     expected = (weights[0] - weights[1] + weights[2]) / sum(weights)
     assert agreement.value == pytest.approx(expected)
     restored = RunningAgreement.restored(json.loads(json.dumps(agreement.state())), CPU)
-    assert restored.value == agreement.value
+    assert (restored.value, restored.lift) == (agreement.value, agreement.lift)
     for each in (agreement, restored):
-        each.add(order, order.roll(1))
-        each.end_update(1)
-    assert restored.value == agreement.value
+        note(each, order, order.roll(1))
+    assert (restored.value, restored.lift) == (agreement.value, agreement.lift)
 
 
-@pytest.mark.parametrize(("correlation", "blind"), [(0.0, True), (0.4, False)])
-def test_it_decides_after_the_least_number_of_updates(correlation: float, blind: bool) -> None:
-    """Of 32 samples the standard error of a mean over 25 updates is .036."""
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_lift_is_that_of_all_candidates(whole: bool) -> None:
+    """Losses are the exponential quantiles of the scores. Then the lift is exact, although only the
+    losses of some candidates are known."""
     draw = torch.Generator().manual_seed(0)
-    agreement, decisions = RunningAgreement(), []
-    for _ in range(MIN_UPDATES):
-        scores, noise = torch.randn(2, 32, generator=draw)
-        losses = correlation * scores + math.sqrt(1 - correlation**2) * noise
-        agreement.add(scores, losses)
-        decisions.append(agreement.end_update(1))
-    assert decisions == [False] * (MIN_UPDATES - 1) + [blind]
-    assert agreement.too_low == blind
-    agreement.add(scores, losses)
-    assert not agreement.end_update(1)  # said once
+    agreement = RunningAgreement()
+    chosen_losses, all_losses = torch.tensor(0.0), torch.tensor(0.0)
+    for _ in range(7):
+        order = torch.randperm(16, generator=draw)
+        losses = 0.2 - (-(order + 0.5) / 16).log1p()
+        scores = order.float().exp()  # only their order counts
+        chosen = select_mixed(scores, 8, 0.5, draw)
+        rows = torch.arange(16) if whole else chosen
+        agreement.add(scores, rows, losses[rows], chosen)
+        agreement.end_update()
+        chosen_losses = MEMORY * chosen_losses + losses[chosen].mean()
+        all_losses = MEMORY * all_losses + losses.mean()
+    assert agreement.lift == pytest.approx(float(chosen_losses / all_losses), rel=1e-4)
+
+
+def test_a_lift_needs_losses_that_differ_and_scores_that_see() -> None:
+    draw = torch.Generator().manual_seed(0)
+    equal, blind, sees, without = (RunningAgreement() for _ in range(4))
+    for _ in range(100):
+        scores = torch.rand(32, generator=draw)
+        noise = torch.rand(32, generator=draw)
+        note(equal, scores, torch.ones(32))
+        note(blind, scores, -noise.log())
+        note(sees, -scores.log(), -scores.log())
+        note(without, scores, torch.full((32,), torch.nan))
+    assert equal.lift == pytest.approx(1, abs=1e-5)
+    assert blind.lift == pytest.approx(1, abs=0.05)
+    # The mean of the upper half of the exponential distribution.
+    assert sees.lift == pytest.approx(1 + math.log(2), abs=0.03)
+    assert without.lift is None
+    assert (equal.pays, blind.pays, sees.pays, without.pays) == (False, False, True, True)
+
+
+def test_samples_without_a_score_do_not_count() -> None:
+    scores = torch.tensor([UNLABELLED, 3.0, torch.nan, 1.0, 2.0, 2.0])
+    expected = [1, math.log(8), 1, math.log(8 / 7), math.log(2), math.log(2)]
+    torch.testing.assert_close(exponential_quantiles(scores), torch.tensor(expected))
+
+
+def test_it_decides_in_intervals_and_can_change_its_mind() -> None:
+    draw = torch.Generator().manual_seed(0)
+    agreement, changes = RunningAgreement(), []
+    for update in range(8 * MIN_UPDATES):
+        losses = -torch.rand(32, generator=draw).log()
+        sees = update >= 3 * MIN_UPDATES
+        if note(agreement, losses if sees else losses.roll(1), losses):
+            changes.append((update + 1, agreement.pays))
+    assert changes[0] == (MIN_UPDATES, False)
+    assert len(changes) == 2
+    assert changes[1][1]
+    assert changes[1][0] in (4 * MIN_UPDATES, 5 * MIN_UPDATES)

@@ -2,6 +2,7 @@
 saves, predicts and resumes as a real process, without a network."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ def test_training_sifts_and_goes_on_where_it_was(calls: dict[str, Call]) -> None
         assert [line["step"] for line in call.lines] == list(range(1, len(candidates) + 1))
         assert call.lines[-1]["sift/candidates"] == sum(candidates)
         assert call.lines[-1]["sift/backprop_samples"] == sum(candidates) // 2
-        for line in call.lines:
-            assert ("sift/kept_score" in line) == sifts(line["step"], epochs)
+        for last, line in pairwise([{"sift/gate_open": 1}, *call.lines]):
+            chooses = sifts(line["step"], epochs) and last["sift/gate_open"] == 1
+            assert ("sift/kept_score" in line) == chooses
     before = calls["first"].lines
     assert calls["plain"].lines[: len(before)] == before
 

@@ -31,7 +31,7 @@ DEFAULTS = {
     "sift_reference_column": None,
     "sift_audit_steps": 0,
     "sift_held_out": None,
-    "sift_gate": None,
+    "sift_gate": "lift",
     "sift_masked_only_head": None,
 }
 
@@ -44,7 +44,7 @@ REFUSED = [
     *[("sift_interval", value, "leaves no step") for value in (0, -1)],
     *[("sift_image_scale", value, "(0, 1]") for value in (0, 1.1)],
     ("sift_held_out", "eval", "['candidates', 'evaluation']"),
-    ("sift_gate", "loss", "['descent']"),
+    ("sift_gate", "loss", "['lift', 'descent']"),
     ("sift_gate", "descent", "sift_audit_steps=100"),
     ("sift_audit_steps", -1, "0 (never) or more, such as 500"),
     *[("sift_warmup_steps", value, "or a share") for value in (-1, 2.5, INFINITY)],

@@ -21,7 +21,7 @@ SECONDS = {f"sift/{phase}_seconds" for phase in PHASES}
 HOURS = {f"sift/{phase}_hours" for phase in PHASES}
 COUNTS = {"sift/candidates", "sift/backprop_samples", "sift/nonfinite_scores"}
 SCORES = {"sift/kept_score", "sift/dropped_score"}
-EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead"}
+EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead", "sift/gate_open"}
 
 
 def lines(trainer: RecordingTrainer) -> list[dict[str, float]]:
@@ -45,7 +45,7 @@ def test_every_line_carries_every_entry_and_the_table_is_printed_at_the_end(
     trainer.train()
     logs = lines(trainer)
     assert [measured(log) for log in logs] == [EVERY_LINE] + [
-        EVERY_LINE | SCORES | {"sift/agreement"}
+        EVERY_LINE | SCORES | {"sift/agreement", "sift/lift"}
     ] * 3
     assert measured(trainer.state.log_history[-1]) == HOURS | COUNTS
     evaluations = [log for log in trainer.state.log_history if "eval_loss" in log]
