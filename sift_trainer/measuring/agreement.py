@@ -1,6 +1,5 @@
 """How well scores agree with exact losses: which rows they keep, and in which order."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sift_trainer.measuring import theory
+from sift_trainer.measuring.running_agreement import rank_correlation
 from sift_trainer.scoring.criteria import UNLABELLED
 
 T = TypeVar("T")
@@ -65,15 +65,7 @@ def overlap(kept: Tensor, exact: Tensor) -> float:
 
 
 def spearman(first: Tensor, second: Tensor) -> float | None:
-    """Spearman's rank correlation of numbers (n,), in [-1, 1]; None if one row is constant."""
-    found = float(torch.corrcoef(torch.stack([ranks(first), ranks(second)]))[0, 1])
-    return found if math.isfinite(found) else None
-
-
-def ranks(values: Tensor) -> Tensor:
-    """Ranks (n,) of values (n,) from 0 on, in fp64; equal values get the mean of their ranks."""
-    unique: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.unique
-    _, group, sizes = unique(values, return_inverse=True, return_counts=True)
-    ends = sizes.cumsum(0).double()
-    middles: Tensor = ends - (sizes.double() + 1) / 2
-    return middles[group]
+    """Spearman's rank correlation of numbers (n,), in [-1, 1]; None if one row is constant, or if
+    there are fewer than three."""
+    correlation, defined = rank_correlation(first.float(), second.float()).tolist()
+    return float(correlation) if defined else None

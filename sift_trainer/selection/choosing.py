@@ -30,35 +30,35 @@ class SelectionSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class KeptSamples:
     """The kept samples: indices (k,), ascending, and their weights (k,) in the loss, if any."""
 
     rows: Tensor
     weights: Tensor | None = None
 
 
-Choice = Tensor | tuple[Tensor, Tensor]
+IndicesAndWeights = Tensor | tuple[Tensor, Tensor]
 """Indices (k,), or indices and weights (k,) each."""
 
-Choose = Callable[[Tensor, int, torch.Generator], Choice]
-"""``(scores (B,), k, generator)`` -> the choice."""
+SelectorFunction = Callable[[Tensor, int, torch.Generator], IndicesAndWeights]
+"""``(scores (B,), k, generator)`` -> what to keep."""
 
 
 @dataclass(frozen=True)
 class Selector:
-    """A rule of selection: ``(scores (B,), k, settings, generator)`` -> the choice, with weights if
-    ``weighted``.
+    """A rule of selection: ``(scores (B,), k, settings, generator)`` -> what to keep, with
+    weights if ``weighted``.
 
     Attributes:
         at_random: whether it keeps some samples whatever their scores.
     """
 
-    choose: Callable[[Tensor, int, SelectionSettings, torch.Generator], Choice]
+    choose: Callable[[Tensor, int, SelectionSettings, torch.Generator], IndicesAndWeights]
     weighted: bool = False
     at_random: bool = False
 
 
-def _with_share(rule: Callable[[Tensor, int, float, torch.Generator], Choice]) -> Any:
+def _with_share(rule: Callable[[Tensor, int, float, torch.Generator], IndicesAndWeights]) -> Any:
     return lambda scores, k, settings, draw: rule(scores, k, settings.sift_random_share, draw)
 
 
@@ -75,7 +75,7 @@ SELECTORS: dict[str, Selector] = {
 }
 
 
-def register_selector(name: str, choose: Choose, weighted: bool = False) -> None:
+def register_selector(name: str, choose: SelectorFunction, weighted: bool = False) -> None:
     """Make ``choose`` available as ``sift_selector=name``.
 
     Args:
@@ -93,7 +93,9 @@ def register_selector(name: str, choose: Choose, weighted: bool = False) -> None
     SELECTORS[name] = Selector(lambda scores, k, settings, draw: choose(scores, k, draw), weighted)
 
 
-def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Generator) -> Chosen:
+def choose_rows(
+    scores: Tensor, settings: SelectionSettings, generator: torch.Generator
+) -> KeptSamples:
     """Choose the samples to train on by their ``scores`` (B,), with a CPU generator. A ValueError
     if a registered selector returns another number of indices or weights."""
     kept = num_kept(len(scores), settings.sift_keep_ratio)
@@ -102,7 +104,7 @@ def choose_rows(scores: Tensor, settings: SelectionSettings, generator: torch.Ge
     return _checked(found, kept, settings.sift_selector, scores.device)
 
 
-def _checked(found: Choice, k: int, name: str, device: torch.device) -> Chosen:
+def _checked(found: IndicesAndWeights, k: int, name: str, device: torch.device) -> KeptSamples:
     """What the selector of that name has chosen, with its shapes checked, in ascending order."""
     rows, weights = found if isinstance(found, tuple) else (found, None)
     fits = rows.shape == (k,) and (weights is None or weights.shape == (k,))
@@ -113,4 +115,4 @@ def _checked(found: Choice, k: int, name: str, device: torch.device) -> Chosen:
             f"return {k} indices, and {k} weights if it is registered with weighted=True"
         )
     rows, order = rows.to(device).sort()
-    return Chosen(rows, None if weights is None else weights.to(device)[order])
+    return KeptSamples(rows, None if weights is None else weights.to(device)[order])

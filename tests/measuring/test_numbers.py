@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sift_trainer.measuring.agreement import ranks, spearman
+from sift_trainer.measuring.agreement import spearman
 from sift_trainer.measuring.audit_numbers import (
     ADAM,
     audit_metrics,
@@ -21,7 +21,9 @@ def test_rank_correlation_is_that_of_the_textbook() -> None:
     first, second = torch.tensor([2.0, 0, 3, 1]), torch.tensor([1.0, 0, 2, 3])
     assert spearman(first.exp(), second.double().pow(3)) == pytest.approx(1 - 6 * 6 / (4 * 15))
     assert spearman(torch.arange(4.0), torch.ones(4)) is None
-    assert ranks(torch.tensor([3.0, 1.0, 3.0, 0.0])).tolist() == [2.5, 1.0, 2.5, 0.0]
+    # Ranks 2.5, 1, 2.5, 0 with 0, 1, 2, 3: covariance -0.75, variances 1.125 and 1.25.
+    tied = spearman(torch.tensor([3.0, 1.0, 3.0, 0.0]), torch.arange(4.0))
+    assert tied == pytest.approx(-0.75 / math.sqrt(1.125 * 1.25))
 
 
 def test_undefined_numbers_are_missing() -> None:
