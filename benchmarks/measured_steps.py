@@ -57,7 +57,6 @@ class Stepper:
     Args:
         model: on the device; its parameters are shared, its modules are copied.
         options: ``device``, ``bf16`` and ``batch_size``, the rows that are trained on.
-        timer: makes the timer of the phases.
         more: further training arguments.
     """
 
@@ -69,10 +68,9 @@ class Stepper:
         data: Any,
         collator: Any,
         options: Namespace,
-        timer: Callable[[], StepTimer] = StepTimer,
         **more: Any,
     ) -> None:
-        self.arm, self.timer = arm, timer
+        self.arm = arm
         with patch.dict(os.environ):  # torch_compile sets variables that the next arm would find
             # The run is so long that no step of the benchmark is in its warm-up or cool-down.
             args = SiftTrainingArguments(
@@ -129,7 +127,7 @@ class Stepper:
             self.step()
             torch.cuda.synchronize()
         if isinstance(self.trainer, SiftTrainer):
-            timer = self.trainer.sift_callback.timer = self.timer()
+            timer = self.trainer.sift_callback.timer = StepTimer()
             timer.device = device
         graphs, began, computed = _graphs(), time.perf_counter(), time.process_time()
         for _ in range(steps):

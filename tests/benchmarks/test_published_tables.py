@@ -9,17 +9,11 @@ import performance_page
 import pytest
 import yaml
 from label_noise import METHODS
-from study.grids import GRIDS, TUNING_SEED, rate_of
-from study.methods import NOT_BUILT
-from study.results import Results
-from study.tables import tables, with_table
 
 from sift_trainer import SiftArguments
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CARD = (DOCS / "method_card.md").read_text()
-STUDY = Results(DOCS / "benchmarks" / "time_to_accuracy.jsonl")
-STUDY_PAGE = (DOCS / "when_to_sift.md").read_text()
 NAMES = {"vanilla": "no selection", "loss": "SIFT, loss", "entropy": "SIFT, entropy"}
 NAMES |= {"ordered_sgd": "Ordered SGD", "selective_backprop": "Selective-Backprop"}
 
@@ -27,26 +21,6 @@ NAMES |= {"ordered_sgd": "Ordered SGD", "selective_backprop": "Selective-Backpro
 def test_performance() -> None:
     """Otherwise: python benchmarks/performance_page.py"""
     assert performance_page.main(["--check"]) == 0
-
-
-@pytest.mark.parametrize("name", tables([]))
-def test_when_to_sift(name: str) -> None:
-    """Otherwise: python benchmarks/time_to_accuracy.py report --page docs/when_to_sift.md"""
-    assert with_table(STUDY_PAGE, name, tables(STUDY.lines)[name]) == STUDY_PAGE
-
-
-def test_the_page_counts_the_runs_and_all_are_in_the_grids() -> None:
-    """No run was added by hand. Further budgets of vanilla only make its frontier finer."""
-    runs = [line for line in STUDY.lines if line["kind"] == "run"]
-    compared = [line for line in runs if line["seed"] != TUNING_SEED]
-    counts = f"({len(compared)}) and of tuning ({len(runs) - len(compared)})"
-    assert f"All runs of the compared seeds {counts}" in STUDY_PAGE
-    for line in compared:
-        name, method = line["regime"], line["method"]
-        if method in ("vanilla", *NOT_BUILT) or line["rate"] != rate_of(name, method):
-            continue
-        specs = [spec for grid in GRIDS.values() for spec in grid(name) if spec.method == method]
-        assert (line["seed"], line["budget"]) in {(spec.seed, spec.budget) for spec in specs}
 
 
 # ---- the method card ----
