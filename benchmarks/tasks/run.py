@@ -95,18 +95,18 @@ def work(o: argparse.Namespace, models: dict[str, str], job: Row) -> None:
     if job["kind"] == "cost":
         line = {**job, **by.measure_cost(task, name, data, sift)}
     else:
-        updates, wanted, cost = max(1, round(job["budget"] * task["updates"])), cost_of(job), None
+        budget, wanted = max(1, round(job["budget"] * task["updates"])), cost_of(job)
+        cost, rest = {"scoring": 0.0, "learning": 0.0}, {"seed": job["seed"]}
+        rest["learning_rate"] = job["learning_rate"]
         if job["equal"] == "cost" and wanted["settings"]["sift"]:
             cost = next(line for line in lines if wanted.items() <= line.items())
-            updates = by.affordable(updates, sift, cost["scoring"], cost["learning"])
-        rest = {"max_steps": updates, "seed": job["seed"], "learning_rate": job["learning_rate"]}
-        trainer = by.train(task, name, data, sift, **rest)
-        budget = job["budget"] * task["updates"]
-        if cost and by.paid(trainer, cost) < 0.98 * budget:  # a gate was shut: there is money left
-            rest["max_steps"] = round(updates * budget / by.paid(trainer, cost))
-            trainer = by.train(task, name, data, sift, **rest)
-        line = {**job, "updates": rest["max_steps"], **by.measured(trainer, task, data)}
-        line["paid"] = by.paid(trainer, cost) if cost else rest["max_steps"]
+        updates = by.affordable(budget, sift, cost["scoring"], cost["learning"])
+        trainer = by.train(task, name, data, sift, max_steps=updates, **rest)
+        if (paid := by.paid(trainer, cost)) < 0.98 * budget - 2:  # a shut gate left some
+            updates = round(updates * budget / paid)
+            trainer = by.train(task, name, data, sift, max_steps=updates, **rest)
+        line = {**job, "updates": updates, "paid": by.paid(trainer, cost)}
+        line |= by.measured(trainer, task, data)
     o.results.parent.mkdir(parents=True, exist_ok=True)
     with o.results.open("ab") as stream:  # at once, and apart from what a killed process began
         stream.write(f"\n{json.dumps({**line, 'machine': machine()})}\n".encode())

@@ -108,10 +108,7 @@ class Clock(sifting.SiftCallback):
 
 
 class TaskTrainer(sifting.SiftTrainer):
-    """Notes which samples each step draws and keeps, and how scores agree with exact losses.
-
-    ``lift``: mean exact loss of the kept samples over that of all candidates.
-    """
+    """Notes which samples each step draws and keeps, and how scores agree with exact losses."""
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """After the backward the weights are still those that scored, and no phase is timed."""
@@ -160,8 +157,8 @@ def measured(trainer: TaskTrainer, task: Row, data: Data) -> Row:
     kept = np.concatenate([kept for _, _, kept in trainer.taken])
     times = np.bincount(np.bincount(kept, minlength=len(data.train))).tolist()
     line = {"metrics": evaluate(trainer.model, task, data), "agreement": trainer.agreement}
-    line["lift"] = trainer.lift
-    line |= {"scoring_seconds": scoring, "other_seconds": rest, "kept_times": times}
+    line |= {"lift": trainer.lift, "kept_times": times}
+    line |= {"scoring_seconds": scoring, "other_seconds": rest}
     sifted = [ids for sifts, *ids in trainer.taken if sifts]
     if data.wrong.any() and sifted:
         shares = [data.wrong[np.concatenate(ids)].mean() for ids in zip(*sifted, strict=True)]
@@ -189,9 +186,9 @@ def learns(sift: sifting.SiftArguments) -> bool:
 
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:
     """What ``scoring`` in a sifted step, and ``learning`` in a plain one, add to a plain step."""
-    turns = {"sift_interval": 3, "sift_warmup_steps": 0, "sift_cooldown_steps": 0}
-    turns["sift_gate"] = None
-    trainer = train(task, name, data, sift | turns, max_steps=72, learning_rate=1e-5, seed=FIXED)
+    turns = {"interval": 3, "warmup_steps": 0, "cooldown_steps": 0, "gate": None}
+    sift = sift | {f"sift_{name}": value for name, value in turns.items()}
+    trainer = train(task, name, data, sift, max_steps=72, learning_rate=1e-5, seed=FIXED)
     steps = trainer.sift_callback.steps
     steps = [{part: b[part] - a[part] for part in b} for a, b in pairwise(steps[5:])]
     whole = [s["forward"] + s["backward"] + s["optimizer"] - s["learning"] for s in steps]
@@ -217,9 +214,8 @@ def affordable(budget: int, sift: Row, scoring: float, learning: float) -> int:
 
 def paid(trainer: TaskTrainer, cost: Row) -> float:
     """What a run cost, in plain steps; ``learning`` is for every second plain one."""
-    sifted = sum(sifts for sifts, *_ in trainer.taken)
-    learning = 2 * cost["learning"] * trainer.scored
-    return float(len(trainer.taken) + cost["scoring"] * sifted + learning)
+    scoring = cost["scoring"] * sum(sifts for sifts, *_ in trainer.taken)
+    return float(len(trainer.taken) + scoring + 2 * cost["learning"] * trainer.scored)
 
 
 def reference_losses(task: Row, name: str, data: Data, stock: Row, rate: float) -> torch.Tensor:
@@ -229,7 +225,7 @@ def reference_losses(task: Row, name: str, data: Data, stock: Row, rate: float) 
     for own in (0, 1):
         part = Data(**vars(data) | {"train": [data.train[i] for i in np.flatnonzero(half != own)]})
         trained = train(task, name, part, stock, max_steps=updates, learning_rate=rate, seed=FIXED)
-        for rows in torch.tensor(np.flatnonzero(half == own)).split(16):
-            batch = data.collate(fields([data.train[row] for row in rows]))
-            losses[rows] = row_losses(trained.model, batch, task["kind"])[0]
+        for at in torch.tensor(np.flatnonzero(half == own)).split(16):
+            batch = data.collate(fields([data.train[row] for row in at]))
+            losses[at] = row_losses(trained.model, batch, task["kind"])[0]
     return losses
