@@ -1,15 +1,13 @@
 """The ``sift_*`` fields and their validation."""
 
 import math
-import re
-from dataclasses import Field, dataclass, fields
-from inspect import cleandoc
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any
 
 from transformers import TrainingArguments
 
+from sift_trainer.field_help import with_help
 from sift_trainer.scoring import last_loss, predicted_loss  # noqa: F401  registers them
 from sift_trainer.scoring.criteria import CRITERIA
 from sift_trainer.selection.choosing import SELECTORS
@@ -20,22 +18,6 @@ HELD_OUT = ("candidates", "evaluation")
 
 GATES = ("lift", "descent")
 """What may decide whether a step sifts, beside the schedule."""
-
-
-def described(cls: type) -> dict[str, str]:
-    """The descriptions of a class's attributes, by name, from the docstring of the class."""
-    section = cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text) for name, text in entries}
-
-
-def _with_help(cls: type) -> type:
-    """A dataclass whose ``--help`` texts are the descriptions in its docstring."""
-    texts = described(cls)
-    own: dict[str, Field[Any]] = vars(cls)["__dataclass_fields__"]
-    for name in cls.__annotations__:
-        own[name].metadata = MappingProxyType({"help": texts[name]})
-    return cls
 
 
 @dataclass
@@ -76,7 +58,7 @@ class SiftArguments:
             is such a set: what helps training samples need not help it.
         sift_gate: lift: sift with the selectors mixed and percentile only while the losses of
             chosen samples are clearly above those of all candidates; descent: only while audits say
-            that it pays, which needs sift_audit_steps; None: always.
+            that it pays, which needs sift_audit_steps; none: always.
         sift_masked_only_head: Only labelled positions pass the vocabulary head, in training and in
             scoring, and the exit block: the same results for less. By default on where the model
             allows it, except at sift_keep_ratio=1.0, which is the stock Trainer.
@@ -245,12 +227,14 @@ class SiftArguments:
                 f"model, without weights; with sift_criterion={self.sift_criterion!r} and "
                 f"sift_selector={self.sift_selector!r} use 0"
             )
+        if self.sift_gate in ("none", "None"):  # as on a command line
+            self.sift_gate = None
         if self.sift_gate is None:
             return
         if self.sift_gate not in GATES:
             raise ValueError(
-                f"sift_gate={self.sift_gate!r} is unknown; choose one of {list(GATES)}, or None to "
-                "sift by the schedule alone"
+                f"sift_gate={self.sift_gate!r} is unknown; choose one of {list(GATES)}, or 'none' "
+                "to sift by the schedule alone"
             )
         if self.sift_gate == "descent" and self.sift_audit_steps == 0:
             raise ValueError(
@@ -285,7 +269,7 @@ class SiftArguments:
         return self.sift_keep_ratio == 1 and not self.sift_masked_only_head
 
 
-_with_help(SiftArguments)
+with_help(SiftArguments)
 
 
 def _line_of(cls: type) -> str:
@@ -336,11 +320,19 @@ def approximates_loss(sift: SiftArguments) -> bool:
     return criterion.is_loss and predicts and sift.sift_reference_column is None
 
 
-def gated_by_lift(settings: dict[str, Any]) -> bool:
+def gated_by_lift(sift: SiftArguments) -> bool:
     """Whether steps sift only while the lift is high enough: not by a rule that keeps no samples at
     random, from which the lift cannot be told, nor by one whose weights undo it."""
-    selector = SELECTORS[settings["sift_selector"]]
-    return settings["sift_gate"] == "lift" and selector.at_random and not selector.weighted
+    selector = SELECTORS[sift.sift_selector]
+    biased = selector.at_random and not selector.weighted
+    return (
+        sift.sift_gate == "lift" and biased and approximates_loss(sift) and scores_with_model(sift)
+    )
+
+
+def is_gated(sift: SiftArguments) -> bool:
+    """Whether anything but the schedule decides if a step sifts."""
+    return sift.sift_keep_ratio < 1 and (sift.sift_gate == "descent" or gated_by_lift(sift))
 
 
 def wants_masked_only_head(sift: SiftArguments) -> bool:

@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
-from sift_trainer.arguments import gated_by_lift, sift_settings
+from sift_trainer.arguments import gated_by_lift, sift_arguments, sift_settings
 from sift_trainer.checkpoints.same_launch import check_same_launch, launch_settings
 from sift_trainer.measuring.gate import DescentGate
 from sift_trainer.measuring.running_agreement import RunningAgreement
@@ -58,7 +58,7 @@ class SiftCallback(TrainerCallback, ExportableState):
         self.nonfinite_scores = 0
         self._nonfinite: Tensor | None = None  # on the device until the next log line
         self._scores: Tensor | None = None  # sum kept, number kept, sum dropped, number dropped
-        self._warned = False
+        self._warned = self._told = False
         self._recorded = False  # since the last update
 
     # ---- what the trainer reports ----
@@ -102,8 +102,8 @@ class SiftCallback(TrainerCallback, ExportableState):
             if num_dropped:
                 metrics["sift/dropped_score"] = dropped / num_dropped
             self._scores = None
-        if (agreement := self.agreement.value) is not None:
-            metrics["sift/agreement"] = agreement
+        if (correlation := self.agreement.correlation) is not None:
+            metrics["sift/agreement"] = correlation
         if (lift := self.agreement.lift) is not None:
             metrics["sift/lift"] = lift
         return metrics
@@ -173,6 +173,7 @@ class SiftCallback(TrainerCallback, ExportableState):
                 continue  # audits change no other run
             before = saved["settings"].get(name, value)
             if before != value:
+                self.agreement = RunningAgreement()  # that of other scores
                 logger.warning(
                     f"resuming with {name}={value!r}, but the checkpoint was trained with "
                     f"{before!r}: from here on the run differs from the interrupted one"
@@ -205,16 +206,18 @@ class SiftCallback(TrainerCallback, ExportableState):
                 "override it in a class after SiftMixin: class Mine(SiftMixin, ThatClass)"
             )
         self._recorded = False
-        if self.agreement.end_update() and gated_by_lift(self._settings):
+        if self.agreement.end_update() and gated_by_lift(sift_arguments(args)):
             follows = (
                 "from here on samples are chosen by their scores"
                 if self.agreement.pays
-                else "until they do, samples are trained on as the stock Trainer draws them"
+                else "until then samples are trained on as the stock Trainer draws them"
             )
-            logger.warning(
+            tell = logger.info if self._told else logger.warning
+            self._told = True
+            tell(
                 f"update {state.global_step + 1}: chosen samples have {self.agreement.lift:.2f} "
                 f"times the mean loss of the candidates, and choosing pays from "
-                f"{self.agreement.least_lift:.2f} on (sift_gate='lift'): {follows}"
+                f"{self.agreement.required_lift:.2f} on (sift_gate='lift'): {follows}"
             )
         self.timer.start("optimizer")
 

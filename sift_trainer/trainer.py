@@ -20,6 +20,7 @@ from sift_trainer.arguments import (
     check_fields,
     columns_of,
     gated_by_lift,
+    is_gated,
     scores_with_model,
     sift_arguments,
     uses_sample_losses,
@@ -52,7 +53,7 @@ from sift_trainer.selection.padding import without_padding
 from sift_trainer.selection.rows import Batch, first_length, num_rows, take_rows
 from sift_trainer.selection.schedule import (
     compares_at,
-    learns_at,
+    measures_at,
     num_candidates,
     num_kept,
     should_sift,
@@ -287,18 +288,14 @@ class SiftMixin(_Base):
             return Selection.of_all(first_length(batch))
         candidates = num_rows(batch)
         kept = num_kept(candidates, self.sift.sift_keep_ratio)
-        if kept == candidates or not sifts:
-            rows = torch.arange(kept, device=self.args.device)
-            if not self._scores_without_sifting():
-                return Selection(rows, candidates)
-            scored = self._scored(take_rows(batch, rows), generator, sifted)
-            as_many = scored.scores.repeat(-(-candidates // kept))[:candidates]
-            would = choose_rows(as_many, self.sift, generator).rows % kept
-            return Selection(rows, candidates, scored.scores, None, scored.features, would)
+        first = torch.arange(kept, device=self.args.device)
+        if kept == candidates or not (sifts or self._scores_without_sifting()):
+            return Selection(first, candidates)
         scored = self._scored(batch, generator, sifted)
         choice = choose_rows(scored.scores, self.sift, generator)
-        features = None if scored.features is None else scored.features[choice.rows]
-        return Selection(choice.rows, candidates, scored.scores, choice.weights, features)
+        rows, weights = (choice.rows, choice.weights) if sifts else (first, None)
+        features = None if scored.features is None else scored.features[rows]
+        return Selection(rows, candidates, scored.scores, weights, features, choice.rows)
 
     def _scored(self, batch: Batch, generator: torch.Generator, sifted: SiftedModel) -> Candidates:
         with self.sift_callback.timer.span("sampling"), self.accelerator.autocast():
@@ -308,12 +305,13 @@ class SiftMixin(_Base):
 
     def _scores_without_sifting(self) -> bool:
         """Whether a step that does not sift is scored: for the criterion to learn, and to see
-        whether a gate should open."""
-        step, every = self.state.global_step, self.sift_callback.agreement.interval
-        if should_sift(step, *self._schedule):  # the gate is shut
-            return gated_by_lift(vars(self.sift)) and step % every == 0
+        whether the gate should open."""
         learns = self._criterion is not None and self._criterion.learns_from_features()
-        return learns and learns_at(step, *self._schedule, every=every)
+        shut = should_sift(self.state.global_step, *self._schedule)
+        if not (learns or (shut and gated_by_lift(self.sift))):
+            return False
+        every = self.sift_callback.agreement.interval
+        return measures_at(self.state.global_step, *self._schedule, every=every)
 
     def _reads_losses(self, selection: Selection) -> bool:
         """Whether the losses of this batch's samples are used, see `compute_loss`."""
@@ -341,10 +339,9 @@ class SiftMixin(_Base):
             loss = sifted.weighted(loss, losses, selection.weights, outputs, kept)
         if losses is not None:
             self._window.losses_read = True
-            if selection.scores is not None and approximates_loss(self.sift):
-                rows, would = selection.rows, selection.would_choose
-                chosen = rows if would is None else would
-                self.sift_callback.agreement.add(selection.scores, rows, losses, chosen)
+            scores, chosen = selection.scores, selection.chosen
+            if scores is not None and chosen is not None and approximates_loss(self.sift):
+                self.sift_callback.agreement.add(scores, selection.rows, losses, chosen)
             sifted.learn(kept, losses, selection.features)
         return (loss, outputs) if return_outputs else loss
 
@@ -361,7 +358,7 @@ class SiftMixin(_Base):
     def _gate_is_open(self) -> bool:
         if self.sift.sift_gate == "descent":
             return self.sift_callback.gate.is_open(self.held_out == "evaluation")
-        return self.sift_callback.agreement.pays or not gated_by_lift(vars(self.sift))
+        return self.sift_callback.agreement.pays or not gated_by_lift(self.sift)
 
     def _generator(self, index: int) -> torch.Generator:
         """A generator for one batch of this step: nothing to save, and the same after a resume."""
@@ -434,7 +431,7 @@ class SiftMixin(_Base):
             logs.update(callback.metrics())
         elif measured and "train_runtime" in logs:
             logs.update(callback.totals())
-        if "loss" in logs and self.sift.sift_gate and self.sift.sift_keep_ratio < 1:
+        if "loss" in logs and measured and is_gated(self.sift):
             logs["sift/gate_open"] = float(self._gate_is_open())
         if "loss" in logs and self._auditor is not None:
             logs.update(audit_metrics(callback.audits))

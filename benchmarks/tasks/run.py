@@ -96,11 +96,10 @@ def work(o: argparse.Namespace, models: dict[str, str], job: Row) -> None:
         line = {**job, **by.measure_cost(task, name, data, sift)}
     else:
         budget, wanted = max(1, round(job["budget"] * task["updates"])), cost_of(job)
-        cost, rest = {"scoring": 0.0, "learning": 0.0}, {"seed": job["seed"]}
-        rest["learning_rate"] = job["learning_rate"]
+        cost, rest = {"scoring": 0.0}, {name: job[name] for name in ("seed", "learning_rate")}
         if job["equal"] == "cost" and wanted["settings"]["sift"]:
             cost = next(line for line in lines if wanted.items() <= line.items())
-        updates = by.affordable(budget, sift, cost["scoring"], cost["learning"])
+        updates = by.affordable(budget, sift, cost["scoring"])
         trainer = by.train(task, name, data, sift, max_steps=updates, **rest)
         if (paid := by.paid(trainer, cost)) < 0.98 * budget - 2:  # a shut gate left some
             updates = round(updates * budget / paid)

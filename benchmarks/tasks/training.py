@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score
 
 import sift_trainer as sifting
+from sift_trainer.measuring.running_agreement import RunningAgreement
 from sift_trainer.measuring.timing import StepTimer
 from sift_trainer.reproduction.resnet.model import EarlyExitResNetConfig
 from sift_trainer.scoring.criteria import CRITERIA
@@ -152,7 +153,7 @@ def train(task: Row, name: str, data: Data, sift: Row, **protocol: Any) -> TaskT
 def measured(trainer: TaskTrainer, task: Row, data: Data) -> Row:
     """What the results tell of a finished run. ``kept_times[n]`` rows were kept n times."""
     seconds = trainer.sift_callback.steps[-1]
-    scoring = seconds["sampling"] + seconds["learning"] * learns(trainer.sift)
+    scoring = (seconds["sampling"] + seconds["learning"]) * (trainer.sift.sift_keep_ratio < 1)
     rest = sum(seconds.values()) - seconds["learning"] - scoring
     kept = np.concatenate([kept for _, _, kept in trainer.taken])
     times = np.bincount(np.bincount(kept, minlength=len(data.train))).tolist()
@@ -177,32 +178,26 @@ def scoring_of(sift: Row) -> Row:
     return {name: sift[name] for name in sift if name.removeprefix("sift_") not in free}
 
 
-def learns(sift: sifting.SiftArguments) -> bool:
-    """Whether a step computes the losses of its samples, to learn from or to weight them."""
-    state = CRITERIA[sift.sift_criterion].state
-    weighted = SELECTORS[sift.sift_selector].weighted
-    return sift.sift_keep_ratio < 1 and (weighted or bool(state and state.learns()))
-
-
 def measure_cost(task: Row, name: str, data: Data, sift: Row) -> dict[str, float]:
-    """What ``scoring`` in a sifted step, and ``learning`` in a plain one, add to a plain step."""
+    """What ``scoring`` adds to a step: the share of a plain one, by processor time."""
     turns = {"interval": 3, "warmup_steps": 0, "cooldown_steps": 0, "gate": None}
     sift = sift | {f"sift_{name}": value for name, value in turns.items()}
     trainer = train(task, name, data, sift, max_steps=72, learning_rate=1e-5, seed=FIXED)
     steps = trainer.sift_callback.steps
     steps = [{part: b[part] - a[part] for part in b} for a, b in pairwise(steps[5:])]
     whole = [s["forward"] + s["backward"] + s["optimizer"] - s["learning"] for s in steps]
-    added = [s["sampling"] + s["learning"] * learns(trainer.sift) for s in steps]
-    # From step 6 on: a sifted one, then two plain ones, of which one learns.
-    learning = (np.median(added[1::6] + added[5::6]) + np.median(added[2::6] + added[4::6])) / 2
+    added = [s["sampling"] + s["learning"] for s in steps]
     plain, scoring = np.median(whole[1::3] + whole[2::3]), np.median(added[::3])
-    return {"scoring": scoring / plain, "learning": learning / plain, "plain_seconds": plain}
+    return {"scoring": scoring / plain, "plain_seconds": plain}
 
 
-def affordable(budget: int, sift: Row, scoring: float, learning: float) -> int:
-    """The most updates for ``budget``: a plain one costs 1, and ``learning`` before the cool-down;
-    a sifted one costs 1 + ``scoring``."""
-    known = sifting.SiftArguments(**sift)
+def affordable(budget: int, sift: Row, scoring: float) -> int:
+    """The most updates for ``budget``: a plain one costs 1 and a scored one 1 + ``scoring``. A
+    predictor also learns in scored steps before the sifted ones."""
+    known, agreement = sifting.SiftArguments(**sift), RunningAgreement()
+    agreement.set_scoring_share(scoring)
+    predicts = known.sift_criterion == "predicted_loss"
+    learning = predicts * scoring / agreement.interval
     schedule = known.sift_warmup_steps, known.sift_cooldown_steps, known.sift_interval
     for updates in range(budget, 0, -1):
         sifted = sum(should_sift(step, updates, *schedule) for step in range(updates))
@@ -213,9 +208,9 @@ def affordable(budget: int, sift: Row, scoring: float, learning: float) -> int:
 
 
 def paid(trainer: TaskTrainer, cost: Row) -> float:
-    """What a run cost, in plain steps; ``learning`` is for every second plain one."""
-    scoring = cost["scoring"] * sum(sifts for sifts, *_ in trainer.taken)
-    return float(len(trainer.taken) + scoring + 2 * cost["learning"] * trainer.scored)
+    """What a run cost, in plain steps."""
+    scored = trainer.scored + sum(sifts for sifts, *_ in trainer.taken)
+    return float(len(trainer.taken) + cost["scoring"] * scored)
 
 
 def reference_losses(task: Row, name: str, data: Data, stock: Row, rate: float) -> torch.Tensor:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from sift_trainer.scoring.criteria import UNLABELLED
 
-MEMORY = 0.95  # weight of the past, for each measured update
-MIN_UPDATES = 10  # measured updates between two decisions
+MEMORY = 0.9984  # weight of the past, for each measured sample
+MIN_SAMPLES = 160  # of one process, measured between two decisions
 MIN_LIFT = 1.05  # of the losses of chosen samples, beside what pays for the scoring
+HYSTERESIS = 0.03  # by so much less the lift may fall before choosing stops
+LARGEST_LOSS = 20  # times the mean; larger losses count as this
 MAX_SHARE = 0.02  # of the operations of a run, for passes in steps that do not sift
 MIN_INTERVAL = 2  # steps that do not sift between two such passes
 
@@ -28,17 +30,17 @@ class RunningAgreement:
     Attributes:
         scoring_share: operations of scoring over those of forward and backward, in a step that
             sifts; None until the model is known.
-        pays: whether the lift was at least `least_lift` at the last decision; True before it.
+        pays: whether the lift was high enough at the last decision; True before it.
     """
 
     def __init__(self) -> None:
         self.scoring_share: float | None = None
         self._noted: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._totals: Tensor | None = None  # on the device between decisions
-        self._updates = 0
+        self._samples = 0  # since the last decision
         self.pays = True
 
-    def set_scoring_share(self, share: float) -> None:
+    def set_scoring_share(self, share: float | None) -> None:
         """Set `scoring_share`, unless it is known: a resumed run goes on with the first one."""
         if self.scoring_share is None:
             self.scoring_share = share
@@ -64,27 +66,39 @@ class RunningAgreement:
         scores, x, losses = (torch.cat([e[part] for e in noted]).float() for part in range(3))
         losses = losses.to(scores.device)
         means = torch.stack([means for *_, means in noted]).mean(dim=0)
-        found = torch.cat([rank_correlation(scores, losses), regression_sums(x, losses, means)])
-        found = reduce(found, "mean")
-        self._totals = found + (0 if self._totals is None else MEMORY * self._totals)
-        self._updates += 1
-        if self._updates % MIN_UPDATES or (lift := self.lift) is None:
+        sums = regression_sums(x, self._capped(losses), means)
+        found = reduce(torch.cat([rank_correlation(scores, losses), sums]), "sum")
+        if self._totals is None:
+            self._totals = found
+        else:
+            self._totals = found + MEMORY ** found[_COUNT] * self._totals
+        self._samples += len(losses)
+        if self._samples < MIN_SAMPLES or (lift := self.lift) is None:
             return False
-        before, self.pays = self.pays, lift >= self.least_lift
+        self._samples = 0
+        before, self.pays = self.pays, lift >= self.required_lift
         return self.pays != before
 
+    def _capped(self, losses: Tensor) -> Tensor:
+        """Losses (k,) of at most `LARGEST_LOSS` times the mean: one sample must not decide."""
+        if self._totals is None:
+            return losses
+        mean = self._totals[_LOSS] / self._totals[_COUNT].clamp(min=1)
+        return torch.where(mean > 0, losses.minimum(LARGEST_LOSS * mean), losses)
+
     @property
-    def least_lift(self) -> float:
+    def required_lift(self) -> float:
         """The lift from which on choosing pays for the scoring."""
-        return MIN_LIFT + (self.scoring_share or 0)
+        needed = MIN_LIFT + (self.scoring_share or 0)
+        return needed - HYSTERESIS if self.pays else needed
 
     @property
     def interval(self) -> int:
-        """Every so many steps that do not sift, one scores its samples: half of the candidates."""
-        return max(MIN_INTERVAL, math.ceil((self.scoring_share or 0) / 2 / MAX_SHARE))
+        """Every so many steps that do not sift, one scores its candidates."""
+        return max(MIN_INTERVAL, math.ceil((self.scoring_share or 0) / MAX_SHARE))
 
     @property
-    def value(self) -> float | None:
+    def correlation(self) -> float | None:
         """The mean correlation in [-1, 1]; None before the first one. Waits for the device."""
         if self._totals is None:
             return None
@@ -97,38 +111,42 @@ class RunningAgreement:
         Waits for the device."""
         if self._totals is None:
             return None
-        count, *sums = self._totals[2:].tolist()
+        count, *sums = self._totals[_COUNT:].tolist()
         if not count:
             return None
-        chosen, all_, x, loss, xx, x_loss = (each / count for each in sums)
+        x_chosen, x_candidates, x, loss, xx, x_loss = (each / count for each in sums)
         if loss <= 0:
             return None
         variance = xx - x * x
         slope = (x_loss - x * loss) / variance if variance > 1e-6 else 0.0
-        of_chosen, of_all = (loss + slope * (at - x) for at in (chosen, all_))
+        of_chosen, of_candidates = (loss + slope * (at - x) for at in (x_chosen, x_candidates))
         # A straight line can be negative where nearly all of the loss is of few samples.
-        return float(max(0.0, of_chosen) / max(of_all, loss / 2))
+        return float(max(0.0, of_chosen) / max(of_candidates, loss / 2))
 
     def state(self) -> dict[str, Any]:
         totals = None if self._totals is None else self._totals.tolist()
-        own = {"scoring_share": self.scoring_share, "updates": self._updates, "pays": self.pays}
+        own = {"scoring_share": self.scoring_share, "samples": self._samples, "pays": self.pays}
         return {"totals": totals, **own}
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> "RunningAgreement":
-        """The agreement with the `state` of a checkpoint; an empty one is a new one."""
+        """The agreement with the `state` of a checkpoint; a new one without it."""
         found = cls()
-        if state:
+        if "pays" in state:
             totals = state["totals"]
             found._totals = None if totals is None else torch.tensor(totals, device=device)
-            found._updates, found.pays = state["updates"], state["pays"]
+            found._samples, found.pays = state["samples"], state["pays"]
             found.scoring_share = state["scoring_share"]
         return found
 
 
+_COUNT, _LOSS = 2, 6  # places in the sums: after the correlation and its weight, `regression_sums`
+
+
 def exponential_quantiles(scores: Tensor) -> Tensor:
-    """-log(1 - percentile) of scores (B,): (B,). Percentiles in (0, 1) are among the scores that
-    are finite and of labelled samples; the others have 1, the mean of the distribution."""
+    """The values -log(1 - percentile) of scores (B,): (B,). Percentiles in (0, 1) are among the
+    scores that are finite and of labelled samples; the others have 1, the mean of the distribution.
+    """
     known = (scores.isfinite() & (scores > UNLABELLED)).float()
     ranks = _ranks(scores.where(known > 0, 0)[None], known)[0]
     percentiles = (ranks / known.sum().clamp(min=1)).where(known > 0, 0.0)

@@ -39,7 +39,7 @@ def num_sifted(
     return whole * (-interval - 1) + min(rest, -interval - 1)
 
 
-def learns_at(
+def measures_at(
     step: int,
     total_steps: int,
     warmup_steps: float,
@@ -48,11 +48,14 @@ def learns_at(
     *,
     every: int,
 ) -> bool:
-    """Whether a criterion learns in a step that does not sift, by the schedule of `should_sift`: in
-    one of ``every`` so many until the cool-down begins."""
+    """Whether a step that does not sift may be scored, by the schedule of `should_sift`: one of
+    ``every`` so many until the cool-down begins. Steps in which only a gate prevents sifting are
+    counted by themselves."""
+    schedule = total_steps, warmup_steps, cooldown_steps, interval
     end = total_steps - steps_of(cooldown_steps, total_steps)
-    plain = step - num_sifted(step, total_steps, warmup_steps, cooldown_steps, interval)
-    return step < end and plain % every == 0
+    sifted = num_sifted(step, *schedule)
+    counted = sifted if should_sift(step, *schedule) else step - sifted
+    return step < end and counted % every == 0
 
 
 def compares_at(

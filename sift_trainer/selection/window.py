@@ -15,12 +15,11 @@ class Selection:
     Attributes:
         rows: ``(k,)`` indices of the kept samples, ascending.
         candidates: number of samples that were drawn, B.
-        scores: ``(B,)`` of the candidates; in a step that does not sift, ``(k,)`` of the kept ones
-            if they were scored.
+        scores: ``(B,)`` their scores; None if they were not scored.
         weights: ``(k,)`` weights in the loss; None for equal weights.
         features: ``(k, F)`` of the kept samples, for the criterion to learn from.
-        would_choose: indices of the scores that the selector would choose, in a step that does not
-            sift.
+        chosen: ``(k,)`` indices that the selector chooses by the scores. In a step that does not
+            sift others are kept, and these are what the gate compares.
     """
 
     rows: Tensor
@@ -28,12 +27,12 @@ class Selection:
     scores: Tensor | None = None
     weights: Tensor | None = None
     features: Tensor | None = None
-    would_choose: Tensor | None = None
+    chosen: Tensor | None = None
 
     @property
     def sifts(self) -> bool:
         """Whether the samples were chosen by their scores."""
-        return self.scores is not None and self.would_choose is None
+        return self.scores is not None and self.chosen is self.rows
 
     @classmethod
     def of_all(cls, candidates: int) -> "Selection":

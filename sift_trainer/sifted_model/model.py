@@ -7,15 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate.utils import reduce
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from sift_trainer.arguments import SiftArguments, columns_of, gated_by_lift
+from sift_trainer.arguments import SiftArguments, columns_of, is_gated
 from sift_trainer.early_exit.adapter import logits_of
 from sift_trainer.early_exit.labelled_head import gathered_labels
 from sift_trainer.scoring.class_ids import ClassIds
 from sift_trainer.scoring.criteria import (
+    CRITERIA,
     LOSS,
     UNLABELLED,
     Samples,
@@ -30,11 +29,12 @@ from sift_trainer.scoring.positions import (
     scored_positions,
 )
 from sift_trainer.selection.padding import by_length, without_padding
-from sift_trainer.selection.rows import num_rows, take_rows
+from sift_trainer.selection.rows import take_rows
 from sift_trainer.sifted_model.facts import ModelFacts, ModelPasses
 from sift_trainer.sifted_model.no_trace import inference
 from sift_trainer.sifted_model.probe_model import probe_model
 from sift_trainer.sifted_model.scorer import Scored, Scorer
+from sift_trainer.sifted_model.scoring_share import scoring_share
 from sift_trainer.sifted_model.trained_loss import TrainedLoss
 
 LENGTH_GROUPS = 2  # groups of candidates of similar length, which are scored apart
@@ -59,11 +59,11 @@ class SiftedModel:
     Attributes:
         criterion: the run's criterion with a state, which the trainer sets; None without one.
         scoring_share: operations of scoring over those of forward and backward, in a step that
-            sifts; only counted for a gate.
+            sifts; None before a labelled batch, and where nothing depends on it.
     """
 
     criterion: StatefulCriterion | None = None
-    scoring_share: float = 0.0
+    scoring_share: float | None = None
 
     def __init__(self, passes: ModelPasses, facts: ModelFacts, sift: SiftArguments) -> None:
         self.passes, self.facts, self.sift = passes, facts, sift
@@ -92,8 +92,10 @@ class SiftedModel:
             passes = passes.with_known_fields()  # the loss may read other fields
         facts = probe_model(passes, batch, sift, trained_loss=trained_loss, **details)
         found = cls(passes, facts, sift)
-        if batch is not None and facts.known and found.scorer and gated_by_lift(vars(sift)):
-            found.scoring_share = found._scoring_share(batch)
+        wanted = is_gated(sift) or CRITERIA[sift.sift_criterion].state is not None
+        if batch is not None and facts.known and found.scorer and found.scorer.adapter and wanted:
+            share = scoring_share(passes, facts.task, found.scorer, found.labelled_only, batch)
+            found.scoring_share = share / sift.sift_keep_ratio
         return found
 
     def scorer_for(self, sift: SiftArguments) -> Scorer:
@@ -152,20 +154,6 @@ class SiftedModel:
         with torch.no_grad():
             samples = Samples(batch, scored.scores, scored.labels)
             return scored.scores, criterion.features(samples, scored.states)
-
-    def _scoring_share(self, batch: Mapping[str, Any]) -> float:
-        """`scoring_share`, by two samples of a batch. A backward has two times the operations of a
-        forward. All processes have the mean, and call it together."""
-        device = next(v.device for v in batch.values() if isinstance(v, Tensor) and v.dim())
-        rows = take_rows(batch, torch.arange(min(2, num_rows(batch)), device=device))
-        with FlopCounterMode(display=False) as scoring:
-            self.score(rows, torch.Generator())
-        whole = FlopCounterMode(display=False)
-        with inference(self.module), self.labelled_only(rows) as labelled, whole:
-            self.passes.forward(**labelled)
-        found = scoring.get_total_flops() / max(1, 3 * whole.get_total_flops())
-        shares = torch.tensor(found / self.sift.sift_keep_ratio, device=device)
-        return float(reduce(shares, "mean"))
 
     def _labels(self, batch: Mapping[str, Any]) -> Tensor | None:
         task = self.facts.task

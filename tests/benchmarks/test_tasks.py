@@ -49,12 +49,14 @@ def register_own() -> None:
 
 
 def test_equal_cost() -> None:
-    """Of n updates half sift, and a quarter before them learns: n (1 + s / 2 + l / 4)."""
-    assert affordable(500, SIFT, 0.5, 0.0) == 400
-    assert affordable(500, SIFT, 0.3, 0.4) == 400
-    assert affordable(500, SIFT, 0.0, 0.0) == 500
+    """Of n updates half sift, and a quarter comes before them, of which one in 25 is scored by a
+    predictor: n (1 + s / 2 + s / 100)."""
+    by_loss = {**SIFT, "sift_criterion": "loss"}
+    assert affordable(500, by_loss, 0.5) == 400
+    assert affordable(500, by_loss, 0.0) == 500
+    assert affordable(502, SIFT, 0.5) == 400
     with pytest.raises(ValueError, match="budget=1 "):
-        affordable(1, SIFT, 0.5, 0.0)
+        affordable(1, SIFT, 0.5)
 
 
 def test_costs_are_shared_by_rules_that_score_alike() -> None:
@@ -136,7 +138,7 @@ def test_a_task(command: list[str], tmp_path: Path) -> None:
         assert line["learning_rate"] == rate
         scores = line["rule"] in ("top_k", "mixed")
         sift = {**line["settings"]["sift"]}
-        paid = affordable(24, sift, cost["scoring"], 0.0) if scores else 24
+        paid = affordable(24, sift, cost["scoring"]) if scores else 24
         assert line["updates"] == paid
         assert sum(n * rows for n, rows in enumerate(line["kept_times"])) == 8 * paid
         assert sum(line["kept_times"]) == 96
@@ -189,8 +191,8 @@ def test_processes_of_their_own(command: list[str], tmp_path: Path) -> None:
 
 
 def test_reference_and_weights(command: list[str], tmp_path: Path) -> None:
-    """Each row has a loss by a model that did not see it. A weighted selector costs something in
-    each step, because it needs the losses of the samples."""
+    """Each row has a loss by a model that did not see it. A weighted selector costs something even
+    without scores, because it needs the losses of the samples."""
     options = run.parse([*command, "--rules", "stock"])
     tasks, _, models = run.definitions(options)
     task, model = tasks["made_up"], models["tiny"]
@@ -205,10 +207,10 @@ def test_reference_and_weights(command: list[str], tmp_path: Path) -> None:
         return torch.arange(k), torch.ones(k)
 
     register_selector("even", even, weighted=True)
-    found = measure_cost(task, model, data, {**SIFT, "sift_selector": "even"})
-    assert 0 < found["learning"] < 2 * found["scoring"]
-    plain = {**SIFT, "sift_criterion": "loss"}
-    assert measure_cost(task, model, data, plain)["learning"] == 0
+    weighted = {**SIFT, "sift_criterion": "random", "sift_selector": "even"}
+    assert 0 < measure_cost(task, model, data, weighted)["scoring"] < 0.5
+    by_loss = {**SIFT, "sift_criterion": "loss"}
+    assert measure_cost(task, model, data, by_loss)["scoring"] > 0.1
 
 
 def test_a_rule_that_does_not_exist(command: list[str], tmp_path: Path) -> None:

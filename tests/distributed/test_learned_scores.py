@@ -42,7 +42,7 @@ def test_all_processes_have_the_same_predictor(runs: list[Any]) -> None:
         assert torch.equal(second["criterion"]["network"][name], value), name
     assert torch.equal(first["criterion"]["moments"], second["criterion"]["moments"])
     assert first["agreement"] == second["agreement"]  # which decides whether to sift
-    assert first["agreement"]["updates"] > 4
+    assert first["agreement"]["totals"][2] > 40  # samples of both processes
     assert 0 < first["agreement"]["scoring_share"] < 1
     assert first["criterion"]["network"]["output.weight"].abs().max() > 0
 

@@ -9,8 +9,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from sift_trainer.measuring.running_agreement import (
+    LARGEST_LOSS,
     MEMORY,
-    MIN_UPDATES,
+    MIN_SAMPLES,
     RunningAgreement,
     exponential_quantiles,
     rank_correlation,
@@ -40,7 +41,7 @@ def test_nothing_to_order_has_no_weight(values: list[float]) -> None:
     assert rank_correlation(scores, torch.arange(len(values)).float()).tolist() == [0, 0]
     agreement = RunningAgreement()
     note(agreement, scores, scores)
-    assert agreement.value is None
+    assert agreement.correlation is None
 
 
 def note(agreement: RunningAgreement, scores: Tensor, losses: Tensor) -> bool:
@@ -59,14 +60,14 @@ def test_the_mean_forgets_and_a_checkpoint_keeps_it() -> None:
             agreement.add(scores[part], rows, order[part], rows[:2])
         assert not agreement.end_update()
     assert not agreement.end_update()  # an update that was not measured
-    weights = [MEMORY**2, MEMORY, 1]
+    weights = [MEMORY**16, MEMORY**8, 1]
     expected = (weights[0] - weights[1] + weights[2]) / sum(weights)
-    assert agreement.value == pytest.approx(expected)
+    assert agreement.correlation == pytest.approx(expected)
     restored = RunningAgreement.restored(json.loads(json.dumps(agreement.state())), CPU)
-    assert (restored.value, restored.lift) == (agreement.value, agreement.lift)
+    assert (restored.correlation, restored.lift) == (agreement.correlation, agreement.lift)
     for each in (agreement, restored):
         note(each, order, order.roll(1))
-    assert (restored.value, restored.lift) == (agreement.value, agreement.lift)
+    assert (restored.correlation, restored.lift) == (agreement.correlation, agreement.lift)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -84,8 +85,9 @@ def test_the_lift_is_that_of_all_candidates(whole: bool) -> None:
         rows = torch.arange(16) if whole else chosen
         agreement.add(scores, rows, losses[rows], chosen)
         agreement.end_update()
-        chosen_losses = MEMORY * chosen_losses + losses[chosen].mean()
-        all_losses = MEMORY * all_losses + losses.mean()
+        weight = MEMORY ** len(rows)
+        chosen_losses = weight * chosen_losses + losses[chosen].mean()
+        all_losses = weight * all_losses + losses.mean()
     assert agreement.lift == pytest.approx(float(chosen_losses / all_losses), rel=1e-4)
 
 
@@ -113,15 +115,44 @@ def test_samples_without_a_score_do_not_count() -> None:
     torch.testing.assert_close(exponential_quantiles(scores), torch.tensor(expected))
 
 
-def test_it_decides_in_intervals_and_can_change_its_mind() -> None:
+@pytest.mark.parametrize("size", [8, 32])
+def test_it_decides_after_so_many_samples_and_can_change_its_mind(size: int) -> None:
     draw = torch.Generator().manual_seed(0)
-    agreement, changes = RunningAgreement(), []
-    for update in range(8 * MIN_UPDATES):
-        losses = -torch.rand(32, generator=draw).log()
-        sees = update >= 3 * MIN_UPDATES
-        if note(agreement, losses if sees else losses.roll(1), losses):
+    agreement, changes, every = RunningAgreement(), [], MIN_SAMPLES // size
+    for update in range(12 * every):
+        losses = -torch.rand(size, generator=draw).log()
+        sees = update >= 3 * every
+        if note(agreement, losses if sees else -losses, losses):
             changes.append((update + 1, agreement.pays))
-    assert changes[0] == (MIN_UPDATES, False)
+    assert changes[0] == (every, False)
     assert len(changes) == 2
-    assert changes[1][1]
-    assert changes[1][0] in (4 * MIN_UPDATES, 5 * MIN_UPDATES)
+    assert changes[1] in [(decision * every, True) for decision in (4, 5, 6)]
+
+
+def test_it_opens_later_than_it_shuts() -> None:
+    agreement = RunningAgreement()
+    agreement.set_scoring_share(0.2)
+    assert agreement.required_lift == pytest.approx(1.22)
+    agreement.pays = False
+    assert agreement.required_lift == pytest.approx(1.25)
+    agreement.set_scoring_share(0.3)  # of a resumed run, whose first batch is another one
+    assert agreement.scoring_share == 0.2
+
+
+def test_one_huge_loss_counts_as_a_large_one() -> None:
+    draw = torch.Generator().manual_seed(0)
+    capped, without = RunningAgreement(), RunningAgreement()
+    for update in range(40):
+        losses = -torch.rand(32, generator=draw).log()
+        note(without, losses, losses)
+        easy = int(losses.argmin())
+        trained = losses.clone()
+        if update == 20:
+            trained[easy] = 1e30
+        note(capped, losses, trained)
+    assert without.lift is not None
+    assert capped.lift == pytest.approx(without.lift, abs=0.15)
+    assert capped.pays
+    # The running mean is 1, to a few percent.
+    capped._noted.clear()
+    assert float(capped._capped(torch.tensor([1e30]))) == pytest.approx(LARGEST_LOSS, rel=0.1)

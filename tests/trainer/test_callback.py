@@ -21,7 +21,7 @@ SECONDS = {f"sift/{phase}_seconds" for phase in PHASES}
 HOURS = {f"sift/{phase}_hours" for phase in PHASES}
 COUNTS = {"sift/candidates", "sift/backprop_samples", "sift/nonfinite_scores"}
 SCORES = {"sift/kept_score", "sift/dropped_score"}
-EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead", "sift/gate_open"}
+EVERY_LINE = SECONDS | HOURS | COUNTS | {"sift/overhead"}
 
 
 def lines(trainer: RecordingTrainer) -> list[dict[str, float]]:
@@ -77,14 +77,16 @@ def test_means_are_of_finite_scores_and_the_others_are_warned_of_once(
     """Of 2, 8, nothing labelled, NaN and infinity, the first two count."""
     measuring = SiftCallback()
     scores = torch.tensor([2.0, UNLABELLED, torch.nan, 8.0, torch.inf, 1.0])
-    measuring.record(Selection(torch.tensor([0, 1, 2, 3]), 6, scores), world_size=3)
+    rows = torch.tensor([0, 1, 2, 3])
+    measuring.record(Selection(rows, 6, scores, chosen=rows), world_size=3)
     metrics = measuring.metrics()
     assert (metrics["sift/kept_score"], metrics["sift/dropped_score"]) == (5.0, 1.0)
     assert metrics["sift/nonfinite_scores"] == 2
     assert metrics["sift/candidates"] == 6 * 3
     assert metrics["sift/backprop_samples"] == 4 * 3
     assert not SCORES & set(measuring.metrics())  # the next interval has none of its own
-    measuring.record(Selection(torch.tensor([0]), 6, scores), world_size=1)
+    measuring.record(Selection(rows[:1], 6, scores), world_size=1)  # scored, but not chosen by it
+    measuring.record(Selection(rows, 6, scores, chosen=rows), world_size=1)
     assert measuring.totals()["sift/nonfinite_scores"] == 4
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 

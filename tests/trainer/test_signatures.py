@@ -8,7 +8,7 @@ import pytest
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments, Trainer
 
 from sift_trainer import SiftArguments, SiftTrainer, SiftTrainingArguments
-from sift_trainer.arguments import described
+from sift_trainer.field_help import described
 
 
 @dataclass
