@@ -13,9 +13,16 @@ from transformers.trainer_utils import has_length
 
 from sift_trainer.arguments import SiftArguments, SiftTrainingArguments
 from sift_trainer.measuring.passes import Passes
-from sift_trainer.probe.from_names.building import ModelAndDataset, build_trainer
+from sift_trainer.probe.from_names.building import (
+    CAUSAL_LM,
+    MASKED_LM,
+    ModelAndDataset,
+    build_trainer,
+)
 from sift_trainer.probe.from_names.rows import open_dataset
 from sift_trainer.trainer import SiftMixin
+
+ALL = 10**9  # batches: more than any dataset has
 
 
 def reference_losses(trainer: SiftMixin, data: Any) -> list[float]:
@@ -63,7 +70,8 @@ def add_to(commands: Any) -> None:
         usage="%(prog)s --model MODEL --dataset DATA --output FOLDER [options]",
         description="Write the dataset with a column of the losses that a model has on it. The "
         "model should be trained on other data of the same kind.",
-        epilog=f"Of a model and a dataset: {named}. It needs a classification task.",
+        epilog=f"Of a model and a dataset: {named}. A causal language model has blocks of tokens "
+        "for samples, and the new dataset has these.",
         allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the new dataset")
@@ -83,15 +91,16 @@ def run(flags: argparse.Namespace) -> None:
     if flags.column in data.column_names:
         raise ValueError(f"column={flags.column!r} is in the dataset; name another one")
     with TemporaryDirectory() as folder:  # a Trainer creates its output_dir
-        trainer, notes = build_trainer(source, replace(args, output_dir=folder), len(data))
-        rows = trainer.train_dataset
-        if len(rows) != len(data):
+        trainer, notes = build_trainer(source, replace(args, output_dir=folder), ALL)
+        if f"task: {MASKED_LM}" in notes:
             raise ValueError(
-                f"the task has {len(rows)} samples for {len(data)} rows of the dataset, because "
-                "language modelling joins texts; call reference_losses of sift_trainer.probe with "
-                "data of your own samples"
+                f"task={MASKED_LM!r} draws other masks in each step, so a sample has no one loss; "
+                "mask the dataset, and call reference_losses of sift_trainer.probe with it"
             )
+        rows = trainer.train_dataset
         losses = reference_losses(trainer, rows)
+    if f"task: {CAUSAL_LM}" in notes:
+        data = rows  # the samples are blocks of joined texts
     data.add_column(flags.column, losses).save_to_disk(str(flags.output))
     print("\n".join(notes))
     print(

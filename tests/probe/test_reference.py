@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, load_from_disk
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from sift_trainer.__main__ import main
 from sift_trainer.probe.reference import reference_losses
@@ -56,3 +60,36 @@ def test_the_command_adds_the_column(
         assert found["reference_loss"][row] == pytest.approx(loss.item(), rel=1e-4)
     assert main(words) == 2
     assert "exists; name a new folder" in capsys.readouterr().err
+
+
+def test_a_causal_language_model_has_blocks_for_samples(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The new dataset has all texts, joined and cut into blocks, each with its mean loss."""
+    model = str(inputs / "models" / "causal_lm")
+    texts = [f"Ada has {row} red lamps " * 3 for row in range(9)]
+    Dataset.from_dict({"text": texts}).save_to_disk(tmp_path / "data")
+    words = ["reference-loss", "--model", model, "--dataset", str(tmp_path / "data"), "--use_cpu"]
+    words += ["--max_length", "8", "--output", str(tmp_path / "new")]
+    assert main(words) == 0, capsys.readouterr().err
+    found = load_from_disk(str(tmp_path / "new"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokens = [token for text in texts for token in tokenizer(text).input_ids]
+    assert found["input_ids"][:] == [tokens[at : at + 8] for at in range(0, len(tokens) - 7, 8)]
+    assert found["labels"][:] == found["input_ids"][:]
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    for row in (0, len(found) - 1):
+        ids = torch.tensor([found["input_ids"][row]])
+        expected = whole(input_ids=ids, labels=ids).loss.item()
+        assert found["reference_loss"][row] == pytest.approx(expected, rel=1e-4)
+
+
+def test_masks_that_are_drawn_have_no_one_loss(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Dataset.from_dict({"text": ["Ada has red lamps " * 20] * 9}).save_to_disk(tmp_path / "data")
+    words = ["reference-loss", "--model", str(inputs / "models" / "masked_lm"), "--use_cpu"]
+    words += ["--dataset", str(tmp_path / "data"), "--output", str(tmp_path / "new")]
+    assert main(words) == 2
+    assert "draws other masks in each step" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
