@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     o = parser.parse_args(argv)
     lines, folder, page = read(o.results), o.page.parent, o.page.read_text(encoding="utf-8")
     found = compared(lines, o.equal)
-    rules, tasks = found.rule.unique(), found.task.unique()
+    rules, tasks = found.rule.unique(), found[found.rule != "stock"].task.unique()
     whole = found[found.budget == found.groupby("task").budget.transform("max")]
     shown = whole.groupby(["task", "rule"])
     shown = shown.gain.agg(["mean", "sem", "count"]).join(shown.quality.mean())
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
     for number, task in enumerate(tasks):
         bars, curves = (f.add_subplot(1, len(tasks), number + 1, title=task) for f in figures)
         own = shown.loc[task].reindex(rules[::-1])
-        bars.errorbar(own["mean"], own.index, xerr=own["sem"], fmt="o", capsize=2)
+        bars.errorbar(own["mean"], range(len(rules)), xerr=own["sem"], fmt="o", capsize=2)
+        bars.set_yticks(range(len(rules)), own.index)  # the same rows in all
         bars.axvline(0, color="0.6", zorder=0)
         for rule in shown.loc[task].index:
             curves.plot(means[task, rule], marker=".", label=rule)
