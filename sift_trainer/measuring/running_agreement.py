@@ -11,8 +11,8 @@ from sift_trainer.scoring.criteria import UNLABELLED
 
 MEMORY = 0.9984  # weight of the past, for each measured sample
 MIN_SAMPLES = 160  # of one process, measured between two decisions
-MIN_LIFT = 1.05  # of the losses of chosen samples, beside what pays for the scoring
-HYSTERESIS = 0.03  # by so much less the lift may fall before choosing stops
+MIN_LIFT = 1.03  # of the losses of chosen samples, beside what pays for the scoring
+HYSTERESIS = 0.02  # by so much less the lift may fall before choosing stops
 LARGEST_LOSS = 20  # times the mean; larger losses count as this
 MAX_SHARE = 0.02  # of the operations of a run, for passes in steps that do not sift
 MIN_INTERVAL = 2  # steps that do not sift between two such passes
