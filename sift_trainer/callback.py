@@ -206,7 +206,7 @@ class SiftCallback(TrainerCallback, ExportableState):
                 "override it in a class after SiftMixin: class Mine(SiftMixin, ThatClass)"
             )
         self._recorded = False
-        if self.agreement.end_update() and gated_by_lift(sift_arguments(args)):
+        if self.agreement.end_update(decides=gated_by_lift(sift_arguments(args))):
             follows = (
                 "from here on samples are chosen by their scores"
                 if self.agreement.pays

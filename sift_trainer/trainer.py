@@ -120,6 +120,10 @@ class SiftMixin(_Base):
         return self._unused_callback
 
     @property
+    def _is_measured(self) -> bool:
+        return self.sift_callback is not self._unused_callback
+
+    @property
     def held_out(self) -> str:
         """Towards whose loss audits and probe look: ``candidates`` or ``evaluation``."""
         return held_out_of(self.sift, self.eval_dataset)
@@ -304,11 +308,10 @@ class SiftMixin(_Base):
             return sifted.score_candidates({**self._prepare_inputs(batch), **columns}, generator)
 
     def _scores_without_sifting(self) -> bool:
-        """Whether a step that does not sift is scored: for the criterion to learn, and to see
-        whether the gate should open."""
+        """Whether a step that does not sift is scored: to learn, or for the gate to open."""
         learns = self._criterion is not None and self._criterion.learns_from_features()
-        shut = should_sift(self.state.global_step, *self._schedule)
-        if not (learns or (shut and gated_by_lift(self.sift))):
+        scheduled = should_sift(self.state.global_step, *self._schedule)  # so a gate is shut
+        if not (learns or (scheduled and gated_by_lift(self.sift))):
             return False
         every = self.sift_callback.agreement.interval
         return measures_at(self.state.global_step, *self._schedule, every=every)
@@ -340,7 +343,8 @@ class SiftMixin(_Base):
         if losses is not None:
             self._window.losses_read = True
             scores, chosen = selection.scores, selection.chosen
-            if scores is not None and chosen is not None and approximates_loss(self.sift):
+            compared = approximates_loss(self.sift) and self._is_measured
+            if compared and scores is not None and chosen is not None:
                 self.sift_callback.agreement.add(scores, selection.rows, losses, chosen)
             sifted.learn(kept, losses, selection.features)
         return (loss, outputs) if return_outputs else loss
@@ -426,13 +430,12 @@ class SiftMixin(_Base):
         if self._sifted is not None:
             self._sifted.check_no_dropped_labels()
         callback = self.sift_callback
-        measured = callback is not self._unused_callback
-        if measured and "loss" in logs:
+        if self._is_measured and "loss" in logs:
             logs.update(callback.metrics())
-        elif measured and "train_runtime" in logs:
+            if is_gated(self.sift):
+                logs["sift/gate_open"] = float(self._gate_is_open())
+        elif self._is_measured and "train_runtime" in logs:
             logs.update(callback.totals())
-        if "loss" in logs and measured and is_gated(self.sift):
-            logs["sift/gate_open"] = float(self._gate_is_open())
         if "loss" in logs and self._auditor is not None:
             logs.update(audit_metrics(callback.audits))
             callback.audits.clear()

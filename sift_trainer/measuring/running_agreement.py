@@ -11,6 +11,7 @@ from sift_trainer.scoring.criteria import UNLABELLED
 
 MEMORY = 0.9984  # weight of the past, for each measured sample
 MIN_SAMPLES = 160  # of one process, measured between two decisions
+MIN_UPDATES = 5  # with measured samples, between two decisions: each waits for the device
 MIN_LIFT = 1.03  # of the losses of chosen samples, beside what pays for the scoring
 HYSTERESIS = 0.02  # by so much less the lift may fall before choosing stops
 LARGEST_LOSS = 20  # times the mean; larger losses count as this
@@ -37,7 +38,7 @@ class RunningAgreement:
         self.scoring_share: float | None = None
         self._noted: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._totals: Tensor | None = None  # on the device between decisions
-        self._samples = 0  # since the last decision
+        self._samples = self._updates = 0  # since the last decision
         self.pays = True
 
     def set_scoring_share(self, share: float | None) -> None:
@@ -58,8 +59,9 @@ class RunningAgreement:
         means = torch.stack([x[chosen].mean(), x.mean()])
         self._noted.append((scores[rows], x[rows], losses.detach(), means))
 
-    def end_update(self) -> bool:
-        """Add what was noted since the last update; whether `pays` has just changed."""
+    def end_update(self, decides: bool = True) -> bool:
+        """Add what was noted since the last update; whether `pays` has just changed. If it
+        ``decides``, it waits for the device now and then."""
         noted, self._noted = self._noted, []
         if not noted:
             return False
@@ -72,10 +74,12 @@ class RunningAgreement:
             self._totals = found
         else:
             self._totals = found + MEMORY ** found[_COUNT] * self._totals
-        self._samples += len(losses)
-        if self._samples < MIN_SAMPLES or (lift := self.lift) is None:
+        self._samples, self._updates = self._samples + len(losses), self._updates + 1
+        if not decides or self._samples < MIN_SAMPLES or self._updates < MIN_UPDATES:
             return False
-        self._samples = 0
+        self._samples = self._updates = 0
+        if (lift := self.lift) is None:
+            return False
         before, self.pays = self.pays, lift >= self.required_lift
         return self.pays != before
 
@@ -125,8 +129,8 @@ class RunningAgreement:
 
     def state(self) -> dict[str, Any]:
         totals = None if self._totals is None else self._totals.tolist()
-        own = {"scoring_share": self.scoring_share, "samples": self._samples, "pays": self.pays}
-        return {"totals": totals, **own}
+        since = {"samples": self._samples, "updates": self._updates}
+        return {"totals": totals, **since, "scoring_share": self.scoring_share, "pays": self.pays}
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> "RunningAgreement":
@@ -135,8 +139,8 @@ class RunningAgreement:
         if "pays" in state:
             totals = state["totals"]
             found._totals = None if totals is None else torch.tensor(totals, device=device)
-            found._samples, found.pays = state["samples"], state["pays"]
-            found.scoring_share = state["scoring_share"]
+            found._samples, found._updates = state["samples"], state["updates"]
+            found.scoring_share, found.pays = state["scoring_share"], state["pays"]
         return found
 
 

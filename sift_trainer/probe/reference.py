@@ -22,7 +22,7 @@ from sift_trainer.probe.from_names.building import (
 from sift_trainer.probe.from_names.rows import open_dataset
 from sift_trainer.trainer import SiftMixin
 
-ALL = 10**9  # batches: more than any dataset has
+ALL_BATCHES = 10**9  # more than any dataset has
 
 
 def reference_losses(trainer: SiftMixin, data: Any) -> list[float]:
@@ -91,7 +91,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.column in data.column_names:
         raise ValueError(f"column={flags.column!r} is in the dataset; name another one")
     with TemporaryDirectory() as folder:  # a Trainer creates its output_dir
-        trainer, notes = build_trainer(source, replace(args, output_dir=folder), ALL)
+        trainer, notes = build_trainer(source, replace(args, output_dir=folder), ALL_BATCHES)
         if f"task: {MASKED_LM}" in notes:
             raise ValueError(
                 f"task={MASKED_LM!r} draws other masks in each step, so a sample has no one loss; "

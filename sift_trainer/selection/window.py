@@ -18,8 +18,9 @@ class Selection:
         scores: ``(B,)`` their scores; None if they were not scored.
         weights: ``(k,)`` weights in the loss; None for equal weights.
         features: ``(k, F)`` of the kept samples, for the criterion to learn from.
-        chosen: ``(k,)`` indices that the selector chooses by the scores. In a step that does not
-            sift others are kept, and these are what the gate compares.
+        chosen: ``(k,)`` indices that the selector chooses by the scores; None if they were not
+            scored. A step that sifts keeps them: it is the same tensor as ``rows``. Another step
+            keeps the first samples, and the gate learns from these what choosing would bring.
     """
 
     rows: Tensor
@@ -32,7 +33,7 @@ class Selection:
     @property
     def sifts(self) -> bool:
         """Whether the samples were chosen by their scores."""
-        return self.scores is not None and self.chosen is self.rows
+        return self.chosen is self.rows
 
     @classmethod
     def of_all(cls, candidates: int) -> "Selection":

@@ -12,6 +12,7 @@ from sift_trainer.measuring.running_agreement import (
     LARGEST_LOSS,
     MEMORY,
     MIN_SAMPLES,
+    MIN_UPDATES,
     RunningAgreement,
     exponential_quantiles,
     rank_correlation,
@@ -127,6 +128,18 @@ def test_it_decides_after_so_many_samples_and_can_change_its_mind(size: int) -> 
     assert changes[0] == (every, False)
     assert len(changes) == 2
     assert changes[1] in [(decision * every, True) for decision in (4, 5, 6)]
+
+
+def test_a_large_batch_decides_no_sooner_than_after_some_updates() -> None:
+    losses = torch.arange(1000.0)
+    decides, never = RunningAgreement(), RunningAgreement()
+    for update in range(1, MIN_UPDATES + 1):
+        assert note(decides, -losses, losses) == (update == MIN_UPDATES)
+        rows = torch.arange(1000)
+        never.add(-losses, rows, losses, rows[:500])
+        assert not never.end_update(decides=False)
+    assert never.lift == decides.lift
+    assert (decides.pays, never.pays) == (False, True)
 
 
 def test_it_opens_later_than_it_shuts() -> None:
